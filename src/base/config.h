@@ -1,0 +1,65 @@
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/diag.h"
+
+struct buf;
+
+/*
+ * What aced.conf says, as values. One row of the option table in config.c yields parsing, `aced --check`,
+ * `acectl config show` and the test that aced.conf(5) names every key.
+ */
+#define CONFIG_LISTEN_MAX 8
+
+struct config_listen {
+        char text[64]; /* "127.0.0.1:5684", "[::]:5684"; port 0 lets the kernel choose */
+};
+
+struct config {
+        /* [server] */
+        char *state_directory; /* absolute */
+        char *issuer;          /* the iss claim */
+        char *key_file;        /* sealing key; NULL: the systemd credential "aced.key", else STATE/seal.key */
+        int log_level;         /* enum log_level */
+
+        /* [coap], [coaps] */
+        struct config_listen coap_listen[CONFIG_LISTEN_MAX];
+        unsigned n_coap_listen;
+        struct config_listen coaps_listen[CONFIG_LISTEN_MAX];
+        unsigned n_coaps_listen;
+
+        /* [control] */
+        char *control_socket; /* path */
+        char *control_group;  /* group admitted beside root and our own user; "" none */
+
+        /* [token] */
+        int64_t default_lifetime_s;
+        int64_t max_lifetime_s;
+
+        /* [limits] */
+        int64_t sessions_max;           /* live DTLS sessions */
+        int64_t handshakes_max;         /* of these, not finished */
+        int64_t handshake_timeout_s;
+        int64_t session_idle_s;         /* idle sessions older than this go */
+        int64_t answers_per_peer_max;   /* kept for duplicates */
+        int64_t batch_max;              /* requests in one commit */
+        int64_t pending_max;            /* requests waiting for a batch */
+        int64_t payload_max;            /* bytes of a request body */
+        int64_t control_body_max;       /* bytes of a body at the control socket */
+        int64_t tokens_per_client_max;  /* live tokens */
+};
+
+/*
+ * Read an INI file over the defaults. path NULL: the defaults alone. Every fault becomes a row of *diags with file
+ * and line; then -EINVAL and *ret untouched. -ENOENT when the file is not there, -ENOMEM.
+ */
+int config_load(const char *path, struct config **ret, struct diags *diags);
+void config_free(struct config *config);
+
+/* The values as JSON text for the control socket, in table order, each with its default and one-line help. */
+int config_print(const struct config *config, struct buf *ret_json);
+
+/* The n-th option's section, key and help, for tests and tools; false past the end. */
+bool config_option(unsigned n, const char **ret_section, const char **ret_key, const char **ret_help);

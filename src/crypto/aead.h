@@ -1,0 +1,40 @@
+#pragma once
+
+#include "base/bytes.h"
+
+/* The AEADs of COSE (RFC 9053 §4) that we use. */
+enum aead_alg {
+        AEAD_NONE,
+        AEAD_AES_CCM_16_64_128,
+        AEAD_AES_CCM_16_128_128,
+        AEAD_A128GCM,
+        AEAD_A256GCM,
+        AEAD_CHACHA20_POLY1305,
+};
+
+#define AEAD_NONCE_SIZE_MAX 13
+#define AEAD_TAG_SIZE_MAX 16
+
+struct aead_info {
+        size_t key_size;
+        size_t nonce_size;
+        size_t tag_size;
+};
+
+/* Sizes in bytes; NULL for a number that is none of ours. */
+const struct aead_info *aead_info(enum aead_alg alg);
+
+/*
+ * Encrypt plain under key and nonce, authenticating aad too. ret_cipher has room for plain.size + tag_size bytes and
+ * gets ciphertext ‖ tag. Key and nonce have exactly the sizes of aead_info(), else -EINVAL. -EIO: OpenSSL failed.
+ * ret_cipher must not overlap plain.
+ */
+int aead_seal(enum aead_alg alg, struct bytes key, struct bytes nonce, struct bytes aad, struct bytes plain,
+              uint8_t *ret_cipher);
+
+/*
+ * Decrypt and check ciphertext ‖ tag. ret_plain has room for cipher.size - tag_size bytes. Returns 0; -EBADMSG when
+ * it does not authenticate (ret_plain is wiped); -EINVAL, -EIO as above.
+ */
+int aead_open(enum aead_alg alg, struct bytes key, struct bytes nonce, struct bytes aad, struct bytes cipher,
+              uint8_t *ret_plain);

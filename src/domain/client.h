@@ -1,0 +1,20 @@
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "domain/name.h"
+
+/* ACE profiles (ace-profile registry) as a set: bit n stands for profile n. */
+typedef uint32_t profile_set;
+#define PROFILE_BIT(profile) (UINT32_C(1) << (profile))
+
+/* Who asks for tokens. */
+struct client {
+        int64_t id; /* 0: nobody */
+        char name[NAME_SIZE_MAX + 1];
+        bool suspended;
+        profile_set profiles;
+        char default_audience[AUDIENCE_SIZE_MAX + 1]; /* "" none */
+        int64_t created_s;
+};

@@ -1,0 +1,74 @@
+#pragma once
+
+#include "base/secret.h"
+#include "domain/policy.h"
+#include "domain/server.h"
+
+/* What the request asked, decoded (borrows nothing but for its views, which point into the payload). */
+enum ask_grant_type { ASK_CLIENT_CREDENTIALS, ASK_OTHER_GRANT };
+enum ask_cnf { ASK_CNF_NONE, ASK_CNF_KID, ASK_CNF_SYMMETRIC_VALUE, ASK_CNF_ASYMMETRIC, ASK_CNF_UNREADABLE };
+
+struct token_ask {
+        struct bytes client_id; /* data NULL: absent */
+        struct bytes audience;  /* data NULL: absent */
+        enum ask_grant_type grant_type;
+        enum scope_kind scope_kind;
+        struct bytes scope;
+        bool wants_profile;     /* ace_profile: null */
+        enum ask_cnf cnf;
+        struct bytes kid;       /* for ASK_CNF_KID */
+};
+
+/* What the store knows that the decision needs. */
+struct token_facts {
+        struct client client;      /* id 0: the channel's credential belongs to no client */
+        size_t n_servers;          /* behind the audience: 0 unknown, 1, or more: a group audience */
+        struct server server;      /* the one, when n_servers is 1 (of a group: the first) */
+        char audience[AUDIENCE_SIZE_MAX + 1]; /* the one asked, or the default; "" none could be found */
+        struct policy *policies;   /* all for this client (by name or label) at this audience; owned */
+        size_t n_policies;
+        int64_t n_live_tokens;     /* of this client; counted only when the limit is set */
+        int64_t tokens_max;        /* limit; 0 none */
+        int64_t default_lifetime_s, max_lifetime_s; /* configured */
+        bool pop_key_found;        /* ask's kid denotes a live symmetric key made for this client and this server */
+        uint64_t pop_key_number;   /* its number, and the key */
+        struct secret pop_key;
+};
+void token_facts_done(struct token_facts *facts);
+
+/* The decision. */
+struct grant {
+        int64_t client_id, server_id;
+        char audience[AUDIENCE_SIZE_MAX + 1];
+        struct scope scope;
+        bool scope_differs;        /* from what was asked: the answer must say it */
+        unsigned profile;
+        bool tell_profile;
+        int64_t issued_s, expires_s, lifetime_s;
+        bool new_key;              /* a symmetric PoP key is to be made; else pop_key is the one asked by kid */
+        uint64_t number;           /* of the token, unique for ever: cti; filled by the endpoint */
+        uint64_t key_number;       /* kid; equal to number when the key is new */
+        struct secret pop_key;
+};
+void grant_done(struct grant *grant);
+
+/* How the decision came about, for `acectl explain` and the log: filled as far as the decision got. */
+#define EXPLAIN_POLICIES_MAX 16
+struct explanation {
+        int refusal;               /* 0: granted */
+        struct scope asked, allowed, granted; /* allowed: the union of the policies that apply */
+        int64_t policies[EXPLAIN_POLICIES_MAX]; /* ids of those that contributed, the first ones */
+        size_t n_policies;         /* all that contributed, also beyond the array */
+        int64_t lifetime_s;
+        const char *lifetime_from; /* "configuration", "resource server", "policy" */
+        const char *why;           /* one sentence with the RFC section */
+};
+
+/*
+ * Decide what a client gets for a token request (RFC 9200 §5.8.1-5.8.3, RFC 9201 §3), in the order of AS-059: client,
+ * grant type, right to the grant, audience, scope, profiles, key. now_s: seconds since 1970 UTC. why may be NULL.
+ * Returns 0 and fills *ret_grant but for number, key_number and a new key's bytes; or a refusal. Never < 0: no I/O, no
+ * allocation.
+ */
+int grant_decide(const struct token_facts *facts, const struct token_ask *ask, int64_t now_s, struct grant *ret_grant,
+                 struct explanation *why);

@@ -1,0 +1,43 @@
+#pragma once
+
+#include "base/bytes.h"
+
+#define SCOPE_SIZE_MAX 255
+
+/*
+ * A scope (RFC 9200 §5.8.1, RFC 6749 §3.3): text is a set of space-separated tokens of %x21 / %x23-5B / %x5D-7E; bytes
+ * are opaque, in the resource server's own format, and are compared whole.
+ */
+enum scope_kind {
+        SCOPE_NONE, /* absent */
+        SCOPE_TEXT,
+        SCOPE_BYTES,
+};
+
+struct scope {
+        enum scope_kind kind;
+        size_t size;
+        uint8_t data[SCOPE_SIZE_MAX];
+};
+
+static inline struct bytes scope_bytes(const struct scope *scope) {
+        return (struct bytes){ scope->data, scope->size };
+}
+
+/*
+ * Take a scope in: text is checked against RFC 6749's syntax, repeated tokens are dropped, single spaces put between.
+ * Returns 0, or REFUSE_SCOPE for an empty, malformed or over-long one.
+ */
+int scope_set(struct scope *scope, enum scope_kind kind, struct bytes value);
+
+/*
+ * *ret = the tokens of asked that allowed has too, in asked's order. Byte scopes: asked itself when equal, else none.
+ * Of different kinds: none. Returns true when something is left. ret may be asked.
+ */
+bool scope_intersect(const struct scope *asked, const struct scope *allowed, struct scope *ret);
+
+/* Add other's tokens that scope lacks. Returns 0, or REFUSE_SCOPE when it does not fit or kinds differ (NONE takes any). */
+int scope_unite(struct scope *scope, const struct scope *other);
+
+/* Same kind and same set of tokens (order does not count), or same bytes. */
+bool scope_equal(const struct scope *a, const struct scope *b);

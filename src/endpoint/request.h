@@ -1,0 +1,60 @@
+#pragma once
+
+#include "base/buf.h"
+#include "domain/credential.h"
+#include "format/labels.h"
+
+/* One request and its answer, whatever wire it came by. No sockets, no libcoap: a test fills them in by hand. */
+
+enum method { METHOD_GET = 1, METHOD_POST, METHOD_PUT, METHOD_DELETE, METHOD_FETCH, METHOD_PATCH, METHOD_IPATCH };
+
+enum channel {
+        CHANNEL_PLAIN, /* coap: nobody is authenticated */
+        CHANNEL_DTLS,
+        CHANNEL_LOCAL, /* the control socket; admitted by SO_PEERCRED */
+};
+
+/* Who is at the other end, as authenticated. */
+struct peer {
+        enum channel channel;
+        enum credential_kind kind;
+        int64_t credential_id; /* 0: none */
+        uint32_t uid;          /* CHANNEL_LOCAL */
+        char name[96];         /* for the log: address, or "uid 0" */
+};
+
+#define PATH_SEGMENTS_MAX 8
+#define QUERIES_MAX 16
+#define ANSWER_SIZE_MAX (16 * 1024 * 1024)
+
+struct request {
+        enum method method;
+        struct bytes segments[PATH_SEGMENTS_MAX]; /* "/token" → { "token" }; "/" → none */
+        size_t n_segments;
+        struct bytes queries[QUERIES_MAX];        /* "rt=x", percent-decoded */
+        size_t n_queries;
+        int content_format; /* CF_NONE: not given */
+        int accept;         /* CF_NONE: not given */
+        struct bytes payload;
+        const struct peer *peer;
+        int64_t now_s;      /* seconds since 1970 UTC */
+};
+
+struct response {
+        uint8_t code;        /* CoAP code byte; HTTP's status is derived */
+        int refusal;         /* enum refusal, 0, or the -errno behind a 5.00 */
+        int content_format;  /* CF_NONE: no payload */
+        int64_t max_age_s;   /* -1: not given */
+        struct buf payload;
+        uint64_t decision_id;
+        char why[256];       /* what a refusal is about, for the log and, at the control socket, for the caller */
+};
+
+void response_init(struct response *response);
+void response_done(struct response *response);
+
+/* Say what is wrong, for a refusal that the handler is about to return: names the field, the value, what to do next. */
+void response_why(struct response *response, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* The value of the query "name=value", or data NULL. */
+struct bytes request_query(const struct request *request, const char *name);

@@ -1,0 +1,44 @@
+#pragma once
+
+#include "endpoint/request.h"
+
+struct aced;
+
+/* Who may call a resource. */
+enum caller {
+        CALLER_ANYONE = 1 << 0,
+        CALLER_AUTHENTICATED = 1 << 1, /* over DTLS, with a credential; whose it is the handler looks up */
+        CALLER_LOCAL = 1 << 2,         /* an administrator at the control socket */
+};
+
+/* One row per resource and method. */
+struct resource {
+        const char *path;       /* "/token"; "/v1/clients/{}": {} stands for one segment */
+        enum method method;
+        unsigned callers;       /* enum caller; a caller that is not named is answered as if the path were not there for
+                                   CALLER_LOCAL rows, 4.01 otherwise */
+        int reads;              /* Content-Format of the payload; CF_NONE: takes none */
+        int writes;             /* Content-Format of the answer; CF_NONE: none */
+        uint8_t success;        /* CoAP code on return 0 */
+        bool changes;           /* writes to the store: runs in a savepoint of its own */
+        int (*handle)(struct aced *as, const struct request *request, struct response *response);
+        const char *rt, *interface; /* link attributes; rt NULL: not in /.well-known/core */
+        const char *summary;    /* one line for aced-control(7) and people */
+};
+
+/* The table, for discovery, tests and documentation: the n-th row or NULL. */
+const struct resource *router_resource(size_t n);
+
+/* One request of a batch. */
+struct work {
+        struct request request;
+        struct response response; /* initialised by the caller, filled by the batch */
+};
+
+/*
+ * Run the requests in order, each in a savepoint, inside one transaction with one commit (design: an answer leaves only
+ * after its rows are on disk). Every response is filled, by its handler, from the refusal table, or as 5.00 (5.03 when
+ * the disk is full or the database locked) when something broke; if the commit fails every one that was to change
+ * something or to tell what did becomes so. Writes one log line a request. Must not be called inside a transaction.
+ */
+void router_batch(struct aced *as, struct work *const *works, size_t n_works);

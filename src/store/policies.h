@@ -1,0 +1,11 @@
+#pragma once
+
+#include "domain/policy.h"
+
+struct store;
+
+int store_policy_add(struct store *store, struct policy *policy); /* id drawn; REFUSE_ADMIN_EXISTS: an equal one is there */
+int store_policy_delete(struct store *store, int64_t id);         /* REFUSE_ADMIN_UNKNOWN */
+/* In order of ids after `after`. subject and audience filter when data is not NULL. */
+int store_policy_each(struct store *store, int64_t after, int64_t limit, struct bytes subject, struct bytes audience,
+                      int (*row)(void *context, const struct policy *policy), void *context);

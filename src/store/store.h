@@ -1,0 +1,78 @@
+#pragma once
+
+#include <stdbool.h>
+
+#include "base/buf.h"
+#include "base/diag.h"
+#include "base/secret.h"
+
+/*
+ * One SQLite database. WAL, synchronous=FULL: what store_commit() answered 0 for is on disk. Everything else of store/
+ * works inside a transaction begun here; rows come and go as domain structs. No function here knows the time.
+ *
+ * Results throughout store/: 0; -ENOMEM; -EIO (disk, corruption), -ENOSPC (disk full), -EBUSY (locked by another
+ * program), after which the transaction is to be rolled back; > 0 refusals as each function says.
+ */
+struct store;
+
+struct store_options {
+        const char *path;      /* database file; NULL: in memory, for tests */
+        struct bytes seal_key; /* 32 bytes; copied */
+};
+
+/*
+ * Open or create, apply the schema steps that are missing (each in a transaction), prepare. Faults as text in *diags:
+ * a database of a newer version, of another program, sealed under another key (-EINVAL), not readable (-EIO).
+ */
+int store_open(const struct store_options *options, struct store **ret, struct diags *diags);
+void store_free(struct store *store);
+
+/*
+ * The batch: begin, any number of savepoints one after the other, one commit. store_begin() also makes sure that the
+ * numbers the batch may use are leased durably (store_number). After a failed commit everything since begin is undone.
+ */
+int store_begin(struct store *store);
+int store_commit(struct store *store);
+void store_rollback(struct store *store);
+bool store_in_transaction(const struct store *store);
+
+int store_savepoint(struct store *store);
+int store_savepoint_release(struct store *store);
+int store_savepoint_rollback(struct store *store);
+
+/* What must never repeat, over any crash or roll-back; each kind has its own row of leased blocks. */
+enum number_kind {
+        NUMBER_TOKEN, /* cti, kid */
+        NUMBER_NONCE, /* AEAD nonces under AS-RS keys and the sealing key */
+        NUMBER_ROW,   /* ids of clients, servers, credentials, keys, policies: not reused after deletion */
+        NUMBER_KINDS,
+};
+#define NUMBERS_PER_BATCH_MAX 4096 /* of one kind, drawn between begin and commit; more: -EBUSY for that request */
+
+/* Draw the next. 0, or -EBUSY (see above). Only inside a transaction. */
+int store_number(struct store *store, enum number_kind kind, uint64_t *ret);
+
+/*
+ * A nonce of size bytes (12 or 13) that never repeats under any key of ours: a random start stamp, new every time the
+ * store is opened (a restored backup may repeat numbers), and a leased number of 8 bytes.
+ */
+int store_nonce(struct store *store, uint8_t *ret, size_t size);
+
+/*
+ * Secrets at rest: AES-256-GCM under the sealing key, bound to where they stand ("credentials.secret", row id).
+ * sealed: nonce ‖ ciphertext ‖ tag. store_unseal() returns -EBADMSG when it does not authenticate.
+ */
+#define SEALED_OVERHEAD 28
+int store_seal(struct store *store, const char *column, int64_t row, struct bytes plain, struct buf *ret_sealed);
+int store_unseal(struct store *store, const char *column, int64_t row, struct bytes sealed, struct secret *ret);
+
+/* Same secret, same mark, for those who have the sealing key only: finds a secret registered twice (AS-008). 32 bytes. */
+int store_secret_mark(struct store *store, struct bytes secret, uint8_t ret[static 32]);
+
+/* Facts for status: schema version, sizes in bytes. */
+struct store_status {
+        int schema_version;
+        int64_t database_size, wal_size;
+        int64_t n_clients, n_servers, n_policies, n_tokens;
+};
+int store_status(struct store *store, struct store_status *ret);

@@ -1,0 +1,37 @@
+#pragma once
+
+#include "domain/grant.h"
+#include "domain/token.h"
+
+struct store;
+
+/*
+ * Everything grant_decide() needs for ask, asked by the party behind credential_id (0: nobody) or, when client_id is
+ * not 0, by that client (acectl explain). Fills facts->client..pop_key, not the configured numbers: tokens_max is read
+ * from facts and decides whether live tokens are counted. 0 also when nothing was found: that is a fact.
+ */
+int store_token_facts(struct store *store, int64_t credential_id, int64_t client_id, const struct token_ask *ask,
+                      int64_t now_s, struct token_facts *facts);
+
+/* grant->number and, for a new key, key_number are set. The PoP key is sealed. */
+int store_token_add(struct store *store, const struct grant *grant, const uint8_t hash[static TOKEN_HASH_SIZE]);
+
+/* By hash, with its PoP key. REFUSE_ADMIN_UNKNOWN. */
+int store_token_by_hash(struct store *store, const uint8_t hash[static TOKEN_HASH_SIZE], struct token *ret);
+/* By number, without the key. REFUSE_ADMIN_UNKNOWN. */
+int store_token_by_number(struct store *store, uint64_t number, struct token *ret);
+
+/* Mark as revoked at now_s; one that is already stays as it was. REFUSE_ADMIN_UNKNOWN. */
+int store_token_revoke(struct store *store, uint64_t number, int64_t now_s);
+
+struct token_filter {
+        struct bytes client, server; /* names; data NULL: any */
+        bool live_only;
+        int64_t now_s;
+};
+/* In order of numbers after `after`; without keys. */
+int store_token_each(struct store *store, uint64_t after, int64_t limit, const struct token_filter *filter,
+                     int (*row)(void *context, const struct token *token), void *context);
+
+/* Remove at most limit tokens that expired before before_s; *ret_n how many went. */
+int store_token_purge(struct store *store, int64_t before_s, int64_t limit, int64_t *ret_n);

@@ -1,0 +1,63 @@
+#pragma once
+
+#include "base/bytes.h"
+#include "transport/address.h"
+
+struct aced;
+
+/*
+ * The server side of CoAP over UDP and DTLS, from bytes in to bytes out, without sockets and without a clock: what
+ * udp.c drives in the daemon and a simulated network in tests. Datagrams go in; requests are collected, run as one
+ * batch with one commit, and their answers come out.
+ *
+ *     engine_input()* → engine_run() → engine_output()
+ */
+struct engine;
+
+enum door { DOOR_COAP, DOOR_COAPS };
+
+struct datagram {
+        enum door door;
+        unsigned socket;       /* index of the socket it came by or goes out by: the caller's, kept per peer */
+        struct address remote;
+        struct bytes data;     /* borrowed */
+};
+
+struct engine_time {
+        int64_t monotonic_us;
+        int64_t wall_s;
+};
+
+int engine_new(struct aced *as, struct engine **ret);
+void engine_free(struct engine *engine);
+
+/* The configuration was reloaded: limits are taken from as->config again. */
+void engine_reconfigure(struct engine *engine);
+
+/* Take one datagram in: cookie, handshake, records, duplicates. Requests found wait for engine_run(). */
+void engine_input(struct engine *engine, const struct datagram *datagram, struct engine_time now);
+
+/*
+ * Run timers that are due and at most limits.batch_max waiting requests. Call after input and at engine_due().
+ * Returns true when requests still wait: call again after sending.
+ */
+bool engine_run(struct engine *engine, struct engine_time now);
+
+/* Datagrams to be sent, in order: valid until the next call of anything. engine_sent() forgets them. */
+size_t engine_output(struct engine *engine, const struct datagram **ret);
+void engine_sent(struct engine *engine);
+
+/* When engine_run() must be called next if nothing comes in: monotonic; INT64_MAX never. */
+int64_t engine_due(const struct engine *engine);
+
+/* Say close_notify to every session: the daemon stops. The datagrams are in engine_output(). */
+void engine_close(struct engine *engine, struct engine_time now);
+
+struct engine_figures {
+        uint64_t n_datagrams_in, n_datagrams_out, n_datagrams_dropped;
+        uint64_t n_handshakes_begun, n_handshakes_done, n_handshakes_failed;
+        uint64_t n_requests, n_duplicates, n_batches;
+        uint64_t n_sessions, n_sessions_half_open, n_sessions_evicted;
+        uint64_t n_pending, n_refused_overload;
+};
+void engine_figures(const struct engine *engine, struct engine_figures *ret);
