@@ -1,0 +1,60 @@
+#include "base/bytes.h"
+
+#include <assert.h>
+#include <errno.h>
+
+#include <openssl/crypto.h>
+
+bool bytes_equal(struct bytes a, struct bytes b) {
+        return a.size == b.size && (a.size == 0 || memcmp(a.data, b.data, a.size) == 0);
+}
+
+bool bytes_equal_ct(struct bytes a, struct bytes b) {
+        return a.size == b.size && (a.size == 0 || CRYPTO_memcmp(a.data, b.data, a.size) == 0);
+}
+
+const uint8_t *bytes_find(struct bytes haystack, struct bytes needle) {
+        if (needle.size == 0)
+                return haystack.data;
+        if (haystack.size < needle.size)
+                return NULL;
+        return memmem(haystack.data, haystack.size, needle.data, needle.size);
+}
+
+void bytes_to_hex(struct bytes b, char *text, size_t text_size) {
+        static const char digits[] = "0123456789abcdef";
+
+        assert(b.size < text_size && b.size <= (text_size - 1) / 2);
+        for (size_t i = 0; i < b.size; i++) {
+                *text++ = digits[b.data[i] >> 4];
+                *text++ = digits[b.data[i] & 15];
+        }
+        *text = '\0';
+}
+
+static int hex_digit(char c) {
+        if (c >= '0' && c <= '9')
+                return c - '0';
+        if (c >= 'a' && c <= 'f')
+                return c - 'a' + 10;
+        if (c >= 'A' && c <= 'F')
+                return c - 'A' + 10;
+        return -EINVAL;
+}
+
+int bytes_from_hex(const char *text, uint8_t *data, size_t size, size_t *ret_size) {
+        size_t n_digits = strlen(text), n = n_digits / 2;
+
+        if (n_digits % 2 != 0)
+                return -EINVAL;
+        /* All of the text before any size: what is no hexadecimal is never called too long */
+        for (size_t i = 0; i < n_digits; i++)
+                if (hex_digit(text[i]) < 0)
+                        return -EINVAL;
+        if (n > size)
+                return -EOVERFLOW;
+        for (size_t i = 0; i < n; i++)
+                data[i] = (uint8_t)(hex_digit(text[2 * i]) << 4 | hex_digit(text[2 * i + 1]));
+        *ret_size = n;
+        return 0;
+}

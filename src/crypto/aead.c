@@ -1,0 +1,117 @@
+#include "crypto/aead.h"
+
+#include <errno.h>
+#include <limits.h>
+
+#include <openssl/err.h>
+#include <openssl/evp.h>
+
+#include "base/cleanup.h"
+#include "base/secret.h"
+
+DEFINE_FREEP(EVP_CIPHER_CTX, EVP_CIPHER_CTX_free)
+
+/* ccm: RFC 3610 puts the length first, so OpenSSL wants it before the data and everything in one call. */
+static const struct aead_row {
+        struct aead_info info;
+        const EVP_CIPHER *(*cipher)(void);
+        bool ccm;
+        size_t plain_max; /* CCM with a length field of L bytes takes less than 2^(8L) */
+} aead_rows[] = {
+        [AEAD_AES_CCM_16_64_128] = { { 16, 13, 8 }, EVP_aes_128_ccm, true, UINT16_MAX },
+        [AEAD_AES_CCM_16_128_128] = { { 16, 13, 16 }, EVP_aes_128_ccm, true, UINT16_MAX },
+        [AEAD_A128GCM] = { { 16, 12, 16 }, EVP_aes_128_gcm, false, INT_MAX - AEAD_TAG_SIZE_MAX },
+        [AEAD_A256GCM] = { { 32, 12, 16 }, EVP_aes_256_gcm, false, INT_MAX - AEAD_TAG_SIZE_MAX },
+        [AEAD_CHACHA20_POLY1305] = { { 32, 12, 16 }, EVP_chacha20_poly1305, false, INT_MAX - AEAD_TAG_SIZE_MAX },
+};
+
+static const struct aead_row *aead_row(enum aead_alg alg) {
+        if ((size_t)alg >= N_ELEMENTS(aead_rows) || !aead_rows[alg].cipher)
+                return NULL;
+        return &aead_rows[alg];
+}
+
+const struct aead_info *aead_info(enum aead_alg alg) {
+        const struct aead_row *row = aead_row(alg);
+
+        return row ? &row->info : NULL;
+}
+
+static int failed(int result) {
+        ERR_clear_error();
+        return result;
+}
+
+static bool sizes_fit(const struct aead_row *row, struct bytes key, struct bytes nonce, struct bytes aad,
+                      size_t plain_size) {
+        return key.size == row->info.key_size && nonce.size == row->info.nonce_size && aad.size <= INT_MAX &&
+                plain_size <= row->plain_max;
+}
+
+/*
+ * All that comes before the data. tag: the one to check when opening; NULL data when sealing. The order matters to CCM:
+ * nonce and tag size before the key, the data's size before the additional data.
+ */
+static bool aead_begin(EVP_CIPHER_CTX *ctx, const struct aead_row *row, struct bytes key, struct bytes nonce,
+                       struct bytes aad, size_t data_size, const uint8_t *tag, bool seal) {
+        int n;
+
+        return EVP_CipherInit_ex(ctx, row->cipher(), NULL, NULL, NULL, seal) == 1 &&
+                EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_IVLEN, (int)nonce.size, NULL) == 1 &&
+                ((seal && !row->ccm) ||
+                 EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_TAG, (int)row->info.tag_size, (void *)tag) == 1) &&
+                EVP_CipherInit_ex(ctx, NULL, NULL, key.data, nonce.data, -1) == 1 &&
+                (!row->ccm || EVP_CipherUpdate(ctx, NULL, &n, NULL, (int)data_size) == 1) &&
+                (aad.size == 0 || EVP_CipherUpdate(ctx, NULL, &n, aad.data, (int)aad.size) == 1);
+}
+
+/* The data in one call, then the end, which for CCM has nothing left to do. */
+static bool aead_data(EVP_CIPHER_CTX *ctx, const struct aead_row *row, struct bytes data, uint8_t *ret) {
+        static const uint8_t nothing;
+        uint8_t end[16];
+        int n = 0, n_end;
+
+        /* A null pointer would mean additional data or the end; for CCM an empty message still has a tag to make */
+        if ((data.size > 0 || row->ccm) &&
+            EVP_CipherUpdate(ctx, ret, &n, data.size > 0 ? data.data : &nothing, (int)data.size) != 1)
+                return false;
+        return (size_t)n == data.size && (row->ccm || EVP_CipherFinal_ex(ctx, end, &n_end) == 1);
+}
+
+int aead_seal(enum aead_alg alg, struct bytes key, struct bytes nonce, struct bytes aad, struct bytes plain,
+              uint8_t *ret_cipher) {
+        _cleanup_(EVP_CIPHER_CTX_freep) EVP_CIPHER_CTX *ctx = NULL;
+        const struct aead_row *row = aead_row(alg);
+
+        if (!row || !sizes_fit(row, key, nonce, aad, plain.size))
+                return -EINVAL;
+        if (!(ctx = EVP_CIPHER_CTX_new()))
+                return failed(-EIO);
+        if (!aead_begin(ctx, row, key, nonce, aad, plain.size, NULL, true) || !aead_data(ctx, row, plain, ret_cipher) ||
+            EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_GET_TAG, (int)row->info.tag_size, ret_cipher + plain.size) != 1)
+                return failed(-EIO);
+        return 0;
+}
+
+int aead_open(enum aead_alg alg, struct bytes key, struct bytes nonce, struct bytes aad, struct bytes cipher,
+              uint8_t *ret_plain) {
+        _cleanup_(EVP_CIPHER_CTX_freep) EVP_CIPHER_CTX *ctx = NULL;
+        const struct aead_row *row = aead_row(alg);
+        struct bytes data;
+
+        if (!row || !sizes_fit(row, key, nonce, aad, 0))
+                return -EINVAL;
+        /* What a peer sends: too short or too long to be one of ours does not authenticate */
+        if (cipher.size < row->info.tag_size || cipher.size - row->info.tag_size > row->plain_max)
+                return -EBADMSG;
+        data = bytes_of(cipher.data, cipher.size - row->info.tag_size);
+
+        if (!(ctx = EVP_CIPHER_CTX_new()) ||
+            !aead_begin(ctx, row, key, nonce, aad, data.size, cipher.data + data.size, false))
+                return failed(-EIO);
+        if (!aead_data(ctx, row, data, ret_plain)) {
+                wipe(ret_plain, data.size);
+                return failed(-EBADMSG);
+        }
+        return 0;
+}
