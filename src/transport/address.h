@@ -2,6 +2,7 @@
 
 #include <netinet/in.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/socket.h>
 
 #define ADDRESS_KEY_SIZE 24
