@@ -23,6 +23,7 @@ struct resource {
         bool changes;           /* writes to the store: runs in a savepoint of its own */
         int (*handle)(struct aced *as, const struct request *request, struct response *response);
         const char *rt, *interface; /* link attributes; rt NULL: not in /.well-known/core */
+        bool stateless;         /* does not touch the store: answered even when that is broken */
         const char *summary;    /* one line for aced-control(7) and people */
 };
 
@@ -33,6 +34,7 @@ const struct resource *router_resource(size_t n);
 struct work {
         struct request request;
         struct response response; /* initialised by the caller, filled by the batch */
+        const struct resource *resource; /* filled by the batch: the row that answered; NULL when none was reached */
 };
 
 /*
