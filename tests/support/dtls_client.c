@@ -1,0 +1,198 @@
+#include "dtls_client.h"
+
+#include <errno.h>
+#include <gnutls/dtls.h>
+#include <gnutls/gnutls.h>
+#include <stdlib.h>
+#include <sys/queue.h>
+
+#define DATAGRAM_SIZE_MAX 65535
+#define PRIORITY                                                                                     \
+        "NONE:+VERS-DTLS1.2:+MAC-ALL:+SIGN-ALL:+GROUP-ALL:+COMP-NULL:+PSK:+ECDHE-PSK:+AES-128-CCM-8:" \
+        "+AES-128-CCM:+AES-128-GCM:+CHACHA20-POLY1305"
+
+struct parcel {
+        TAILQ_ENTRY(parcel) link;
+        size_t size;
+        uint8_t data[];
+};
+
+TAILQ_HEAD(parcels, parcel);
+
+struct dtls_client {
+        gnutls_session_t session;
+        gnutls_psk_client_credentials_t credentials;
+        struct parcels in, out;
+        int alert, error;
+};
+
+static void parcels_add(struct parcels *parcels, const void *data, size_t size) {
+        struct parcel *parcel = malloc(sizeof(*parcel) + size);
+
+        if (!parcel)
+                abort();
+        parcel->size = size;
+        if (size > 0)
+                memcpy(parcel->data, data, size);
+        TAILQ_INSERT_TAIL(parcels, parcel, link);
+}
+
+static void parcels_drop(struct parcels *parcels) {
+        struct parcel *parcel = TAILQ_FIRST(parcels);
+
+        TAILQ_REMOVE(parcels, parcel, link);
+        free(parcel);
+}
+
+static ssize_t push(gnutls_transport_ptr_t context, const void *data, size_t size) {
+        struct dtls_client *client = context;
+
+        parcels_add(&client->out, data, size);
+        return (ssize_t)size;
+}
+
+static ssize_t pull(gnutls_transport_ptr_t context, void *data, size_t size) {
+        struct dtls_client *client = context;
+        struct parcel *parcel = TAILQ_FIRST(&client->in);
+
+        if (!parcel) {
+                gnutls_transport_set_errno(client->session, EAGAIN);
+                return -1;
+        }
+        if (size > parcel->size)
+                size = parcel->size;
+        memcpy(data, parcel->data, size);
+        parcels_drop(&client->in);
+        return (ssize_t)size;
+}
+
+static int pull_timeout(gnutls_transport_ptr_t context, unsigned int timeout_ms) {
+        const struct dtls_client *client = context;
+
+        return !TAILQ_EMPTY(&client->in);
+}
+
+static int failed(struct dtls_client *client, int error) {
+        client->error = error;
+        if (error == GNUTLS_E_FATAL_ALERT_RECEIVED)
+                client->alert = (int)gnutls_alert_get(client->session);
+        return -EPROTO;
+}
+
+static int set_up(struct dtls_client *client, const struct dtls_client_options *options) {
+        const gnutls_datum_t identity = { (unsigned char *)options->identity.data, (unsigned)options->identity.size };
+        const gnutls_datum_t key = { (unsigned char *)options->key.data, (unsigned)options->key.size };
+        const char *priority = options->priority ? options->priority : PRIORITY;
+        int r;
+
+        if ((r = gnutls_psk_allocate_client_credentials(&client->credentials)) < 0 ||
+            (r = gnutls_psk_set_client_credentials2(client->credentials, &identity, &key, GNUTLS_PSK_KEY_RAW)) < 0 ||
+            (r = gnutls_init(&client->session, GNUTLS_CLIENT | GNUTLS_DATAGRAM | GNUTLS_NONBLOCK)) < 0 ||
+            (r = gnutls_priority_set_direct(client->session, priority, NULL)) < 0 ||
+            (r = gnutls_credentials_set(client->session, GNUTLS_CRD_PSK, client->credentials)) < 0)
+                return failed(client, r);
+
+        gnutls_transport_set_ptr(client->session, client);
+        gnutls_transport_set_push_function(client->session, push);
+        gnutls_transport_set_pull_function(client->session, pull);
+        gnutls_transport_set_pull_timeout_function(client->session, pull_timeout);
+        gnutls_dtls_set_mtu(client->session, 1280);
+        return 0;
+}
+
+int dtls_client_new(const struct dtls_client_options *options, struct dtls_client **ret) {
+        struct dtls_client *client = calloc(1, sizeof(*client));
+        int r;
+
+        if (!client)
+                return -ENOMEM;
+        client->alert = -1;
+        TAILQ_INIT(&client->in);
+        TAILQ_INIT(&client->out);
+        r = set_up(client, options);
+        if (r != 0) {
+                dtls_client_free(client);
+                return r;
+        }
+        *ret = client;
+        return 0;
+}
+
+void dtls_client_free(struct dtls_client *client) {
+        if (!client)
+                return;
+        if (client->session)
+                gnutls_deinit(client->session);
+        if (client->credentials)
+                gnutls_psk_free_client_credentials(client->credentials);
+        while (!TAILQ_EMPTY(&client->in))
+                parcels_drop(&client->in);
+        while (!TAILQ_EMPTY(&client->out))
+                parcels_drop(&client->out);
+        free(client);
+}
+
+int dtls_client_handshake(struct dtls_client *client) {
+        int r;
+
+        do
+                r = gnutls_handshake(client->session);
+        while (r == GNUTLS_E_INTERRUPTED || r == GNUTLS_E_WARNING_ALERT_RECEIVED);
+        if (r == GNUTLS_E_AGAIN)
+                return -EAGAIN;
+        return r < 0 ? failed(client, r) : 0;
+}
+
+void dtls_client_input(struct dtls_client *client, struct bytes datagram) {
+        parcels_add(&client->in, datagram.data, datagram.size);
+}
+
+bool dtls_client_output(struct dtls_client *client, struct buf *ret) {
+        struct parcel *parcel = TAILQ_FIRST(&client->out);
+
+        buf_clear(ret);
+        if (!parcel || buf_add(ret, bytes_of(parcel->data, parcel->size)) < 0)
+                return false;
+        parcels_drop(&client->out);
+        return true;
+}
+
+int dtls_client_send(struct dtls_client *client, struct bytes data) {
+        ssize_t n = gnutls_record_send(client->session, data.data, data.size);
+
+        return n < 0 ? failed(client, (int)n) : 0;
+}
+
+int dtls_client_receive(struct dtls_client *client, struct buf *ret) {
+        uint8_t *space;
+        ssize_t n;
+
+        buf_clear(ret);
+        if (buf_reserve(ret, DATAGRAM_SIZE_MAX, &space) < 0)
+                return -ENOMEM;
+        do
+                n = gnutls_record_recv(client->session, space, DATAGRAM_SIZE_MAX);
+        while (n == GNUTLS_E_INTERRUPTED || n == GNUTLS_E_WARNING_ALERT_RECEIVED);
+        if (n == GNUTLS_E_AGAIN)
+                return -EAGAIN;
+        if (n < 0)
+                return failed(client, (int)n);
+        buf_added(ret, (size_t)n);
+        return n == 0 ? -EPIPE : 0;
+}
+
+void dtls_client_close(struct dtls_client *client) {
+        gnutls_bye(client->session, GNUTLS_SHUT_WR);
+}
+
+int dtls_client_alert(const struct dtls_client *client) {
+        return client->alert;
+}
+
+int dtls_client_error(const struct dtls_client *client) {
+        return client->error;
+}
+
+const char *dtls_client_cipher(const struct dtls_client *client) {
+        return gnutls_cipher_get_name(gnutls_cipher_get(client->session));
+}
