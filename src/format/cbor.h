@@ -8,7 +8,8 @@
  * Reading: cbor_map() and cbor_array() check the whole item first: one well-formed item and nothing after it, definite
  * lengths or indefinite, at most CBOR_DEPTH_MAX levels, text in UTF-8. What they hand out borrows from the input.
  */
-#define CBOR_DEPTH_MAX 8
+#define CBOR_DEPTH_MAX 8  /* arrays, maps and tags inside each other */
+#define CBOR_PAIRS_MAX 64 /* in a map that cbor_map() reads */
 
 enum cbor_kind {
         CBOR_ABSENT = 0,
@@ -27,6 +28,8 @@ enum cbor_kind {
         CBOR_INT = CBOR_UINT | CBOR_NEGINT,
         CBOR_TEXT_OR_BYTES = CBOR_TEXT | CBOR_BYTES,
         CBOR_ANY = (1 << 11) - 1,
+
+        CBOR_CHUNKS = 1 << 11, /* bytes or text of indefinite length: only raw is set; no table takes it, not by CBOR_ANY */
 };
 
 struct cbor_item {
@@ -50,7 +53,8 @@ struct cbor_field {
 /*
  * Read raw as one map with the rows' labels. Every row's item in *target is set (CBOR_ABSENT where the label is not
  * there). Unknown labels, integer or text, are skipped. Returns 0; REFUSE_MALFORMED: not exactly one well-formed map;
- * REFUSE_WRONG_TYPE: a wrong kind, or a key twice (any key, also an unknown one).
+ * REFUSE_WRONG_TYPE: a wrong kind, a key twice (any key, also an unknown one, and however long its integer is encoded), a
+ * key that is neither integer nor text, more than CBOR_PAIRS_MAX pairs.
  */
 int cbor_map(struct bytes raw, const struct cbor_field *fields, size_t n_fields, void *target);
 
