@@ -22,12 +22,14 @@ struct token_ask {
 /* What the store knows that the decision needs. */
 struct token_facts {
         struct client client;      /* id 0: the channel's credential belongs to no client */
+        bool asker_is_server;      /* it belongs to a resource server, which may introspect, not ask for tokens */
         size_t n_servers;          /* behind the audience: 0 unknown, 1, or more: a group audience */
+        bool is_group;             /* a group audience, however many members it has now */
         struct server server;      /* the one, when n_servers is 1 (of a group: the first) */
         char audience[AUDIENCE_SIZE_MAX + 1]; /* the one asked, or the default; "" none could be found */
         struct policy *policies;   /* all for this client (by name or label) at this audience; owned */
         size_t n_policies;
-        int64_t n_live_tokens;     /* of this client; counted only when the limit is set */
+        int64_t n_live_tokens;     /* of this client, at least; exact from the limit on; counted only when it is set */
         int64_t tokens_max;        /* limit; 0 none */
         int64_t default_lifetime_s, max_lifetime_s; /* configured */
         bool pop_key_found;        /* ask's kid denotes a live symmetric key made for this client and this server */
@@ -60,13 +62,18 @@ struct explanation {
         int64_t policies[EXPLAIN_POLICIES_MAX]; /* ids of those that contributed, the first ones */
         size_t n_policies;         /* all that contributed, also beyond the array */
         int64_t lifetime_s;
-        const char *lifetime_from; /* "configuration", "resource server", "policy" */
+        const char *lifetime_from; /* "configuration", "resource server", "policy"; NULL: not decided */
         const char *why;           /* one sentence with the RFC section */
 };
 
 /*
  * Decide what a client gets for a token request (RFC 9200 §5.8.1-5.8.3, RFC 9201 §3), in the order of AS-059: client,
  * grant type, right to the grant, audience, scope, profiles, key. now_s: seconds since 1970 UTC. why may be NULL.
+ *
+ * Policies unite: the scope is what any active one allows of what was asked. The lifetime is the shortest of: the
+ * server's or the configured default, both maxima, the maximum and the remaining validity of each policy that
+ * contributed to the scope.
+ *
  * Returns 0 and fills *ret_grant but for number, key_number and a new key's bytes; or a refusal. Never < 0: no I/O, no
  * allocation.
  */

@@ -6,7 +6,8 @@
 
 /*
  * A scope (RFC 9200 §5.8.1, RFC 6749 §3.3): text is a set of space-separated tokens of %x21 / %x23-5B / %x5D-7E; bytes
- * are opaque, in the resource server's own format, and are compared whole.
+ * are opaque, in the resource server's own format, and are compared whole. Taken in by scope_set() only; in a text scope
+ * that was, tokens are not repeated and one space stands between.
  */
 enum scope_kind {
         SCOPE_NONE, /* absent */
@@ -25,8 +26,8 @@ static inline struct bytes scope_bytes(const struct scope *scope) {
 }
 
 /*
- * Take a scope in: text is checked against RFC 6749's syntax, repeated tokens are dropped, single spaces put between.
- * Returns 0, or REFUSE_SCOPE for an empty, malformed or over-long one.
+ * Take a scope in: text is checked against RFC 6749's syntax (but several spaces count as one), repeated tokens are
+ * dropped, single spaces put between. Returns 0, or REFUSE_SCOPE for an empty, malformed or over-long one, scope untouched.
  */
 int scope_set(struct scope *scope, enum scope_kind kind, struct bytes value);
 

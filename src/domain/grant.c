@@ -1,0 +1,289 @@
+#include "domain/grant.h"
+
+#include <stdlib.h>
+
+#include "base/cleanup.h"
+#include "domain/refusal.h"
+
+/* What this server can set up between a client and a resource server today: DTLS with a symmetric key (RFC 9202 §3.3) */
+#define PROFILE_COAP_DTLS 1
+#define PROFILES_SERVED PROFILE_BIT(PROFILE_COAP_DTLS)
+
+/* A decision on its way. */
+struct deciding {
+        const struct token_facts *facts;
+        const struct token_ask *ask;
+        int64_t now_s;
+        struct scope asked;      /* kind NONE: the request named none */
+        struct grant *grant;
+        struct explanation *why; /* NULL: nobody wants to know */
+};
+
+void token_facts_done(struct token_facts *facts) {
+        free(facts->policies);
+        facts->policies = NULL;
+        facts->n_policies = 0;
+        secret_done(&facts->pop_key);
+}
+
+void grant_done(struct grant *grant) {
+        secret_done(&grant->pop_key);
+}
+
+static int refuse(struct deciding *d, int refusal, const char *why) {
+        if (d->why)
+                d->why->why = why;
+        return refusal;
+}
+
+static int check_client(struct deciding *d) {
+        const struct token_facts *facts = d->facts;
+
+        if (facts->asker_is_server)
+                return 0; /* registered and authenticated; check_right() has its answer */
+        if (facts->client.id == 0)
+                return refuse(d, REFUSE_UNKNOWN_CLIENT,
+                              "RFC 9200 §5.8: the channel's credential belongs to no registered client");
+        if (facts->client.suspended)
+                return refuse(d, REFUSE_SUSPENDED_CLIENT, "RFC 9200 §5.8: the client is suspended");
+        if (d->ask->client_id.data && !bytes_equal(d->ask->client_id, bytes_text(facts->client.name)))
+                return refuse(d, REFUSE_CLIENT_ID,
+                              "RFC 6749 §3.2.1: client_id names another client than the one authenticated");
+        return 0;
+}
+
+static int check_grant_type(struct deciding *d) {
+        if (d->ask->grant_type != ASK_CLIENT_CREDENTIALS)
+                return refuse(d, REFUSE_GRANT_TYPE,
+                              "RFC 9200 §5.8.1: only grant type client_credentials (2) is served");
+        return 0;
+}
+
+static int check_right(struct deciding *d) {
+        if (d->facts->asker_is_server)
+                return refuse(d, REFUSE_GRANT_NOT_ALLOWED,
+                              "RFC 9200 §5.8.3: a resource server's credential is no right to ask for tokens");
+        return 0;
+}
+
+static bool has_active_policy(const struct deciding *d) {
+        for (size_t i = 0; i < d->facts->n_policies; i++)
+                if (policy_is_active(&d->facts->policies[i], d->now_s))
+                        return true;
+        return false;
+}
+
+static int check_audience(struct deciding *d) {
+        const struct token_facts *facts = d->facts;
+
+        if (facts->audience[0] == '\0' && !d->ask->audience.data)
+                return refuse(d, REFUSE_NO_AUDIENCE,
+                              "RFC 9200 §5.8.1: no audience is asked and the client has no default audience");
+
+        /* the three alike, so that nobody can find out which audiences exist (RFC 9200 §6.9) */
+        if (facts->n_servers == 0)
+                return refuse(d, REFUSE_AUDIENCE, "RFC 9200 §5.8.2: no resource server has the audience");
+        if (facts->n_servers == 1 && facts->server.suspended)
+                return refuse(d, REFUSE_AUDIENCE, "RFC 9200 §5.8.2: the resource server is suspended");
+        if (!has_active_policy(d))
+                return refuse(d, REFUSE_AUDIENCE,
+                              "RFC 9200 §5.8.2: no active policy lets the client use the audience");
+
+        if (d->ask->cnf == ASK_CNF_NONE && (facts->is_group || facts->n_servers > 1))
+                return refuse(d, REFUSE_GROUP_SYMMETRIC,
+                              "RFC 9200 §6.9: a symmetric key must not be shared by the servers of a group audience");
+        return 0;
+}
+
+/* The part of the asked scope, or of the default one, that active policies allow. */
+static void unite_policies(struct deciding *d, const struct scope *wanted, struct scope *ret) {
+        const struct server *server = &d->facts->server;
+        struct explanation *why = d->why;
+        struct scope part;
+
+        ret->kind = SCOPE_NONE;
+        ret->size = 0;
+        for (size_t i = 0; i < d->facts->n_policies; i++) {
+                const struct policy *policy = &d->facts->policies[i];
+                const struct scope *known = server->scopes.kind == SCOPE_NONE ? &policy->scopes : &server->scopes;
+
+                if (!policy_is_active(policy, d->now_s) || !scope_intersect(&policy->scopes, known, &part))
+                        continue;
+                if (why)
+                        (void)scope_unite(&why->allowed, &part); /* as much as can be told */
+                if (!scope_intersect(wanted, &part, &part))
+                        continue;
+
+                (void)scope_unite(ret, &part); /* fits: all of it is in wanted */
+                if (why && why->n_policies++ < EXPLAIN_POLICIES_MAX)
+                        why->policies[why->n_policies - 1] = policy->id;
+        }
+        if (ret->kind == SCOPE_TEXT)
+                (void)scope_intersect(wanted, ret, ret); /* wanted's order */
+}
+
+static int check_scope(struct deciding *d) {
+        const struct server *server = &d->facts->server;
+        const struct scope *wanted = &d->asked;
+        struct grant *grant = d->grant;
+
+        if (d->ask->scope_kind != SCOPE_NONE) {
+                if (scope_set(&d->asked, d->ask->scope_kind, d->ask->scope) != 0)
+                        return refuse(d, REFUSE_SCOPE, "RFC 6749 §3.3: scope is empty, malformed or too long");
+                if (d->why)
+                        d->why->asked = d->asked;
+                if (d->asked.kind != server->scope_kind)
+                        return refuse(d, REFUSE_SCOPE,
+                                      "RFC 9200 §5.8.1: scope is not of the kind (text, bytes) that the resource "
+                                      "server's scopes are");
+        } else {
+                wanted = &server->default_scope;
+                if (wanted->kind == SCOPE_NONE)
+                        return refuse(d, REFUSE_SCOPE,
+                                      "RFC 6749 §3.3: no scope is asked and the resource server has no default scope");
+        }
+
+        unite_policies(d, wanted, &grant->scope);
+        if (grant->scope.kind == SCOPE_NONE)
+                return refuse(d, REFUSE_SCOPE, "RFC 6749 §3.3: no active policy allows any part of the scope");
+
+        /* RFC 6749 §5.1: to be told unless it is what was asked */
+        grant->scope_differs = !scope_equal(&d->asked, &grant->scope);
+        if (d->why)
+                d->why->granted = grant->scope;
+        return 0;
+}
+
+static int check_profile(struct deciding *d) {
+        profile_set common = d->facts->client.profiles & d->facts->server.profiles & PROFILES_SERVED;
+
+        if (common == 0)
+                return refuse(d, REFUSE_PROFILE,
+                              "RFC 9200 §5.8.2: client and resource server have no profile in common that is served");
+
+        d->grant->profile = (unsigned)__builtin_ctz(common);
+        d->grant->tell_profile = d->ask->wants_profile;
+        return 0;
+}
+
+static int check_key(struct deciding *d) {
+        switch (d->ask->cnf) {
+        case ASK_CNF_NONE:
+                return 0;
+        case ASK_CNF_KID:
+                if (d->facts->pop_key_found)
+                        return 0;
+                return refuse(d, REFUSE_POP_KEY,
+                              "RFC 9202 §4: the kid is of no live key made for this client and this resource server");
+        case ASK_CNF_SYMMETRIC_VALUE:
+                return refuse(d, REFUSE_KEY_BY_VALUE,
+                              "RFC 9201 §3.1: req_cnf carries a symmetric key; the authorization server makes them");
+        case ASK_CNF_ASYMMETRIC:
+                return refuse(d, REFUSE_POP_KEY,
+                              "RFC 9200 §5.8.3: tokens for this resource server are bound to symmetric keys only");
+        case ASK_CNF_UNREADABLE:
+                break;
+        }
+        return refuse(d, REFUSE_REQ_CNF, "RFC 9201 §3.1: req_cnf is not one confirmation method that is known");
+}
+
+static int check_count(struct deciding *d) {
+        if (d->facts->tokens_max > 0 && d->facts->n_live_tokens >= d->facts->tokens_max)
+                return refuse(d, REFUSE_TOO_MANY_TOKENS,
+                              "RFC 9200 §6.1: the client's live tokens are at the configured maximum");
+        return 0;
+}
+
+/* A lifetime, and who says so. */
+struct lifetime {
+        int64_t s;
+        const char *from;
+};
+
+static void shorten(struct lifetime *lifetime, int64_t max_s, const char *from) {
+        if (max_s > 0 && max_s < lifetime->s)
+                *lifetime = (struct lifetime){ max_s, from };
+}
+
+static void shorten_by_policies(struct lifetime *lifetime, const struct deciding *d) {
+        struct scope part;
+
+        for (size_t i = 0; i < d->facts->n_policies; i++) {
+                const struct policy *policy = &d->facts->policies[i];
+
+                if (!policy_is_active(policy, d->now_s) || !scope_intersect(&d->grant->scope, &policy->scopes, &part))
+                        continue;
+                shorten(lifetime, policy->max_lifetime_s, "policy");
+                if (policy->valid_until_s != 0) /* rights must not outlive the period they were given for */
+                        shorten(lifetime, policy->valid_until_s - d->now_s, "policy");
+        }
+}
+
+static void set_lifetime(struct deciding *d) {
+        const struct token_facts *facts = d->facts;
+        struct grant *grant = d->grant;
+        struct lifetime lifetime = { facts->server.default_lifetime_s, "resource server" };
+
+        if (lifetime.s <= 0)
+                lifetime = (struct lifetime){ facts->default_lifetime_s, "configuration" };
+        shorten(&lifetime, facts->max_lifetime_s, "configuration");
+        shorten(&lifetime, facts->server.max_lifetime_s, "resource server");
+        shorten_by_policies(&lifetime, d);
+
+        grant->lifetime_s = lifetime.s;
+        grant->issued_s = d->now_s;
+        grant->expires_s = d->now_s + lifetime.s;
+        if (d->why) {
+                d->why->lifetime_s = lifetime.s;
+                d->why->lifetime_from = lifetime.from;
+        }
+}
+
+static void fill_grant(struct deciding *d) {
+        const struct token_facts *facts = d->facts;
+        struct grant *grant = d->grant;
+
+        grant->client_id = facts->client.id;
+        grant->server_id = facts->server.id;
+        memcpy(grant->audience, facts->audience, sizeof(grant->audience));
+        grant->new_key = d->ask->cnf == ASK_CNF_NONE;
+        if (!grant->new_key) {
+                grant->key_number = facts->pop_key_number;
+                (void)secret_set(&grant->pop_key, secret_bytes(&facts->pop_key)); /* fits: it is a secret's */
+        }
+        set_lifetime(d);
+}
+
+static const char *why_granted(const struct deciding *d) {
+        if (d->asked.kind == SCOPE_NONE)
+                return "RFC 6749 §3.3: no scope was asked; this is what policy allows of the default scope";
+        if (d->grant->scope_differs)
+                return "RFC 6749 §3.3: policy allows a part of the scope that was asked";
+        return "RFC 9200 §5.8.2: policy allows the scope";
+}
+
+int grant_decide(const struct token_facts *facts, const struct token_ask *ask, int64_t now_s, struct grant *ret_grant,
+                 struct explanation *why) {
+        /* the order of RFC 6749 §5.2's errors is free; a request with several faults always gets the first of these */
+        static int (*const checks[])(struct deciding *) = {
+                check_client, check_grant_type, check_right, check_audience, check_scope, check_profile, check_key,
+                check_count,
+        };
+        struct deciding d = { .facts = facts, .ask = ask, .now_s = now_s, .grant = ret_grant, .why = why };
+        int r = 0;
+
+        *ret_grant = (struct grant){ 0 };
+        if (why)
+                *why = (struct explanation){ 0 };
+
+        for (size_t i = 0; i < N_ELEMENTS(checks) && r == 0; i++)
+                r = checks[i](&d);
+        if (r == 0) {
+                fill_grant(&d);
+                if (why)
+                        why->why = why_granted(&d);
+        }
+        if (why)
+                why->refusal = r;
+        return r;
+}

@@ -1,0 +1,40 @@
+#include "domain/token.h"
+
+#include <errno.h>
+
+#define NUMBER_SIZE_MIN 4
+
+void token_done(struct token *token) {
+        secret_done(&token->pop_key);
+}
+
+bool token_is_active(const struct token *token, int64_t server_id, int64_t now_s) {
+        return server_id != 0 && token->server_id == server_id && token->revoked_s == 0 && token->issued_s <= now_s &&
+               now_s < token->expires_s;
+}
+
+size_t number_to_bytes(uint64_t number, uint8_t ret[static NUMBER_SIZE_MAX]) {
+        size_t size = NUMBER_SIZE_MIN;
+
+        while (size < NUMBER_SIZE_MAX && number >> (8 * size) != 0)
+                size++;
+        for (size_t i = 0; i < size; i++)
+                ret[i] = (uint8_t)(number >> (8 * (size - 1 - i)));
+        return size;
+}
+
+int number_from_bytes(struct bytes bytes, uint64_t *ret_number) {
+        uint64_t number = 0;
+
+        if (bytes.size < NUMBER_SIZE_MIN || bytes.size > NUMBER_SIZE_MAX)
+                return -EINVAL;
+
+        /* one number has one form: a second one would be another kid for the same key */
+        if (bytes.size > NUMBER_SIZE_MIN && bytes.data[0] == 0)
+                return -EINVAL;
+
+        for (size_t i = 0; i < bytes.size; i++)
+                number = number << 8 | bytes.data[i];
+        *ret_number = number;
+        return 0;
+}
