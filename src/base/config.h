@@ -20,7 +20,7 @@ struct config_listen {
 struct config {
         /* [server] */
         char *state_directory; /* absolute */
-        char *issuer;          /* the iss claim */
+        char *issuer;          /* the iss claim: printable ASCII */
         char *key_file;        /* sealing key; NULL: the systemd credential "aced.key", else STATE/seal.key */
         int log_level;         /* enum log_level */
 
@@ -53,13 +53,26 @@ struct config {
 
 /*
  * Read an INI file over the defaults. path NULL: the defaults alone. Every fault becomes a row of *diags with file
- * and line; then -EINVAL and *ret untouched. -ENOENT when the file is not there, -ENOMEM.
+ * and line; then -EINVAL and *ret untouched. -ENOENT when the file is not there, another -errno when it cannot be read
+ * (a row of *diags too), -ENOMEM.
  */
 int config_load(const char *path, struct config **ret, struct diags *diags);
 void config_free(struct config *config);
 
-/* The values as JSON text for the control socket, in table order, each with its default and one-line help. */
+/*
+ * Reload: options that take effect at start only keep the values of running; each that the file wants to change becomes
+ * a row of *diags. 0 or -ENOMEM, after which config is not to be used.
+ */
+int config_keep_fixed(struct config *config, const struct config *running, struct diags *diags);
+
+/*
+ * The values as JSON text for the control socket: {"items":[{"section","key","value","default","help"}…],"next":null} in
+ * table order; value and default are numbers where the option is one, else text as it would stand in the file. 0, or
+ * as buf_add().
+ */
 int config_print(const struct config *config, struct buf *ret_json);
 
 /* The n-th option's section, key and help, for tests and tools; false past the end. */
 bool config_option(unsigned n, const char **ret_section, const char **ret_key, const char **ret_help);
+/* Its default as it would stand in the file; NULL past the end. */
+const char *config_option_default(unsigned n);
