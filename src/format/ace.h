@@ -7,28 +7,43 @@
 /* The maps of RFC 9200 and 9201, application/ace+cbor. Decoded structs borrow from the payload. */
 
 /*
- * POST /token. REFUSE_MALFORMED (also an empty payload), REFUSE_WRONG_TYPE; what is well-formed but cannot be granted
- * (grant type, req_cnf) is told in *ret_ask and refused by grant_decide() in its turn (AS-059).
+ * POST /token. REFUSE_MALFORMED (also an empty payload); REFUSE_WRONG_TYPE: a parameter of a wrong kind, a key twice, in
+ * the request, its req_cnf or the COSE_Key there. What is well-formed but cannot be granted (grant type, req_cnf) is told
+ * in *ret_ask and refused by grant_decide() in its turn (AS-059). req_cnf is read when it has exactly one confirmation
+ * method that we know; unknown members are ignored (RFC 8747 §3.1). ace_profile with an integer, which RFC 9200 does not
+ * define, is ignored like an unknown parameter.
  */
 int token_ask_decode(struct bytes payload, struct token_ask *ret_ask);
 
-/* 2.01 of the token endpoint: access_token, expires_in, scope and ace_profile when due, cnf when due (AS-046). */
+/*
+ * 2.01 of the token endpoint: access_token, expires_in, cnf, and scope and ace_profile when due. cnf has a new key by value
+ * (RFC 9202 §3.3.1); a key that the client named by its kid is named in return, not sent again (RFC 9201 §3.2). The buffer
+ * may hold a key: the caller wipes it.
+ */
 int token_answer_encode(const struct grant *grant, struct bytes access_token, struct buf *out);
 
 /* { 30: error, ? 31: description } (RFC 9200 §5.8.3). description NULL: none. */
 int ace_error_encode(int error, const char *description, struct buf *out);
 
+/* POST /introspect. REFUSE_MALFORMED, REFUSE_WRONG_TYPE, REFUSE_MISSING. A token_type_hint, integer or text, is ignored. */
 struct introspect_ask {
         struct bytes token;
 };
 int introspect_ask_decode(struct bytes payload, struct introspect_ask *ret_ask);
 
-/* token NULL: { 10: false } and nothing else (AS-156). */
+/*
+ * token NULL: { 10: false } and nothing else (AS-156). Else iss, aud, exp, iat, cti, cnf with the key by value, scope,
+ * active, ace_profile: what the token itself says, and not whose it is (AS-177). The buffer then holds the key.
+ */
 int introspect_answer_encode(const struct token *token, struct bytes issuer, struct buf *out);
+
+struct cbor_writer;
 
 /*
  * { 1: { 1: 4, 2: kid, -1: k } }: a cnf with a symmetric key by value (RFC 8747 §3.2), as the value of a map pair that
- * the caller has begun.
+ * the caller has begun. Without key bytes: { 1: { 1: 4, 2: kid } }, the key by its name.
  */
-struct cbor_writer;
 void ace_put_symmetric_cnf(struct cbor_writer *w, uint64_t key_number, struct bytes key);
+
+/* The pair label: scope, as text or bytes; nothing for SCOPE_NONE. */
+void ace_put_scope(struct cbor_writer *w, int label, const struct scope *scope);

@@ -1,0 +1,61 @@
+#include "format/cwt.h"
+
+#include "crypto/hash.h"
+#include "domain/grant.h"
+#include "format/ace.h"
+#include "format/cbor.h"
+#include "format/labels.h"
+
+static void put_cti(struct cbor_writer *w, uint64_t number) {
+        uint8_t cti[NUMBER_SIZE_MAX];
+
+        cbor_put_uint(w, CLAIM_CTI);
+        cbor_put_bytes(w, bytes_of(cti, number_to_bytes(number, cti)));
+}
+
+int cwt_claims_encode(const struct grant *grant, struct bytes issuer, struct buf *claims) {
+        struct cbor_writer w = CBOR_WRITER(claims);
+
+        cbor_put_map(&w, grant->scope.kind != SCOPE_NONE ? 7 : 6);
+        cbor_put_uint(&w, CLAIM_ISS);
+        cbor_put_text(&w, issuer);
+        cbor_put_uint(&w, CLAIM_AUD);
+        cbor_put_text(&w, bytes_text(grant->audience));
+        /* RFC 8392 §2: seconds without the epoch tag */
+        cbor_put_uint(&w, CLAIM_EXP);
+        cbor_put_int(&w, grant->expires_s);
+        cbor_put_uint(&w, CLAIM_IAT);
+        cbor_put_int(&w, grant->issued_s);
+        put_cti(&w, grant->number);
+        /*
+         * The key by value also when the client named one that it has (RFC 9202 §4): the server may not have got, or may
+         * have lost, the token that brought it. The kid tells a server that knows it already.
+         */
+        cbor_put_uint(&w, CLAIM_CNF);
+        ace_put_symmetric_cnf(&w, grant->key_number, secret_bytes(&grant->pop_key));
+        ace_put_scope(&w, CLAIM_SCOPE, &grant->scope);
+        return cbor_end(&w);
+}
+
+static bool is_cose_tag(const struct cbor_item *item) {
+        return item->kind == CBOR_TAG && (item->argument == TAG_COSE_ENCRYPT0 || item->argument == TAG_COSE_MAC0 ||
+                                          item->argument == TAG_COSE_SIGN1);
+}
+
+struct bytes cwt_core(struct bytes token) {
+        struct bytes core = token;
+        struct cbor_item item;
+
+        if (cbor_item(core, &item) != 0)
+                return token;
+        if (item.kind == CBOR_TAG && item.argument == TAG_CWT) {
+                core = item.content;
+                if (cbor_item(core, &item) != 0)
+                        return token;
+        }
+        return is_cose_tag(&item) ? item.content : core;
+}
+
+int cwt_hash(struct bytes token, uint8_t ret[static TOKEN_HASH_SIZE]) {
+        return sha256(cwt_core(token), ret);
+}
