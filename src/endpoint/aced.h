@@ -10,6 +10,7 @@ struct aced {
         const struct config *config;
         struct store *store;
         uint64_t decision_stamp; /* random at start; decision ids count up from it */
+        uint64_t n_decisions;    /* made so far; the router counts */
         int64_t started_s;
         const struct status_source *status; /* figures of the transports for GET /v1/status; NULL in tests */
 };

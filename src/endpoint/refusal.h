@@ -13,5 +13,8 @@ struct refusal_row {
         const char *text;  /* error_description; says nothing about what exists (AS-022) */
 };
 
-/* The row of a refusal; of any number that is none, the row of an internal error. Never NULL. */
+/*
+ * The row of a refusal; of -EBUSY and -ENOSPC the row of a service that is unavailable for a while; of any other number
+ * that is none, the row of an internal error. Never NULL.
+ */
 const struct refusal_row *refusal_row(int refusal);

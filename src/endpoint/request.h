@@ -47,14 +47,32 @@ struct response {
         int64_t max_age_s;   /* -1: not given */
         struct buf payload;
         uint64_t decision_id;
+        uint64_t token_number; /* of the token that was issued or asked about, for the log; 0: none */
         char why[256];       /* what a refusal is about, for the log and, at the control socket, for the caller */
 };
 
 void response_init(struct response *response);
+/* Wipes the payload, which may have held a key, and frees. */
 void response_done(struct response *response);
 
-/* Say what is wrong, for a refusal that the handler is about to return: names the field, the value, what to do next. */
+/* Wipe and forget the payload, keep the rest. */
+void response_drop(struct response *response);
+
+/*
+ * The payload is going to hold a secret: make room for size bytes at once, as a buffer that grows leaves copies behind.
+ * 0, -ENOMEM.
+ */
+int response_reserve(struct response *response, size_t size);
+
+/*
+ * Say what is wrong, for a refusal that the handler is about to return: names the field, the value, what to do next.
+ * What is no printable ASCII becomes '?', so that a peer's bytes can be named.
+ */
 void response_why(struct response *response, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* The value of the query "name=value", or data NULL. */
+/* The value of the query "name=value" (the first one), or data NULL. */
 struct bytes request_query(const struct request *request, const char *name);
+
+/* A decision id as it is told: in the log, in error descriptions, at the control socket. */
+#define DECISION_TEXT_SIZE 9
+void decision_text(uint64_t decision_id, char text[static DECISION_TEXT_SIZE]);
