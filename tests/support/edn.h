@@ -43,7 +43,7 @@ int edn_capture(struct edn_captures *captures, const char *name, struct bytes it
  *      {key: pattern, ...}     map: exactly these keys in any order; with a final `...` further keys may be there
  *      [pattern, ...]          array: with a final `...` further items may follow
  * Values match by what they mean: 1 matches however long it was encoded.
- * Returns 0; -ENOENT when it does not match, with the reason in words in why; -EINVAL for a faulty pattern or item,
+ * captures may be NULL when the pattern has none. Returns 0; -ENOENT when it does not match, with the reason in words in why; -EINVAL for a faulty pattern or item,
  * with the reason too; -EOVERFLOW when captures are full.
  */
 int edn_match(const char *pattern, struct bytes item, struct edn_captures *captures, char *why, size_t why_size);
