@@ -172,6 +172,7 @@ int token_answer_encode(const struct grant *grant, struct bytes access_token, st
         bool tell_scope = grant->scope_differs && grant->scope.kind != SCOPE_NONE;
         struct cbor_writer w = CBOR_WRITER(out);
 
+        cbor_hold(&w, access_token.size + ACE_KEY_ROOM);
         cbor_put_map(&w, 3 + (size_t)tell_scope + (size_t)grant->tell_profile);
         cbor_put_uint(&w, ACE_ACCESS_TOKEN);
         cbor_put_bytes(&w, access_token);
@@ -215,6 +216,7 @@ int introspect_answer_encode(const struct token *token, struct bytes issuer, str
 
         if (!token)
                 return put_inactive(&w);
+        cbor_hold(&w, issuer.size + ACE_KEY_ROOM);
         cbor_put_map(&w, 7 + (size_t)(token->scope.kind != SCOPE_NONE) + (size_t)(token->profile != 0));
         cbor_put_uint(&w, INTRO_ISS);
         cbor_put_text(&w, issuer);

@@ -37,6 +37,9 @@ int introspect_ask_decode(struct bytes payload, struct introspect_ask *ret_ask);
  */
 int introspect_answer_encode(const struct token *token, struct bytes issuer, struct buf *out);
 
+/* Enough for every map here and in cwt.h beside its token or issuer: held at once, so that no key is left behind. */
+#define ACE_KEY_ROOM (AUDIENCE_SIZE_MAX + SCOPE_SIZE_MAX + SECRET_SIZE_MAX + 128)
+
 struct cbor_writer;
 
 /*

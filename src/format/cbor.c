@@ -613,6 +613,14 @@ void cbor_put_bytes_head(struct cbor_writer *w, size_t size) {
         add_head(w, cbor_encode_bytestring_start, size);
 }
 
+void cbor_hold(struct cbor_writer *w, size_t size) {
+        size_t room = w->buf->limit - w->buf->size;
+        uint8_t *space;
+
+        if (w->failed == 0)
+                w->failed = buf_reserve(w->buf, size < room ? size : room, &space);
+}
+
 int cbor_end(struct cbor_writer *w) {
         return w->failed;
 }

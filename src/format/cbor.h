@@ -98,6 +98,11 @@ void cbor_put_null(struct cbor_writer *w);
 void cbor_put_tag(struct cbor_writer *w, uint64_t tag);
 /* An item that is encoded already. */
 void cbor_put_raw(struct cbor_writer *w, struct bytes item);
+/*
+ * Make room for at least size more bytes at once, or as many as the limit allows. Before a secret is written: a buffer that
+ * grows later gives memory up with the secret in it.
+ */
+void cbor_hold(struct cbor_writer *w, size_t size);
 /* Only the head of a byte string of size bytes, which the caller writes next with buf_reserve(). */
 void cbor_put_bytes_head(struct cbor_writer *w, size_t size);
 int cbor_end(struct cbor_writer *w);

@@ -16,6 +16,7 @@ static void put_cti(struct cbor_writer *w, uint64_t number) {
 int cwt_claims_encode(const struct grant *grant, struct bytes issuer, struct buf *claims) {
         struct cbor_writer w = CBOR_WRITER(claims);
 
+        cbor_hold(&w, issuer.size + ACE_KEY_ROOM);
         cbor_put_map(&w, grant->scope.kind != SCOPE_NONE ? 7 : 6);
         cbor_put_uint(&w, CLAIM_ISS);
         cbor_put_text(&w, issuer);

@@ -10,8 +10,15 @@
 #define JSON_TEXT_MAX (1024 * 1024) /* bytes of one text; the doors allow less */
 #define JSON_DEPTH_MAX 8            /* arrays and objects inside each other */
 #define JSON_TEXTS_MAX 32           /* strings in one array */
+#define JSON_FAULTS_MAX 32          /* told of one text; the others are not */
 
 struct json_t; /* jansson's json_t */
+
+/*
+ * Keys come and go as JSON at the control socket. Called once by a main before anything else uses jansson: from then on
+ * all memory that jansson gives back is wiped first.
+ */
+void json_wipe_what_is_freed(void);
 
 /* A parsed text: owns every string that was read out of it. json_document_done() frees; start from { NULL }. */
 struct json_document {
