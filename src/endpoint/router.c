@@ -1,7 +1,22 @@
 #include "endpoint/router.h"
 
+#include <errno.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+
 #include "base/cleanup.h"
+#include "base/config.h"
+#include "base/log.h"
+#include "endpoint/aced.h"
 #include "endpoint/handlers.h"
+#include "endpoint/refusal.h"
+#include "format/ace.h"
+#include "format/coap.h"
+#include "format/json.h"
+#include "store/store.h"
+
+#define LOG_PATH_SIZE 160 /* of the path in a log line; longer ones are cut */
 
 #define DEVICE CALLER_AUTHENTICATED
 #define ADMIN CALLER_LOCAL
@@ -12,9 +27,9 @@
 /* path, method, callers, reads, writes, success, changes, handler, … */
 static const struct resource resources[] = {
         { "/token", METHOD_POST, DEVICE, ACE, ACE, CODE_CREATED, true, token_post,
-          .rt = "ace.token", .summary = "ask for a token" },
+          .rt = "ace.token", .interface = "ace.as", .summary = "ask for a token" },
         { "/introspect", METHOD_POST, DEVICE, ACE, ACE, CODE_CREATED, false, introspect_post,
-          .rt = "ace.introspect", .summary = "ask what a token is worth" },
+          .rt = "ace.introspect", .interface = "ace.as", .summary = "ask what a token is worth" },
         { "/.well-known/core", METHOD_GET, CALLER_ANYONE, NO, CF_LINK_FORMAT, CODE_CONTENT, false, well_known_get,
           .stateless = true, .summary = "list the resources" },
 
@@ -78,4 +93,259 @@ static const struct resource resources[] = {
 
 const struct resource *router_resource(size_t n) {
         return n < N_ELEMENTS(resources) ? &resources[n] : NULL;
+}
+
+/* ---- finding the row */
+
+/* {} stands for one segment that is not empty. */
+static bool path_matches(const char *path, const struct request *request) {
+        size_t n = 0;
+
+        while (*path == '/') {
+                const char *segment = path + 1;
+                struct bytes pattern = bytes_of(segment, strcspn(segment, "/"));
+
+                if (n == request->n_segments)
+                        return false;
+                if (bytes_equal(pattern, BYTES_LITERAL("{}")) ? request->segments[n].size == 0
+                                                              : !bytes_equal(pattern, request->segments[n]))
+                        return false;
+                path = segment + pattern.size;
+                n++;
+        }
+        return n == request->n_segments;
+}
+
+/* What is open to an administrator alone does not exist for the network. */
+static bool is_visible(const struct resource *resource, const struct peer *peer) {
+        return resource->callers != CALLER_LOCAL || peer->channel == CHANNEL_LOCAL;
+}
+
+static int find_resource(const struct request *request, const struct resource **ret) {
+        int refusal = REFUSE_NOT_FOUND;
+
+        for (size_t i = 0; i < N_ELEMENTS(resources); i++) {
+                if (!is_visible(&resources[i], request->peer) || !path_matches(resources[i].path, request))
+                        continue;
+                if (resources[i].method == request->method) {
+                        *ret = &resources[i];
+                        return 0;
+                }
+                refusal = REFUSE_METHOD;
+        }
+        return refusal;
+}
+
+static bool may_call(const struct resource *resource, const struct peer *peer) {
+        unsigned is = CALLER_ANYONE;
+
+        if (peer->channel == CHANNEL_DTLS && peer->credential_id != 0)
+                is |= CALLER_AUTHENTICATED;
+        if (peer->channel == CHANNEL_LOCAL)
+                is |= CALLER_LOCAL;
+        return (resource->callers & is) != 0;
+}
+
+static size_t payload_max(const struct aced *as, const struct peer *peer) {
+        return (size_t)(peer->channel == CHANNEL_LOCAL ? as->config->control_body_max : as->config->payload_max);
+}
+
+/* All that can be said without the handler. Sets work->resource when path and method name a row. */
+static int admit(const struct aced *as, struct work *work) {
+        const struct request *request = &work->request;
+        const struct resource *resource;
+        int r;
+
+        r = find_resource(request, &work->resource);
+        if (r != 0)
+                return r;
+        resource = work->resource;
+        if (!may_call(resource, request->peer))
+                return REFUSE_UNAUTHENTICATED;
+        if (request->accept != CF_NONE && resource->writes != CF_NONE && request->accept != resource->writes)
+                return REFUSE_NOT_ACCEPTABLE;
+        if (resource->reads == CF_NONE)
+                return 0; /* a payload is ignored (RFC 7252 §5.5.1 leaves it without meaning) */
+        /* without a format nobody knows what a payload is; without both there is nothing that could have a format */
+        if (request->content_format != resource->reads &&
+            (request->content_format != CF_NONE || request->payload.size > 0))
+                return REFUSE_CONTENT_FORMAT;
+        return request->payload.size > payload_max(as, request->peer) ? REFUSE_TOO_LARGE : 0;
+}
+
+/* ---- answers that are not the handler's */
+
+/* RFC 9200 §5.8.3. Unauthenticated: the code alone, as an answer must not be longer than what called for it. */
+static int put_ace_error(const struct refusal_row *row, const struct peer *peer, struct response *response) {
+        char decision[DECISION_TEXT_SIZE], text[128];
+
+        response->content_format = CF_ACE_CBOR;
+        if (peer->channel == CHANNEL_PLAIN)
+                return ace_error_encode(row->ace_error, NULL, &response->payload);
+        decision_text(response->decision_id, decision);
+        snprintf(text, sizeof(text), "%s (%s)", row->text, decision);
+        return ace_error_encode(row->ace_error, text, &response->payload);
+}
+
+/* {"error": name of the refusal, "detail": what, where, what to do next, "decision": id of the log line} */
+static int put_json_error(const struct refusal_row *row, struct response *response) {
+        char decision[DECISION_TEXT_SIZE];
+        json_t *error;
+        int r;
+
+        decision_text(response->decision_id, decision);
+        error = json_pack("{s:s, s:s, s:s}", "error", row->name, "detail",
+                          response->why[0] ? response->why : row->text, "decision", decision);
+        if (!error)
+                return -ENOMEM;
+        response->content_format = CF_JSON;
+        r = json_print(error, &response->payload);
+        json_decref(error);
+        return r;
+}
+
+static int put_error(const struct work *work, const struct refusal_row *row, struct response *response) {
+        const struct peer *peer = work->request.peer;
+
+        if (peer->channel == CHANNEL_LOCAL)
+                return put_json_error(row, response);
+        /* Only what speaks ACE says no in CBOR; and an anonymous request without a payload is shorter than any error. */
+        if (row->ace_error != 0 && work->resource && work->resource->writes == CF_ACE_CBOR &&
+            (peer->channel != CHANNEL_PLAIN || work->request.payload.size > 0))
+                return put_ace_error(row, peer, response);
+        return 0;
+}
+
+/* Whatever the handler has written is not said. */
+static void say_no(struct work *work, int refusal) {
+        const struct refusal_row *row = refusal_row(refusal);
+        struct response *response = &work->response;
+        bool later = row->coap_code == CODE_TOO_MANY_REQUESTS || row->coap_code == CODE_UNAVAILABLE;
+
+        response_drop(response);
+        response->refusal = refusal;
+        response->code = row->coap_code;
+        response->content_format = CF_NONE;
+        response->max_age_s = later ? RETRY_AFTER_S : -1;
+        if (put_error(work, row, response) != 0) {
+                response_drop(response); /* the code alone says enough */
+                response->content_format = CF_NONE;
+        }
+}
+
+static void say_yes(struct work *work) {
+        struct response *response = &work->response;
+
+        response->refusal = 0;
+        response->code = work->resource->success;
+        response->content_format = response->payload.size > 0 ? work->resource->writes : CF_NONE;
+}
+
+/* ---- the batch */
+
+/* Returns < 0 when the transaction is lost and the batch with it. */
+static int run(struct aced *as, struct work *work) {
+        const struct resource *resource = work->resource;
+        int r, undone = 0;
+
+        if (resource->changes && (r = store_savepoint(as->store)) != 0)
+                return r;
+        r = resource->handle(as, &work->request, &work->response);
+        if (resource->changes) {
+                if (r == 0)
+                        r = store_savepoint_release(as->store);
+                if (r != 0) /* a refused request leaves nothing behind */
+                        undone = store_savepoint_rollback(as->store);
+        }
+        if (r != 0)
+                say_no(work, r);
+        else
+                say_yes(work);
+        if (undone != 0)
+                return undone;
+        /* SQLite ends a transaction by itself after some failures */
+        return r < 0 && !resource->stateless && !store_in_transaction(as->store) ? r : 0;
+}
+
+static int run_stored(struct aced *as, struct work *const *works, size_t n_works) {
+        int r;
+
+        r = store_begin(as->store);
+        if (r != 0)
+                return r;
+        for (size_t i = 0; i < n_works; i++) {
+                if (!works[i]->used_store)
+                        continue;
+                r = run(as, works[i]);
+                if (r != 0) {
+                        store_rollback(as->store);
+                        return r;
+                }
+        }
+        return store_commit(as->store);
+}
+
+static void log_work(const struct work *work) {
+        static const char *const methods[] = { [METHOD_GET] = "GET",       [METHOD_POST] = "POST",
+                                               [METHOD_PUT] = "PUT",       [METHOD_DELETE] = "DELETE",
+                                               [METHOD_FETCH] = "FETCH",   [METHOD_PATCH] = "PATCH",
+                                               [METHOD_IPATCH] = "iPATCH" };
+        const struct response *response = &work->response;
+        enum log_level level = response->refusal < 0 ? LOG_LEVEL_ERROR : LOG_LEVEL_INFO;
+        char path[LOG_PATH_SIZE] = "/", code[5], decision[DECISION_TEXT_SIZE], token[17], why[320] = "";
+        size_t n = 0;
+
+        if (!log_enabled(level))
+                return;
+        for (size_t i = 0; i < work->request.n_segments && n < sizeof(path); i++)
+                n += (size_t)snprintf(path + n, sizeof(path) - n, "/%.*s", (int)work->request.segments[i].size,
+                                      (const char *)work->request.segments[i].data);
+        coap_code_text(response->code, code);
+        decision_text(response->decision_id, decision);
+        snprintf(token, sizeof(token), "%08" PRIx64, response->token_number);
+        if (response->refusal < 0)
+                snprintf(why, sizeof(why), "%s%s%s", response->why, response->why[0] ? ": " : "",
+                         strerror(-response->refusal));
+        else
+                snprintf(why, sizeof(why), "%s", response->why);
+
+        struct log_field fields[8] = {
+                { "ACED_PEER", work->request.peer->name },
+                { "ACED_RESOURCE", work->resource ? work->resource->path : "" },
+                { "ACED_OUTCOME", code },
+                { "ACED_DECISION", decision },
+        };
+        n = 4;
+        if (response->refusal != 0)
+                fields[n++] = (struct log_field){ "ACED_REFUSAL", refusal_row(response->refusal)->name };
+        if (why[0])
+                fields[n++] = (struct log_field){ "ACED_WHY", why };
+        if (response->token_number != 0)
+                fields[n++] = (struct log_field){ "ACED_TOKEN", token };
+        log_fields(level, fields, "%s %s %s", methods[work->request.method], path, code);
+}
+
+void router_batch(struct aced *as, struct work *const *works, size_t n_works) {
+        bool needs_store = false;
+        int r;
+
+        for (size_t i = 0; i < n_works; i++) {
+                struct work *work = works[i];
+
+                work->resource = NULL;
+                work->response.decision_id = as->decision_stamp + as->n_decisions++;
+                r = admit(as, work);
+                work->used_store = r == 0 && !work->resource->stateless;
+                needs_store = needs_store || work->used_store;
+                if (r != 0)
+                        say_no(work, r);
+                else if (work->resource->stateless)
+                        (void)run(as, work); /* no transaction that could be lost */
+        }
+        r = needs_store ? run_stored(as, works, n_works) : 0;
+        for (size_t i = 0; i < n_works; i++) {
+                if (r != 0 && works[i]->used_store)
+                        say_no(works[i], r);
+                log_work(works[i]);
+        }
 }

@@ -34,13 +34,17 @@ const struct resource *router_resource(size_t n);
 struct work {
         struct request request;
         struct response response; /* initialised by the caller, filled by the batch */
-        const struct resource *resource; /* filled by the batch: the row that answered; NULL when none was reached */
+        const struct resource *resource; /* filled by the batch: the row of path and method; NULL when there is none */
+        bool used_store;                 /* filled by the batch: the answer stands on rows that the commit must keep */
 };
 
+#define RETRY_AFTER_S 5 /* Max-Age of 4.29 (RFC 8516) and 5.03 (RFC 7252 §5.9.3.4) */
+
 /*
- * Run the requests in order, each in a savepoint, inside one transaction with one commit (design: an answer leaves only
- * after its rows are on disk). Every response is filled, by its handler, from the refusal table, or as 5.00 (5.03 when
- * the disk is full or the database locked) when something broke; if the commit fails every one that was to change
- * something or to tell what did becomes so. Writes one log line a request. Must not be called inside a transaction.
+ * Run the requests in order, those that change something in a savepoint each, inside one transaction with one commit (an
+ * answer leaves only after its rows are on disk). Every response is filled, by its handler, from the refusal table, or
+ * as 5.00 (5.03 when the disk is full or the database locked) when something broke; if the commit fails every one that
+ * changed or read rows becomes so, as even a read may tell what did not last. Without a request that needs the store
+ * there is no transaction. Writes one log line a request. Must not be called inside a transaction.
  */
 void router_batch(struct aced *as, struct work *const *works, size_t n_works);

@@ -1,0 +1,102 @@
+#include <stdio.h>
+
+#include "base/cleanup.h"
+#include "endpoint/handlers.h"
+#include "endpoint/router.h"
+
+/* The attributes of a link (RFC 6690 §3, RFC 7252 §7.2.1), printed from the router's table. */
+struct link {
+        const char *href, *rt, *interface;
+        char ct[8];
+};
+
+static void link_of(const struct resource *resource, struct link *ret) {
+        *ret = (struct link){ .href = resource->path, .rt = resource->rt, .interface = resource->interface };
+        if (resource->writes != CF_NONE)
+                snprintf(ret->ct, sizeof(ret->ct), "%d", resource->writes);
+}
+
+/* RFC 6690 §4.1: the whole value, or its beginning when the pattern ends in '*'. */
+static bool value_matches(struct bytes value, struct bytes pattern) {
+        if (pattern.size > 0 && pattern.data[pattern.size - 1] == '*') {
+                pattern.size--;
+                value.size = value.size < pattern.size ? value.size : pattern.size;
+        }
+        return bytes_equal(value, pattern);
+}
+
+/* rt, if and ct hold values with spaces between; one that matches is enough. An absent attribute matches nothing. */
+static bool any_value_matches(const char *values, struct bytes pattern) {
+        for (const char *at = values; at && *at; at += strspn(at, " ")) {
+                struct bytes value = bytes_of(at, strcspn(at, " "));
+
+                if (value_matches(value, pattern))
+                        return true;
+                at += value.size;
+        }
+        return false;
+}
+
+/* "rt=ace.*"; of an attribute that no link has, or of no attribute at all, nothing is found. */
+static bool link_matches(const struct link *link, struct bytes query) {
+        const struct {
+                const char *name;
+                const char *values;
+        } attributes[] = { { "rt", link->rt }, { "if", link->interface }, { "ct", link->ct } };
+        const uint8_t *equals = query.size > 0 ? memchr(query.data, '=', query.size) : NULL;
+        struct bytes name, pattern;
+
+        if (!equals)
+                return false;
+        name = bytes_of(query.data, (size_t)(equals - query.data));
+        pattern = bytes_of(equals + 1, query.size - name.size - 1);
+        if (bytes_equal(name, BYTES_LITERAL("href")))
+                return value_matches(bytes_text(link->href), pattern);
+        for (size_t i = 0; i < N_ELEMENTS(attributes); i++)
+                if (bytes_equal(name, bytes_text(attributes[i].name)))
+                        return any_value_matches(attributes[i].values, pattern);
+        return false;
+}
+
+static bool is_asked(const struct link *link, const struct request *request) {
+        for (size_t i = 0; i < request->n_queries; i++)
+                if (!link_matches(link, request->queries[i]))
+                        return false;
+        return true;
+}
+
+static int put_attribute(const char *name, const char *value, struct buf *out) {
+        const char *quote = value && strchr(value, ' ') ? "\"" : "";
+
+        return value && value[0] ? buf_printf(out, ";%s=%s%s%s", name, quote, value, quote) : 0;
+}
+
+/* terse: anonymous peers may get less than three times what they sent, so they get what finds the resource. */
+static int put_link(const struct link *link, bool terse, struct buf *out) {
+        int r;
+
+        if ((r = buf_printf(out, "%s<%s>", out->size > 0 ? "," : "", link->href)) != 0 ||
+            (r = put_attribute("rt", link->rt, out)) != 0 ||
+            terse ||
+            (r = put_attribute("if", link->interface, out)) != 0)
+                return r;
+        return put_attribute("ct", link->ct, out);
+}
+
+int well_known_get(struct aced *as, const struct request *request, struct response *response) {
+        const struct resource *resource;
+        struct link link;
+        int r;
+
+        for (size_t i = 0; (resource = router_resource(i)); i++) {
+                if (!resource->rt)
+                        continue;
+                link_of(resource, &link);
+                if (!is_asked(&link, request))
+                        continue;
+                r = put_link(&link, request->peer->channel == CHANNEL_PLAIN, &response->payload);
+                if (r != 0)
+                        return r;
+        }
+        return 0;
+}
