@@ -10,8 +10,6 @@
 #include "store/servers.h"
 #include "store/tokens.h"
 
-#define INTROSPECT_ANSWER_SIZE_MAX 2048 /* iss, aud and scope at their maxima, and the key */
-
 /*
  * Who asks (RFC 9200 §5.9.3): a resource server. Credentials that are nobody's any more, or of a suspended server, are
  * bad credentials (AS-157); a client's are good, but not for this (AS-158).
@@ -60,8 +58,7 @@ int introspect_post(struct aced *as, const struct request *request, struct respo
 
         if ((r = find_asker(as, request, response, &asker)) != 0 ||
             (r = introspect_ask_decode(request->payload, &ask)) != 0 ||
-            (r = find_token(as, ask.token, &token, &found)) != 0 ||
-            (r = response_reserve(response, INTROSPECT_ANSWER_SIZE_MAX)) != 0)
+            (r = find_token(as, ask.token, &token, &found)) != 0)
                 return r;
 
         active = found && token_is_active(&token, asker.id, request->now_s);

@@ -15,9 +15,8 @@
 #include "store/store.h"
 #include "store/tokens.h"
 
-#define POP_KEY_SIZE 16            /* AES_128 suites of RFC 9202 §3.3.2 */
-#define TOKEN_SIZE_MAX 2048        /* iss, aud and scope at their maxima fit */
-#define TOKEN_ANSWER_SIZE_MAX 4096 /* the token, a scope and the key */
+#define POP_KEY_SIZE 16     /* AES_128 suites of RFC 9202 §3.3.2 */
+#define TOKEN_SIZE_MAX 2048 /* iss, aud and scope at their maxima fit */
 
 static void server_key_done(struct server_key *key) {
         secret_done(&key->key);
@@ -70,7 +69,6 @@ static int seal(struct aced *as, const struct grant *grant, const struct server 
                 struct buf *token) {
         _cleanup_(server_key_done) struct server_key key = {};
         _cleanup_(claims_done) struct buf claims = BUF_INIT(TOKEN_SIZE_MAX);
-        uint8_t *space;
         int r;
 
         r = store_server_key_get(as->store, server->id, &key);
@@ -80,7 +78,6 @@ static int seal(struct aced *as, const struct grant *grant, const struct server 
                 return -ENOKEY; /* registration always sets one: not the client's fault, and no answer for it */
         }
         if (r != 0 ||
-            (r = buf_reserve(&claims, TOKEN_SIZE_MAX, &space)) != 0 || /* growing would leave copies of the key */
             (r = cwt_claims_encode(grant, bytes_text(as->config->issuer), &claims)) != 0)
                 return r;
         return encrypt_claims(as, server, &key, buf_bytes(&claims), token);
@@ -121,7 +118,6 @@ int token_post(struct aced *as, const struct request *request, struct response *
             (r = seal(as, &grant, &facts.server, response, &token)) != 0 ||
             (r = cwt_hash(buf_bytes(&token), hash)) != 0 ||
             (r = store_token_add(as->store, &grant, hash)) != 0 ||
-            (r = response_reserve(response, TOKEN_ANSWER_SIZE_MAX)) != 0 ||
             (r = token_answer_encode(&grant, buf_bytes(&token), &response->payload)) != 0)
                 return r;
 
