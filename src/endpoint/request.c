@@ -25,6 +25,12 @@ void response_drop(struct response *response) {
         buf_clear(&response->payload);
 }
 
+int response_reserve(struct response *response, size_t size) {
+        uint8_t *space;
+
+        return buf_reserve(&response->payload, size, &space);
+}
+
 void response_why(struct response *response, const char *format, ...) {
         va_list args;
 

@@ -59,6 +59,12 @@ void response_done(struct response *response);
 void response_drop(struct response *response);
 
 /*
+ * The payload is going to hold a secret, by an encoder that does not see to it itself: make room for size bytes at once,
+ * as a buffer that grows leaves copies behind. 0, -ENOMEM.
+ */
+int response_reserve(struct response *response, size_t size);
+
+/*
  * Say what is wrong, for a refusal that the handler is about to return: names the field, the value, what to do next.
  * What is no printable ASCII becomes '?', so that a peer's bytes can be named.
  */
