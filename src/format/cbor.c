@@ -439,11 +439,14 @@ static int print_float(double number, struct buf *out) {
         return buf_printf(out, strpbrk(text, ".e") ? "%s" : "%s.0", text);
 }
 
-static int print_chunks(struct bytes *in, struct buf *out) {
+static int print_chunks(struct bytes *in, unsigned major, struct buf *out) {
         const char *before = "(_ ";
         struct cbor_item chunk;
         int r = 0;
 
+        /* RFC 8949 §8.1: with no chunks it could not be seen which kind it is */
+        if (read_break(in))
+                return buf_printf(out, major == MAJOR_TEXT ? "\"\"_" : "''_");
         while (!read_break(in) && r == 0) {
                 take_item(in, &chunk);
                 r = buf_printf(out, "%s", before);
@@ -451,8 +454,6 @@ static int print_chunks(struct bytes *in, struct buf *out) {
                         r = chunk.kind == CBOR_TEXT ? print_text(chunk.content, out) : print_bytes(chunk.content, out);
                 before = ", ";
         }
-        if (r == 0 && *before == '(')
-                r = buf_printf(out, "(_ ");
         return r != 0 ? r : buf_printf(out, ")");
 }
 
@@ -520,7 +521,7 @@ static int print_item(struct bytes *in, struct buf *out) {
         case MAJOR_BYTES:
         case MAJOR_TEXT:
                 if (item.kind == CBOR_CHUNKS)
-                        return print_chunks(&inside, out);
+                        return print_chunks(&inside, head.major, out);
                 return head.major == MAJOR_TEXT ? print_text(item.content, out) : print_bytes(item.content, out);
         case MAJOR_ARRAY:
         case MAJOR_MAP:

@@ -173,6 +173,10 @@ static int encode_quoted(struct parser *p, char quote, unsigned major, struct bu
                 }
         }
         p->at++;
+        if (r == 0 && text.size == 0 && *p->at == '_') { /* indefinite, without chunks */
+                p->at++;
+                return put_number(out, (uint8_t)(major << 5 | 31), 0xff, 1);
+        }
         if (r == 0)
                 r = put_head(out, major, text.size);
         return r != 0 ? r : buf_add(out, buf_bytes(&text));
@@ -273,6 +277,11 @@ static int encode_integer(struct parser *p, const char *end, bool negative, stru
         char *stop;
         int r;
 
+        /* the lowest negative integer is one beyond what -1 - n holds in n's own digits */
+        if (negative && strncmp(p->at, "18446744073709551616", (size_t)(end - p->at)) == 0 && end - p->at == 20) {
+                p->at = end;
+                return put_head(out, 1, UINT64_MAX);
+        }
         errno = 0;
         value = strtoull(p->at, &stop, 10);
         if (errno != 0 || stop != end)

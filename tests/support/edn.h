@@ -7,7 +7,7 @@
  *
  * Notation: integers, floats (1.5, encoded as the shortest of half, single, double), "text" (escapes \" \\ \n \u0041),
  * h'00 ff', 'text as bytes', [..], {..}, tag(item), true, false, null, undefined, simple(n), indefinite [_ ..] {_ ..}
- * (_ h'..', h'..'), comments / .. / and # to the end of the line. Maps keep the order that is written.
+ * (_ h'..', h'..') ""_ ''_, comments / .. / and # to the end of the line. Maps keep the order that is written.
  */
 
 /* Append the encoding of one item. Returns 0, or -EINVAL with *ret_at (may be NULL) at the place of the fault; -ENOMEM. */
