@@ -1,0 +1,187 @@
+#pragma once
+
+#include <sqlite3.h>
+
+#include "base/cleanup.h"
+#include "domain/client.h"
+#include "domain/refusal.h"
+#include "domain/server.h"
+#include "store/store.h"
+
+/* What the files of store/ share; tests look in to ask for query plans. */
+
+/* One row each in query.c's table of SQL. */
+enum query_id {
+        QUERY_BEGIN,
+        QUERY_COMMIT,
+        QUERY_ROLLBACK,
+        QUERY_SAVEPOINT,
+        QUERY_SAVEPOINT_RELEASE,
+        QUERY_SAVEPOINT_UNDO,
+        QUERY_LEASE,
+        QUERY_LEASE_RETURN,
+        QUERY_COUNTS,
+
+        QUERY_CLIENT_ADD,
+        QUERY_CLIENT_UPDATE,
+        QUERY_CLIENT_POLICIES_DELETE,
+        QUERY_CLIENT_GONE,
+        QUERY_CLIENT_DELETE,
+        QUERY_CLIENT_BY_NAME,
+        QUERY_CLIENT_BY_ID,
+        QUERY_CLIENT_EACH,
+        QUERY_LABELS_DELETE,
+        QUERY_LABEL_ADD,
+        QUERY_LABELS,
+
+        QUERY_SERVER_ADD,
+        QUERY_SERVER_UPDATE,
+        QUERY_SERVER_POLICIES_DELETE,
+        QUERY_SERVER_GONE,
+        QUERY_SERVER_DELETE,
+        QUERY_SERVER_BY_NAME,
+        QUERY_SERVER_BY_ID,
+        QUERY_SERVER_EACH,
+        QUERY_AUDIENCE_CONFLICT,
+        QUERY_AUDIENCE_ADD,
+        QUERY_AUDIENCE_DELETE,
+        QUERY_AUDIENCES,
+        QUERY_AUDIENCE_SERVERS,
+        QUERY_AUDIENCE_ONLY,
+        QUERY_SERVER_KEY_SET,
+        QUERY_SERVER_KEY_GET,
+
+        QUERY_SECRET_TAKEN,
+        QUERY_CREDENTIAL_ADD,
+        QUERY_CREDENTIAL_DELETE,
+        QUERY_CREDENTIALS_OF_CLIENT,
+        QUERY_CREDENTIALS_OF_SERVER,
+        QUERY_PSK_FIND,
+        QUERY_CREDENTIAL_BY_ID,
+
+        QUERY_POLICY_ADD,
+        QUERY_POLICY_DELETE,
+        QUERY_POLICIES,
+        QUERY_POLICIES_OF_SUBJECT,
+        QUERY_POLICIES_AT_AUDIENCE,
+        QUERY_POLICIES_OF_SUBJECT_AT_AUDIENCE,
+
+        QUERY_ASKER,
+        QUERY_POLICIES_FOR_CLIENT,
+        QUERY_KEY_BY_KID,
+        QUERY_TOKENS_LIVE,
+        QUERY_TOKEN_ADD,
+        QUERY_TOKEN_BY_HASH,
+        QUERY_TOKEN_BY_NUMBER,
+        QUERY_TOKEN_REVOKE,
+        QUERY_PARTY_ID,
+        QUERY_TOKENS,
+        QUERY_TOKENS_OF_CLIENT,
+        QUERY_TOKENS_OF_SERVER,
+        QUERY_TOKENS_PURGE,
+        QUERY_GONE_NEXT,
+        QUERY_GONE_PURGE,
+
+        QUERIES
+};
+
+/* A block of numbers: next is the first that was not drawn, end the first that is not ours. */
+struct lease {
+        uint64_t next, end;
+        unsigned drawn; /* since begin */
+};
+
+/* How many live tokens a client has, at least: spares counting them at every request. */
+struct live_count {
+        int64_t client_id;
+        int64_t counted_s;
+        int64_t n, max;
+        uint64_t generation; /* of store->generation; another one: forget it */
+};
+#define LIVE_COUNTS 1024 /* clients remembered; a power of two */
+
+#define NONCE_STAMP_SIZE 5
+#define SUBKEY_SIZE 32
+
+struct store {
+        sqlite3 *db;
+        sqlite3_stmt *queries[QUERIES]; /* prepared when first used */
+        bool in_transaction;            /* begun and not ended by our caller, whatever SQLite made of it */
+        bool tokens_added, tokens_added_in_savepoint;
+        int error;                      /* the last one, for a transaction that SQLite gave up */
+        int lease_error;                /* why there are no new numbers */
+        struct lease leases[NUMBER_KINDS];
+        uint8_t nonce_stamp[NONCE_STAMP_SIZE];
+        struct secret seal_key, mark_key;
+        struct live_count live_counts[LIVE_COUNTS];
+        uint64_t generation;
+        int64_t gone_seen; /* where the purge of gone parties goes on */
+};
+
+/* A prepared statement in use. Bound data must live as long as it; query_done() hands the statement back. */
+struct query {
+        struct store *store;
+        sqlite3_stmt *stmt;
+        int error;
+};
+
+/*
+ * Take the statement. One that writes is refused outside of a transaction, or in one that SQLite gave up: it would be a
+ * change of its own. -EIO: that, or it is in use already (a row() that walks the list it is called from).
+ */
+int query_begin(struct store *store, enum query_id id, struct query *ret);
+void query_done(struct query *query);
+
+/* Parameters count from 1. A failure is told by the next query_next() or query_run(). */
+void query_int(struct query *query, int at, int64_t value);
+void query_text(struct query *query, int at, struct bytes value);
+void query_blob(struct query *query, int at, struct bytes value);
+void query_scope(struct query *query, int at, const struct scope *scope); /* NONE: NULL */
+
+/* 0: a row is there. REFUSE_ADMIN_UNKNOWN: none, or no more. < 0: broken. */
+int query_next(struct query *query);
+/* The result of a walk that query_next() ended: no more rows is how it should end. */
+static inline int query_end(int r) {
+        return r == REFUSE_ADMIN_UNKNOWN ? 0 : r;
+}
+/*
+ * To the end. 0; REFUSE_ADMIN_EXISTS when something has to be unique and would not be; REFUSE_ADMIN_UNKNOWN when it
+ * would belong to a row that is not there; < 0.
+ */
+int query_run(struct query *query);
+/* The same in one line, for statements without parameters, or with an id as the first. */
+int query_simple(struct store *store, enum query_id id);
+int query_about(struct store *store, enum query_id id, int64_t about);
+
+/* Columns count from 0. What does not fit where it goes was not written by us: -EIO. */
+int64_t row_int(struct query *query, int at);
+struct bytes row_bytes(struct query *query, int at); /* until the next row */
+int row_text(struct query *query, int at, char *ret, size_t size);
+int row_scope(struct query *query, int at, struct scope *ret);
+int row_secret(struct query *query, int at, const char *column, int64_t row, struct secret *ret);
+
+const char *query_sql(enum query_id id);
+
+/* -errno for a result code; remembers it as store->error. */
+int store_failure(struct store *store, int code);
+/* Did the statement that ran last change a row? 0, or REFUSE_ADMIN_UNKNOWN. */
+int store_changed(const struct store *store);
+
+/* Columns of clients and servers from the at-th on, in the order of the SQL macros of query.c. */
+int client_from_row(struct query *query, int at, struct client *ret);
+int server_from_row(struct query *query, int at, struct server *ret);
+struct policy;
+int policy_from_row(struct query *query, struct policy *ret); /* but created_s */
+
+/* Is a secret with this mark registered? 0, REFUSE_ADMIN_EXISTS, < 0. server_id: its own key does not count; 0: all do. */
+int secret_is_free(struct store *store, const uint8_t mark[static 32], int64_t server_id);
+
+/* As store_audience_find(), but looks no further than limit servers. */
+int audience_find(struct store *store, struct bytes audience, int64_t limit, size_t *ret_n, bool *ret_is_group,
+                  struct server *ret_first);
+
+/* store_seal() into an array with room for plain.size + SEALED_OVERHEAD bytes. */
+int seal_into(struct store *store, const char *column, int64_t row, struct bytes plain, uint8_t *ret, size_t *ret_size);
+int seal_keys_derive(struct store *store, struct bytes seal_key);
+
+DEFINE_FREEP(struct store, store_free)

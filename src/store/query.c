@@ -1,0 +1,339 @@
+#include <errno.h>
+
+#include "store/private.h"
+
+#define CLIENT_COLUMNS(c) c ".id, " c ".name, " c ".suspended, " c ".profiles, " c ".default_audience, " c ".created_s"
+
+#define SERVER_COLUMNS                                                                                              \
+        "s.id, s.name, s.suspended, s.profiles, s.scope_kind, s.scopes, s.default_scope, s.token_format, "          \
+        "s.token_alg, s.token_tagged, s.default_lifetime_s, s.max_lifetime_s, s.has_clock, s.created_s"
+
+#define CREDENTIAL_COLUMNS "id, kind, client_id, server_id, identity, created_s"
+
+#define POLICY_COLUMNS                                                                                              \
+        "id, for_label, subject, audience, scopes, max_lifetime_s, valid_from_s, valid_until_s"
+
+/* The tokens of who is gone are revoked since then. */
+#define TOKEN_COLUMNS                                                                                               \
+        "t.number, t.key_number, t.hash, t.client_id, t.server_id, coalesce(c.name, gc.name, ''), "                 \
+        "coalesce(s.name, gs.name, ''), t.audience, t.scope, t.profile, t.issued_s, t.expires_s, "                  \
+        "CASE WHEN t.revoked_s <> 0 THEN t.revoked_s "                                                              \
+        "WHEN c.id IS NULL THEN coalesce(gc.gone_s, 1) WHEN s.id IS NULL THEN coalesce(gs.gone_s, 1) ELSE 0 END"
+#define TOKEN_TABLES                                                                                                \
+        "tokens t LEFT JOIN clients c ON c.id = t.client_id LEFT JOIN servers s ON s.id = t.server_id "             \
+        "LEFT JOIN gone gc ON gc.id = t.client_id LEFT JOIN gone gs ON gs.id = t.server_id "
+/* ?1: after, ?2: limit, ?3: live ones only, at ?4 */
+#define TOKEN_LIVE "(NOT ?3 OR (t.expires_s > ?4 AND t.revoked_s = 0 AND c.id IS NOT NULL AND s.id IS NOT NULL)) "
+
+static const char *const table[QUERIES] = {
+        [QUERY_BEGIN] = "BEGIN IMMEDIATE",
+        [QUERY_COMMIT] = "COMMIT",
+        [QUERY_ROLLBACK] = "ROLLBACK",
+        [QUERY_SAVEPOINT] = "SAVEPOINT request",
+        [QUERY_SAVEPOINT_RELEASE] = "RELEASE request",
+        [QUERY_SAVEPOINT_UNDO] = "ROLLBACK TO request",
+        [QUERY_LEASE] = "UPDATE leases SET next = next + ?2 WHERE kind = ?1 RETURNING next",
+        [QUERY_LEASE_RETURN] = "UPDATE leases SET next = ?3 WHERE kind = ?1 AND next = ?2",
+        [QUERY_COUNTS] = "SELECT (SELECT count(*) FROM clients), (SELECT count(*) FROM servers), "
+                         "(SELECT count(*) FROM policies), (SELECT count(*) FROM tokens)",
+
+        [QUERY_CLIENT_ADD] = "INSERT INTO clients (id, name, suspended, profiles, default_audience, created_s) "
+                             "VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        [QUERY_CLIENT_UPDATE] = "UPDATE clients SET suspended = ?3, profiles = ?4, default_audience = ?5 WHERE id = ?1",
+        [QUERY_CLIENT_POLICIES_DELETE] = "DELETE FROM policies WHERE for_label = 0 "
+                                         "AND subject = (SELECT name FROM clients WHERE id = ?1)",
+        [QUERY_CLIENT_GONE] = "INSERT INTO gone (id, is_server, name, gone_s) SELECT id, 0, name, ?2 FROM clients "
+                              "WHERE id = ?1 AND EXISTS (SELECT 1 FROM tokens WHERE client_id = ?1)",
+        [QUERY_CLIENT_DELETE] = "DELETE FROM clients WHERE id = ?1",
+        [QUERY_CLIENT_BY_NAME] = "SELECT " CLIENT_COLUMNS("clients") " FROM clients WHERE name = ?1",
+        [QUERY_CLIENT_BY_ID] = "SELECT " CLIENT_COLUMNS("clients") " FROM clients WHERE id = ?1",
+        [QUERY_CLIENT_EACH] = "SELECT " CLIENT_COLUMNS("clients") " FROM clients WHERE name > ?1 ORDER BY name LIMIT ?2",
+        [QUERY_LABELS_DELETE] = "DELETE FROM client_labels WHERE client_id = ?1",
+        [QUERY_LABEL_ADD] = "INSERT INTO client_labels (client_id, label) SELECT id, ?2 FROM clients WHERE id = ?1 "
+                            "ON CONFLICT DO NOTHING",
+        [QUERY_LABELS] = "SELECT label FROM client_labels WHERE client_id = ?1 ORDER BY label",
+
+        [QUERY_SERVER_ADD] = "INSERT INTO servers (id, name, suspended, profiles, scope_kind, scopes, default_scope, "
+                             "token_format, token_alg, token_tagged, default_lifetime_s, max_lifetime_s, has_clock, "
+                             "created_s) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+        [QUERY_SERVER_UPDATE] = "UPDATE servers SET suspended = ?3, profiles = ?4, scope_kind = ?5, scopes = ?6, "
+                                "default_scope = ?7, token_format = ?8, token_alg = ?9, token_tagged = ?10, "
+                                "default_lifetime_s = ?11, max_lifetime_s = ?12, has_clock = ?13 WHERE id = ?1",
+        [QUERY_SERVER_POLICIES_DELETE] = "DELETE FROM policies WHERE audience IN (SELECT a.name FROM audiences a "
+                                         "WHERE a.server_id = ?1 AND NOT EXISTS (SELECT 1 FROM audiences b "
+                                         "WHERE b.name = a.name AND b.server_id <> ?1))",
+        [QUERY_SERVER_GONE] = "INSERT INTO gone (id, is_server, name, gone_s) SELECT id, 1, name, ?2 FROM servers "
+                              "WHERE id = ?1 AND EXISTS (SELECT 1 FROM tokens WHERE server_id = ?1)",
+        [QUERY_SERVER_DELETE] = "DELETE FROM servers WHERE id = ?1",
+        [QUERY_SERVER_BY_NAME] = "SELECT " SERVER_COLUMNS " FROM servers s WHERE s.name = ?1",
+        [QUERY_SERVER_BY_ID] = "SELECT " SERVER_COLUMNS " FROM servers s WHERE s.id = ?1",
+        [QUERY_SERVER_EACH] = "SELECT " SERVER_COLUMNS " FROM servers s WHERE s.name > ?1 ORDER BY s.name LIMIT ?2",
+        [QUERY_AUDIENCE_CONFLICT] = "SELECT 1 FROM audiences WHERE name = ?1 AND server_id <> ?2 "
+                                    "AND NOT (is_group AND ?3) LIMIT 1",
+        [QUERY_AUDIENCE_ADD] = "INSERT INTO audiences (name, server_id, is_group) SELECT ?1, id, ?3 FROM servers "
+                               "WHERE id = ?2 ON CONFLICT DO UPDATE SET is_group = excluded.is_group",
+        [QUERY_AUDIENCE_DELETE] = "DELETE FROM audiences WHERE name = ?1 AND server_id = ?2",
+        [QUERY_AUDIENCES] = "SELECT name, is_group FROM audiences WHERE server_id = ?1 ORDER BY name",
+        [QUERY_AUDIENCE_SERVERS] = "SELECT a.is_group, " SERVER_COLUMNS " FROM audiences a CROSS JOIN servers s "
+                                   "WHERE a.name = ?1 AND s.id = a.server_id AND NOT s.suspended "
+                                   "ORDER BY a.server_id LIMIT ?2",
+        [QUERY_AUDIENCE_ONLY] = "SELECT (SELECT min(name) FROM audiences), (SELECT max(name) FROM audiences)",
+        [QUERY_SERVER_KEY_SET] = "INSERT INTO server_keys (id, server_id, kid, secret, secret_mark, created_s) "
+                                 "VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (server_id) DO UPDATE SET id = excluded.id, "
+                                 "kid = excluded.kid, secret = excluded.secret, secret_mark = excluded.secret_mark, "
+                                 "created_s = excluded.created_s",
+        [QUERY_SERVER_KEY_GET] = "SELECT id, kid, secret, created_s FROM server_keys WHERE server_id = ?1",
+
+        [QUERY_SECRET_TAKEN] = "SELECT 1 FROM credentials WHERE secret_mark = ?1 UNION ALL "
+                               "SELECT 1 FROM server_keys WHERE secret_mark = ?1 AND server_id <> ?2",
+        [QUERY_CREDENTIAL_ADD] = "INSERT INTO credentials (id, kind, client_id, server_id, identity, secret, "
+                                 "secret_mark, created_s) VALUES (?1, ?2, nullif(?3, 0), nullif(?4, 0), ?5, ?6, ?7, ?8)",
+        [QUERY_CREDENTIAL_DELETE] = "DELETE FROM credentials WHERE id = ?1 AND client_id IS nullif(?2, 0) "
+                                    "AND server_id IS nullif(?3, 0)",
+        [QUERY_CREDENTIALS_OF_CLIENT] = "SELECT " CREDENTIAL_COLUMNS " FROM credentials WHERE client_id = ?1 ORDER BY id",
+        [QUERY_CREDENTIALS_OF_SERVER] = "SELECT " CREDENTIAL_COLUMNS " FROM credentials WHERE server_id = ?1 ORDER BY id",
+        [QUERY_PSK_FIND] = "SELECT " CREDENTIAL_COLUMNS ", secret, "
+                           "coalesce((SELECT suspended FROM clients c WHERE c.id = client_id), "
+                           "(SELECT suspended FROM servers s WHERE s.id = server_id)) "
+                           "FROM credentials WHERE kind = ?1 AND identity = ?2",
+        [QUERY_CREDENTIAL_BY_ID] = "SELECT " CREDENTIAL_COLUMNS " FROM credentials WHERE id = ?1",
+
+        [QUERY_POLICY_ADD] = "INSERT INTO policies (id, for_label, subject, audience, scopes, max_lifetime_s, "
+                             "valid_from_s, valid_until_s, created_s) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        [QUERY_POLICY_DELETE] = "DELETE FROM policies WHERE id = ?1",
+        [QUERY_POLICIES] = "SELECT " POLICY_COLUMNS ", created_s FROM policies WHERE id > ?1 ORDER BY id LIMIT ?2",
+        [QUERY_POLICIES_OF_SUBJECT] = "SELECT " POLICY_COLUMNS ", created_s FROM policies WHERE for_label IN (0, 1) "
+                                      "AND subject = ?3 AND +id > ?1 ORDER BY +id LIMIT ?2",
+        [QUERY_POLICIES_AT_AUDIENCE] = "SELECT " POLICY_COLUMNS ", created_s FROM policies "
+                                       "INDEXED BY policies_at_audience WHERE audience = ?4 AND id > ?1 "
+                                       "ORDER BY id LIMIT ?2",
+        [QUERY_POLICIES_OF_SUBJECT_AT_AUDIENCE] = "SELECT " POLICY_COLUMNS ", created_s FROM policies "
+                                                  "WHERE for_label IN (0, 1) AND subject = ?3 AND +audience = ?4 "
+                                                  "AND +id > ?1 ORDER BY +id LIMIT ?2",
+
+        [QUERY_ASKER] = "SELECT cr.server_id, " CLIENT_COLUMNS("c") " FROM credentials cr "
+                        "LEFT JOIN clients c ON c.id = cr.client_id WHERE cr.id = ?1",
+        [QUERY_POLICIES_FOR_CLIENT] = "SELECT " POLICY_COLUMNS " FROM policies "
+                                      "WHERE for_label = 0 AND subject = ?1 AND audience = ?2 UNION ALL "
+                                      "SELECT " POLICY_COLUMNS " FROM client_labels l CROSS JOIN policies p "
+                                      "WHERE l.client_id = ?3 AND p.for_label = 1 AND p.subject = l.label "
+                                      "AND p.audience = ?2",
+        [QUERY_KEY_BY_KID] = "SELECT number, pop_key FROM tokens WHERE number = ?1 AND key_number = ?1 "
+                             "AND client_id = ?2 AND server_id = ?3 AND revoked_s = 0 AND expires_s > ?4 UNION ALL "
+                             "SELECT number, pop_key FROM tokens INDEXED BY tokens_sharing_key "
+                             "WHERE key_number = ?1 AND key_number <> number "
+                             "AND client_id = ?2 AND server_id = ?3 AND revoked_s = 0 AND expires_s > ?4",
+        [QUERY_TOKENS_LIVE] = "SELECT count(*) FROM (SELECT 1 FROM tokens WHERE client_id = ?1 AND revoked_s = 0 "
+                              "AND +expires_s > ?2 LIMIT ?3)",
+        [QUERY_TOKEN_ADD] = "INSERT INTO tokens (number, key_number, hash, client_id, server_id, audience, scope, "
+                            "profile, issued_s, expires_s, revoked_s, pop_key) "
+                            "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0, ?11)",
+        [QUERY_TOKEN_BY_HASH] = "SELECT " TOKEN_COLUMNS ", t.pop_key FROM " TOKEN_TABLES "WHERE t.hash = ?1",
+        [QUERY_TOKEN_BY_NUMBER] = "SELECT " TOKEN_COLUMNS " FROM " TOKEN_TABLES "WHERE t.number = ?1",
+        [QUERY_TOKEN_REVOKE] = "UPDATE tokens SET revoked_s = CASE WHEN revoked_s = 0 THEN ?2 ELSE revoked_s END "
+                               "WHERE number = ?1",
+        [QUERY_PARTY_ID] = "SELECT id FROM clients WHERE NOT ?2 AND name = ?1 UNION ALL "
+                           "SELECT id FROM servers WHERE ?2 AND name = ?1 UNION ALL "
+                           "SELECT * FROM (SELECT id FROM gone WHERE name = ?1 AND is_server = ?2 "
+                           "ORDER BY id DESC LIMIT 1)",
+        [QUERY_TOKENS] = "SELECT " TOKEN_COLUMNS " FROM " TOKEN_TABLES "WHERE t.number > ?1 AND " TOKEN_LIVE
+                         "ORDER BY t.number LIMIT ?2",
+        [QUERY_TOKENS_OF_CLIENT] = "SELECT " TOKEN_COLUMNS " FROM " TOKEN_TABLES "WHERE t.client_id = ?5 AND "
+                                   "t.number > ?1 AND (?6 = 0 OR t.server_id = ?6) AND " TOKEN_LIVE
+                                   "ORDER BY t.number LIMIT ?2",
+        [QUERY_TOKENS_OF_SERVER] = "SELECT " TOKEN_COLUMNS " FROM " TOKEN_TABLES "WHERE t.server_id = ?6 AND "
+                                   "t.number > ?1 AND " TOKEN_LIVE "ORDER BY t.number LIMIT ?2",
+        [QUERY_TOKENS_PURGE] = "DELETE FROM tokens WHERE number IN (SELECT number FROM tokens WHERE expires_s < ?1 "
+                               "ORDER BY expires_s LIMIT ?2)",
+        [QUERY_GONE_NEXT] = "SELECT max(id) FROM (SELECT id FROM gone WHERE id > ?1 ORDER BY id LIMIT ?2)",
+        [QUERY_GONE_PURGE] = "DELETE FROM gone WHERE id > ?1 AND id <= ?2 "
+                             "AND NOT EXISTS (SELECT 1 FROM tokens WHERE client_id = gone.id) "
+                             "AND NOT EXISTS (SELECT 1 FROM tokens WHERE server_id = gone.id)",
+};
+
+const char *query_sql(enum query_id id) {
+        return table[id];
+}
+
+static int failure_to_errno(sqlite3 *db, int code) {
+        switch (code) {
+        case SQLITE_IOERR_NOMEM:
+                return -ENOMEM;
+        case SQLITE_IOERR_WRITE:
+        case SQLITE_IOERR_FSYNC:
+        case SQLITE_IOERR_SHMSIZE:
+        case SQLITE_IOERR_TRUNCATE:
+                if (sqlite3_system_errno(db) == ENOSPC || sqlite3_system_errno(db) == EDQUOT)
+                        return -ENOSPC;
+                return -EIO;
+        }
+        switch (code & 0xff) {
+        case SQLITE_NOMEM:
+                return -ENOMEM;
+        case SQLITE_FULL:
+                return -ENOSPC;
+        case SQLITE_BUSY:
+        case SQLITE_LOCKED:
+        case SQLITE_PROTOCOL:
+                return -EBUSY;
+        default:
+                return -EIO;
+        }
+}
+
+int store_failure(struct store *store, int code) {
+        store->error = failure_to_errno(store->db, code);
+        return store->error;
+}
+
+int store_changed(const struct store *store) {
+        return sqlite3_changes64(store->db) > 0 ? 0 : REFUSE_ADMIN_UNKNOWN;
+}
+
+static int prepare(struct store *store, enum query_id id) {
+        int code;
+
+        if (store->queries[id])
+                return 0;
+        code = sqlite3_prepare_v3(store->db, table[id], -1, SQLITE_PREPARE_PERSISTENT, &store->queries[id], NULL);
+        return code == SQLITE_OK ? 0 : store_failure(store, code);
+}
+
+int query_begin(struct store *store, enum query_id id, struct query *ret) {
+        int r = prepare(store, id);
+
+        if (r != 0)
+                return r;
+        if (sqlite3_stmt_busy(store->queries[id]))
+                return -EIO;
+        if (id != QUERY_BEGIN && !sqlite3_stmt_readonly(store->queries[id]) && sqlite3_get_autocommit(store->db))
+                return store->in_transaction && store->error != 0 ? store->error : -EIO;
+
+        *ret = (struct query){ .store = store, .stmt = store->queries[id] };
+        return 0;
+}
+
+void query_done(struct query *query) {
+        if (!query->stmt)
+                return;
+        (void)sqlite3_reset(query->stmt);
+        (void)sqlite3_clear_bindings(query->stmt);
+        query->stmt = NULL;
+}
+
+static void bound(struct query *query, int code) {
+        if (code != SQLITE_OK && query->error == SQLITE_OK)
+                query->error = code;
+}
+
+void query_int(struct query *query, int at, int64_t value) {
+        bound(query, sqlite3_bind_int64(query->stmt, at, value));
+}
+
+void query_text(struct query *query, int at, struct bytes value) {
+        const char *text = value.data ? (const char *)value.data : "";
+
+        bound(query, sqlite3_bind_text64(query->stmt, at, text, value.size, SQLITE_STATIC, SQLITE_UTF8));
+}
+
+void query_blob(struct query *query, int at, struct bytes value) {
+        /* a NULL pointer would bind NULL, not an empty string of bytes */
+        bound(query, sqlite3_bind_blob64(query->stmt, at, value.data ? (const void *)value.data : "", value.size,
+                                         SQLITE_STATIC));
+}
+
+void query_scope(struct query *query, int at, const struct scope *scope) {
+        if (scope->kind == SCOPE_TEXT)
+                query_text(query, at, scope_bytes(scope));
+        else if (scope->kind == SCOPE_BYTES)
+                query_blob(query, at, scope_bytes(scope));
+        else
+                bound(query, sqlite3_bind_null(query->stmt, at));
+}
+
+int query_next(struct query *query) {
+        int code = query->error != SQLITE_OK ? query->error : sqlite3_step(query->stmt);
+
+        if (code == SQLITE_ROW)
+                return 0;
+        if (code == SQLITE_DONE)
+                return REFUSE_ADMIN_UNKNOWN;
+        return store_failure(query->store, code);
+}
+
+int query_run(struct query *query) {
+        int code = query->error;
+
+        while (code == SQLITE_OK || code == SQLITE_ROW)
+                code = sqlite3_step(query->stmt);
+
+        if (code == SQLITE_DONE)
+                return 0;
+        if (code == SQLITE_CONSTRAINT_UNIQUE || code == SQLITE_CONSTRAINT_PRIMARYKEY)
+                return REFUSE_ADMIN_EXISTS;
+        if (code == SQLITE_CONSTRAINT_FOREIGNKEY)
+                return REFUSE_ADMIN_UNKNOWN;
+        return store_failure(query->store, code);
+}
+
+int query_simple(struct store *store, enum query_id id) {
+        _cleanup_(query_done) struct query q = {};
+        int r = query_begin(store, id, &q);
+
+        return r != 0 ? r : query_run(&q);
+}
+
+int query_about(struct store *store, enum query_id id, int64_t about) {
+        _cleanup_(query_done) struct query q = {};
+        int r = query_begin(store, id, &q);
+
+        if (r != 0)
+                return r;
+        query_int(&q, 1, about);
+        return query_run(&q);
+}
+
+int64_t row_int(struct query *query, int at) {
+        return sqlite3_column_int64(query->stmt, at);
+}
+
+struct bytes row_bytes(struct query *query, int at) {
+        const void *data = sqlite3_column_blob(query->stmt, at); /* before its size: that is the documented order */
+
+        return (struct bytes){ data, (size_t)sqlite3_column_bytes(query->stmt, at) };
+}
+
+int row_text(struct query *query, int at, char *ret, size_t size) {
+        struct bytes text = row_bytes(query, at);
+
+        if (text.size >= size || (text.size > 0 && !text.data))
+                return -EIO;
+        if (text.size > 0)
+                memcpy(ret, text.data, text.size);
+        ret[text.size] = '\0';
+        return 0;
+}
+
+int row_scope(struct query *query, int at, struct scope *ret) {
+        int type = sqlite3_column_type(query->stmt, at);
+        struct bytes value;
+
+        ret->kind = type == SQLITE_TEXT ? SCOPE_TEXT : SCOPE_BYTES;
+        ret->size = 0;
+        if (type == SQLITE_NULL) {
+                ret->kind = SCOPE_NONE;
+                return 0;
+        }
+        value = row_bytes(query, at);
+        if ((type != SQLITE_TEXT && type != SQLITE_BLOB) || !value.data || value.size > SCOPE_SIZE_MAX)
+                return -EIO;
+        memcpy(ret->data, value.data, value.size);
+        ret->size = value.size;
+        return 0;
+}
+
+int row_secret(struct query *query, int at, const char *column, int64_t row, struct secret *ret) {
+        int r = store_unseal(query->store, column, row, row_bytes(query, at), ret);
+
+        return r == -EBADMSG ? -EIO : r; /* somebody changed the file */
+}

@@ -1,0 +1,463 @@
+#include "store/store.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include "crypto/hash.h"
+#include "crypto/random.h"
+#include "store/private.h"
+#include "store/schema.h"
+#include "store/seal_key.h"
+
+#define APPLICATION_ID 0x61636564 /* "aced" in the file's header: file(1) and other programs see whose it is */
+#define BUSY_TIMEOUT_MS 100       /* another program holds the lock: wait no longer, the event loop stands still */
+#define SQL_SIZE_MAX 100000
+#define VALUE_SIZE_MAX 1000000
+#define LEASE_BLOCK 65536         /* numbers; a commit of its own once in so many */
+
+_Static_assert(LEASE_BLOCK > 2 * NUMBERS_PER_BATCH_MAX, "a block lasts for more than one batch");
+
+/* What makes a commit durable, forgets deleted content, trusts nothing that somebody put into the schema. */
+static const char pragmas[] =
+        "PRAGMA synchronous = FULL;"
+        "PRAGMA foreign_keys = ON;"
+        "PRAGMA trusted_schema = OFF;"
+        "PRAGMA secure_delete = FAST;" /* secrets are sealed: no extra writes for the rest */
+        "PRAGMA temp_store = MEMORY;"
+        "PRAGMA cache_size = -32768;"
+        "PRAGMA wal_autocheckpoint = 4096;"
+        "PRAGMA journal_size_limit = 67108864;";
+
+static int pragma_int(struct store *store, const char *sql, int64_t *ret) {
+        sqlite3_stmt *stmt = NULL;
+        int code = sqlite3_prepare_v2(store->db, sql, -1, &stmt, NULL);
+
+        if (code == SQLITE_OK)
+                code = sqlite3_step(stmt);
+        if (code == SQLITE_ROW)
+                *ret = sqlite3_column_int64(stmt, 0);
+        (void)sqlite3_finalize(stmt);
+        return code == SQLITE_ROW ? 0 : store_failure(store, code);
+}
+
+static int execute(struct store *store, const char *sql) {
+        int code = sqlite3_exec(store->db, sql, NULL, NULL, NULL);
+
+        return code == SQLITE_OK ? 0 : store_failure(store, code);
+}
+
+/* ---- opening */
+
+/* Only we read it, and what SQLite makes beside it gets the same mode. */
+static int create_file(const char *path, struct diags *diags) {
+        _cleanup_(closep) int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+        if (fd < 0 && errno != EEXIST) {
+                int error = errno;
+
+                (void)diags_add(diags, path, 0, "cannot create the database: %s", strerror(error));
+                return error == ENOSPC || error == EDQUOT ? -ENOSPC : -EIO;
+        }
+        return 0;
+}
+
+static int connect_file(struct store *store, const char *path, struct diags *diags) {
+        int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
+        int r = path ? create_file(path, diags) : 0;
+
+        if (r != 0)
+                return r;
+        if (sqlite3_open_v2(path ? path : ":memory:", &store->db, flags, NULL) != SQLITE_OK) {
+                (void)diags_add(diags, path, 0, "cannot open the database: %s", sqlite3_errmsg(store->db));
+                return store->db ? store_failure(store, sqlite3_extended_errcode(store->db)) : -ENOMEM;
+        }
+
+        /* a file that somebody else wrote must find no way to make us run or write what we did not mean to */
+        (void)sqlite3_db_config(store->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+        (void)sqlite3_db_config(store->db, SQLITE_DBCONFIG_DQS_DML, 0, NULL);
+        (void)sqlite3_db_config(store->db, SQLITE_DBCONFIG_DQS_DDL, 0, NULL);
+        (void)sqlite3_db_config(store->db, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, NULL);
+        (void)sqlite3_db_config(store->db, SQLITE_DBCONFIG_ENABLE_VIEW, 0, NULL);
+        (void)sqlite3_limit(store->db, SQLITE_LIMIT_SQL_LENGTH, SQL_SIZE_MAX);
+        (void)sqlite3_limit(store->db, SQLITE_LIMIT_LENGTH, VALUE_SIZE_MAX);
+        (void)sqlite3_limit(store->db, SQLITE_LIMIT_ATTACHED, 0);
+        (void)sqlite3_busy_timeout(store->db, BUSY_TIMEOUT_MS);
+        return 0;
+}
+
+/* Whose file is it? Asked before anything is changed. */
+static int inspect(struct store *store, const char *path, int64_t *ret_version, struct diags *diags) {
+        int64_t application = 0, n_objects = 0;
+        int newest = n_schema_steps > 0 ? schema_steps[n_schema_steps - 1].version : 0;
+        int r;
+
+        if ((r = pragma_int(store, "PRAGMA application_id", &application)) != 0 ||
+            (r = pragma_int(store, "PRAGMA user_version", ret_version)) != 0 ||
+            (r = pragma_int(store, "SELECT count(*) FROM sqlite_schema", &n_objects)) != 0) {
+                (void)diags_add(diags, path, 0, "cannot read the database: %s", sqlite3_errmsg(store->db));
+                return sqlite3_errcode(store->db) == SQLITE_NOTADB ? -EINVAL : r;
+        }
+
+        if (application != APPLICATION_ID && (application != 0 || *ret_version != 0 || n_objects != 0)) {
+                (void)diags_add(diags, path, 0, "this is the database of another program; nothing was changed in it");
+                return -EINVAL;
+        }
+        if (*ret_version > newest) {
+                (void)diags_add(diags, path, 0, "the database is of version %lld, this program knows versions up to %d: "
+                                "run the newer program, or restore a backup from before the upgrade",
+                                (long long)*ret_version, newest);
+                return -EINVAL;
+        }
+        return 0;
+}
+
+static int set_pragmas(struct store *store, const char *path, struct diags *diags) {
+        sqlite3_stmt *stmt = NULL;
+        const char *mode = NULL;
+        int code, r = 0;
+
+        code = sqlite3_prepare_v2(store->db, "PRAGMA journal_mode = WAL", -1, &stmt, NULL);
+        if (code == SQLITE_OK)
+                code = sqlite3_step(stmt);
+        if (code == SQLITE_ROW)
+                mode = (const char *)sqlite3_column_text(stmt, 0);
+        if (!mode)
+                r = store_failure(store, code);
+        else if (path && strcmp(mode, "wal") != 0)
+                r = -EIO;
+        (void)sqlite3_finalize(stmt);
+
+        if (r == 0)
+                r = execute(store, pragmas);
+        if (r != 0)
+                (void)diags_add(diags, path, 0, "cannot set the database up for durable commits: %s",
+                                sqlite3_errmsg(store->db));
+        return r;
+}
+
+/* Tells whether a database was sealed under this key; tells nobody the key. */
+static int key_check(struct store *store, uint8_t ret[static SHA256_SIZE]) {
+        return hmac_sha256(secret_bytes(&store->mark_key), BYTES_LITERAL("aced: sealing key check"), ret);
+}
+
+static int mark_new_database(struct store *store) {
+        uint8_t check[SHA256_SIZE];
+        char hex[2 * SHA256_SIZE + 1], sql[256];
+        int r = key_check(store, check);
+
+        if (r != 0)
+                return r;
+        bytes_to_hex(bytes_of(check, sizeof(check)), hex, sizeof(hex));
+        (void)snprintf(sql, sizeof(sql),
+                       "PRAGMA application_id = %d; INSERT INTO meta (name, value) VALUES ('seal_key_check', x'%s');",
+                       APPLICATION_ID, hex);
+        return execute(store, sql);
+}
+
+static int apply_step(struct store *store, const struct schema_step *step, int64_t version) {
+        char sql[64];
+        int r;
+
+        (void)snprintf(sql, sizeof(sql), "PRAGMA user_version = %d", step->version);
+        if ((r = execute(store, "BEGIN IMMEDIATE")) != 0)
+                return r;
+        if ((r = execute(store, step->sql)) == 0 && (r = version == 0 ? mark_new_database(store) : 0) == 0 &&
+            (r = execute(store, sql)) == 0)
+                r = execute(store, "COMMIT");
+        if (r != 0)
+                (void)sqlite3_exec(store->db, "ROLLBACK", NULL, NULL, NULL);
+        return r;
+}
+
+static int migrate(struct store *store, const char *path, int64_t version, struct diags *diags) {
+        for (size_t i = 0; i < n_schema_steps; i++) {
+                int r;
+
+                if (schema_steps[i].version <= version)
+                        continue;
+                r = apply_step(store, &schema_steps[i], version);
+                if (r != 0) {
+                        (void)diags_add(diags, path, 0, "cannot apply schema step %s: %s", schema_steps[i].name,
+                                        sqlite3_errmsg(store->db));
+                        return r;
+                }
+                version = schema_steps[i].version;
+        }
+        return 0;
+}
+
+static int check_key(struct store *store, const char *path, struct diags *diags) {
+        uint8_t ours[SHA256_SIZE];
+        sqlite3_stmt *stmt = NULL;
+        bool same = false;
+        int code, r = key_check(store, ours);
+
+        if (r != 0)
+                return r;
+        code = sqlite3_prepare_v2(store->db, "SELECT value FROM meta WHERE name = 'seal_key_check'", -1, &stmt, NULL);
+        if (code == SQLITE_OK)
+                code = sqlite3_step(stmt);
+        if (code == SQLITE_ROW) {
+                const void *value = sqlite3_column_blob(stmt, 0);
+
+                same = bytes_equal_ct(bytes_of(value, (size_t)sqlite3_column_bytes(stmt, 0)),
+                                      bytes_of(ours, sizeof(ours)));
+        }
+        if (code != SQLITE_ROW && code != SQLITE_DONE)
+                r = store_failure(store, code);
+        (void)sqlite3_finalize(stmt);
+
+        if (r == 0 && !same) {
+                (void)diags_add(diags, path, 0, "the secrets in this database are sealed under another key: "
+                                "give the sealing key that it was made with");
+                r = -EINVAL;
+        }
+        return r;
+}
+
+static int open_database(struct store *store, const struct store_options *options, struct diags *diags) {
+        int64_t version = 0;
+        int r;
+
+        if ((r = connect_file(store, options->path, diags)) != 0 ||
+            (r = inspect(store, options->path, &version, diags)) != 0 ||
+            (r = set_pragmas(store, options->path, diags)) != 0 ||
+            (r = migrate(store, options->path, version, diags)) != 0)
+                return r;
+        return check_key(store, options->path, diags);
+}
+
+int store_open(const struct store_options *options, struct store **ret, struct diags *diags) {
+        _cleanup_(store_freep) struct store *store = calloc(1, sizeof(*store));
+        int r;
+
+        if (!store)
+                return -ENOMEM;
+        if (options->seal_key.size != SEAL_KEY_SIZE) {
+                (void)diags_add(diags, NULL, 0, "the sealing key must have %d bytes, this one has %zu", SEAL_KEY_SIZE,
+                                options->seal_key.size);
+                return -EINVAL;
+        }
+        for (size_t i = 0; i < NUMBER_KINDS; i++)
+                store->leases[i] = (struct lease){ 1, 1, 0 };
+
+        if ((r = seal_keys_derive(store, options->seal_key)) != 0 ||
+            (r = random_bytes(store->nonce_stamp, sizeof(store->nonce_stamp))) != 0) {
+                (void)diags_add(diags, NULL, 0, "no randomness or no cryptography on this machine");
+                return r;
+        }
+        r = open_database(store, options, diags);
+        if (r != 0)
+                return r;
+
+        *ret = TAKE_PTR(store);
+        return 0;
+}
+
+/* ---- numbers */
+
+static int lease_row(struct store *store, enum number_kind kind, uint64_t *ret_end) {
+        _cleanup_(query_done) struct query q = {};
+        int r = query_begin(store, QUERY_LEASE, &q);
+
+        if (r != 0)
+                return r;
+        query_int(&q, 1, kind);
+        query_int(&q, 2, LEASE_BLOCK);
+        r = query_next(&q);
+        if (r != 0)
+                return r < 0 ? r : -EIO;
+        *ret_end = (uint64_t)row_int(&q, 0);
+        return query_run(&q);
+}
+
+/* A transaction of its own: leased is leased, whatever becomes of the batch that draws. */
+static int lease_more(struct store *store, enum number_kind kind) {
+        struct lease *lease = &store->leases[kind];
+        uint64_t end = 0;
+        int r = query_simple(store, QUERY_BEGIN);
+
+        if (r != 0)
+                return r;
+        r = lease_row(store, kind, &end);
+        if (r == 0)
+                r = query_simple(store, QUERY_COMMIT);
+        if (r != 0) {
+                if (!sqlite3_get_autocommit(store->db))
+                        (void)query_simple(store, QUERY_ROLLBACK);
+                return r;
+        }
+
+        /* usually the new block continues ours; if somebody leased in between, the rest of ours is let go */
+        if (end - LEASE_BLOCK != lease->end)
+                lease->next = end - LEASE_BLOCK;
+        lease->end = end;
+        return 0;
+}
+
+static void lease_if_low(struct store *store) {
+        store->lease_error = 0;
+        for (int kind = 0; kind < NUMBER_KINDS; kind++) {
+                struct lease *lease = &store->leases[kind];
+
+                lease->drawn = 0;
+                if (lease->end - lease->next < NUMBERS_PER_BATCH_MAX && store->lease_error == 0)
+                        store->lease_error = lease_more(store, kind);
+        }
+}
+
+int store_number(struct store *store, enum number_kind kind, uint64_t *ret) {
+        struct lease *lease = &store->leases[kind];
+
+        if (!store->in_transaction || lease->drawn >= NUMBERS_PER_BATCH_MAX)
+                return -EBUSY;
+        if (lease->next >= lease->end)
+                return store->lease_error != 0 ? store->lease_error : -EBUSY;
+        lease->drawn++;
+        *ret = lease->next++; /* never taken back, not by a roll-back either */
+        return 0;
+}
+
+/* Give back what was not drawn, so that an orderly restart leaves no gap. */
+static void return_leases(struct store *store) {
+        if (query_simple(store, QUERY_BEGIN) != 0)
+                return;
+        for (int kind = 0; kind < NUMBER_KINDS; kind++) {
+                _cleanup_(query_done) struct query q = {};
+                struct lease *lease = &store->leases[kind];
+
+                if (lease->next >= lease->end || query_begin(store, QUERY_LEASE_RETURN, &q) != 0)
+                        continue;
+                query_int(&q, 1, kind);
+                query_int(&q, 2, (int64_t)lease->end);
+                query_int(&q, 3, (int64_t)lease->next);
+                (void)query_run(&q);
+                lease->end = lease->next;
+        }
+        if (query_simple(store, QUERY_COMMIT) != 0)
+                (void)query_simple(store, QUERY_ROLLBACK);
+}
+
+void store_free(struct store *store) {
+        if (!store)
+                return;
+        if (store->in_transaction)
+                store_rollback(store);
+        for (size_t i = 0; store->db && i < NUMBER_KINDS; i++)
+                if (store->leases[i].next < store->leases[i].end) {
+                        return_leases(store);
+                        break;
+                }
+        for (size_t i = 0; i < QUERIES; i++)
+                (void)sqlite3_finalize(store->queries[i]);
+        (void)sqlite3_close_v2(store->db);
+        secret_done(&store->seal_key);
+        secret_done(&store->mark_key);
+        free(store);
+}
+
+/* ---- transactions */
+
+bool store_in_transaction(const struct store *store) {
+        return store->in_transaction;
+}
+
+int store_begin(struct store *store) {
+        int r;
+
+        if (store->in_transaction)
+                return -EBUSY;
+        store->error = 0;
+        lease_if_low(store);
+        if (store->lease_error == -EBUSY)
+                return -EBUSY; /* waited once already */
+
+        r = query_simple(store, QUERY_BEGIN);
+        if (r != 0)
+                return r;
+        store->in_transaction = true;
+        store->tokens_added = store->tokens_added_in_savepoint = false;
+        store->error = 0;
+        return 0;
+}
+
+/* SQLite gives a transaction up by itself when the disk is full, breaks, or memory runs out. */
+static int given_up(const struct store *store) {
+        if (store->in_transaction && !sqlite3_get_autocommit(store->db))
+                return 0;
+        return store->in_transaction && store->error != 0 ? store->error : -EIO;
+}
+
+int store_commit(struct store *store) {
+        int r = given_up(store);
+
+        if (r == 0)
+                r = query_simple(store, QUERY_COMMIT);
+        if (r != 0) {
+                store_rollback(store);
+                return r;
+        }
+        store->in_transaction = false;
+        return 0;
+}
+
+void store_rollback(struct store *store) {
+        if (!sqlite3_get_autocommit(store->db))
+                (void)query_simple(store, QUERY_ROLLBACK);
+        store->in_transaction = false;
+        if (store->tokens_added)
+                store->generation++;
+}
+
+int store_savepoint(struct store *store) {
+        int r = given_up(store);
+
+        store->tokens_added_in_savepoint = false;
+        return r != 0 ? r : query_simple(store, QUERY_SAVEPOINT);
+}
+
+int store_savepoint_release(struct store *store) {
+        int r = given_up(store);
+
+        return r != 0 ? r : query_simple(store, QUERY_SAVEPOINT_RELEASE);
+}
+
+int store_savepoint_rollback(struct store *store) {
+        int r = given_up(store);
+
+        if (store->tokens_added_in_savepoint)
+                store->generation++;
+        if (r == 0)
+                r = query_simple(store, QUERY_SAVEPOINT_UNDO);
+        return r != 0 ? r : query_simple(store, QUERY_SAVEPOINT_RELEASE);
+}
+
+/* ---- status */
+
+int store_status(struct store *store, struct store_status *ret) {
+        _cleanup_(query_done) struct query q = {};
+        const char *name = sqlite3_db_filename(store->db, "main");
+        int64_t version = 0, n_pages = 0, page_size = 0;
+        struct stat st;
+        int r;
+
+        if ((r = pragma_int(store, "PRAGMA user_version", &version)) != 0 ||
+            (r = pragma_int(store, "PRAGMA page_count", &n_pages)) != 0 ||
+            (r = pragma_int(store, "PRAGMA page_size", &page_size)) != 0 ||
+            (r = query_begin(store, QUERY_COUNTS, &q)) != 0 || (r = query_next(&q)) != 0)
+                return r < 0 ? r : -EIO;
+
+        *ret = (struct store_status){
+                .schema_version = (int)version,
+                .database_size = n_pages * page_size,
+                .n_clients = row_int(&q, 0),
+                .n_servers = row_int(&q, 1),
+                .n_policies = row_int(&q, 2),
+                .n_tokens = row_int(&q, 3),
+        };
+        if (name && name[0] != '\0' && stat(sqlite3_filename_wal(name), &st) == 0)
+                ret->wal_size = st.st_size;
+        return 0;
+}
