@@ -7,6 +7,10 @@
 /*
  * DTLS 1.2 (RFC 6347) by GnuTLS, without sockets. The cookie is checked before any memory is spent (RFC 6347 §4.2.1);
  * sessions are found in O(1) by door socket and remote address. Records that carry application data go to deliver().
+ *
+ * Suites: TLS_PSK_WITH_{AES_128_CCM_8, AES_128_CCM, AES_128_GCM_SHA256, CHACHA20_POLY1305_SHA256} and, with ECDHE over
+ * X25519 or P-256, TLS_ECDHE_PSK_WITH_CHACHA20_POLY1305_SHA256: the one AEAD suite of ECDHE-PSK that GnuTLS (3.7, 3.8) has.
+ * An unknown identity is answered with unknown_psk_identity, a wrong key with decrypt_error (RFC 4279 §2).
  */
 struct dtls;
 struct dtls_session;
@@ -19,19 +23,28 @@ struct dtls_callbacks {
         void (*deliver)(void *context, struct dtls_session *session, struct bytes data, struct engine_time now);
         /* A datagram to send; data is valid during the call. */
         void (*send)(void *context, unsigned socket, const struct address *remote, struct bytes data);
-        /* The session is about to go: forget it. */
+        /* The session, whose handshake was done once, is about to go: forget it. */
         void (*closed)(void *context, struct dtls_session *session);
 };
 
+/*
+ * A session counts as half-open until its handshake is done, and only then against sessions_max: so strangers, however
+ * many, cannot displace a peer that has proved who it is.
+ */
 struct dtls_limits {
-        int64_t sessions_max, handshakes_max;
+        int64_t sessions_max;   /* done ones; one more evicts the least recently used */
+        int64_t handshakes_max; /* half-open ones beside them; one more evicts the oldest */
         int64_t handshake_timeout_us, idle_us;
 };
 
+/* 0, -ENOMEM, -EIO (randomness, GnuTLS). */
 int dtls_new(const struct dtls_callbacks *callbacks, const struct dtls_limits *limits, struct dtls **ret);
+/* Sends nothing, but calls closed(). Not from inside a callback. */
 void dtls_free(struct dtls *dtls);
+/* Sessions over a smaller limit go when the next ones come. */
 void dtls_set_limits(struct dtls *dtls, const struct dtls_limits *limits);
 
+/* Errors are the peer's: they are answered with an alert where RFC 6347 §4.1.2.7 wants one, counted, and end here. */
 void dtls_input(struct dtls *dtls, unsigned socket, const struct address *remote, struct bytes datagram,
                 struct engine_time now);
 /* Handshake retransmissions, timeouts, idle sessions. */
@@ -40,7 +53,8 @@ int64_t dtls_due(const struct dtls *dtls);
 
 /* Encrypt and hand to send(). 0, or -EPIPE: the session broke and was closed; -EMSGSIZE: over the datagram size. */
 int dtls_send(struct dtls_session *session, struct bytes data);
-void dtls_session_close(struct dtls_session *session); /* close_notify, then closed() */
+/* close_notify, then closed(). The session may be the one that deliver() is being called for. */
+void dtls_session_close(struct dtls_session *session);
 void dtls_close_all(struct dtls *dtls);
 
 const struct credential *dtls_session_credential(const struct dtls_session *session);
@@ -51,5 +65,7 @@ void *dtls_session_owner(const struct dtls_session *session);
 
 struct dtls_figures {
         uint64_t n_cookies_sent, n_begun, n_done, n_failed, n_evicted, n_sessions, n_half_open;
+        uint64_t n_dropped; /* datagrams from unknown addresses that are no ClientHello, or that memory did not suffice for */
 };
+/* n_sessions counts the half-open ones too. */
 void dtls_figures(const struct dtls *dtls, struct dtls_figures *ret);

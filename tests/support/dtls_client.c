@@ -97,6 +97,8 @@ static int set_up(struct dtls_client *client, const struct dtls_client_options *
         gnutls_transport_set_pull_function(client->session, pull);
         gnutls_transport_set_pull_timeout_function(client->session, pull_timeout);
         gnutls_dtls_set_mtu(client->session, 1280);
+        if (options->is_eager)
+                gnutls_dtls_set_timeouts(client->session, 0, 3600 * 1000);
         return 0;
 }
 

@@ -1,0 +1,52 @@
+#include "base/siphash.h"
+
+struct state {
+        uint64_t v0, v1, v2, v3;
+};
+
+static uint64_t rotate(uint64_t word, unsigned bits) {
+        return word << bits | word >> (64 - bits);
+}
+
+static uint64_t little_endian(const uint8_t *data, size_t size) {
+        uint64_t word = 0;
+
+        for (size_t i = 0; i < size; i++)
+                word |= (uint64_t)data[i] << (8 * i);
+        return word;
+}
+
+static void rounds(struct state *s, unsigned n) {
+        while (n-- > 0) {
+                s->v0 += s->v1;
+                s->v2 += s->v3;
+                s->v1 = rotate(s->v1, 13) ^ s->v0;
+                s->v3 = rotate(s->v3, 16) ^ s->v2;
+                s->v0 = rotate(s->v0, 32);
+                s->v2 += s->v1;
+                s->v0 += s->v3;
+                s->v1 = rotate(s->v1, 17) ^ s->v2;
+                s->v3 = rotate(s->v3, 21) ^ s->v0;
+                s->v2 = rotate(s->v2, 32);
+        }
+}
+
+static void compress(struct state *s, uint64_t word) {
+        s->v3 ^= word;
+        rounds(s, 2);
+        s->v0 ^= word;
+}
+
+uint64_t siphash(const uint8_t key[static SIPHASH_KEY_SIZE], struct bytes data) {
+        uint64_t k0 = little_endian(key, 8), k1 = little_endian(key + 8, 8);
+        struct state s = { k0 ^ UINT64_C(0x736f6d6570736575), k1 ^ UINT64_C(0x646f72616e646f6d),
+                           k0 ^ UINT64_C(0x6c7967656e657261), k1 ^ UINT64_C(0x7465646279746573) };
+        size_t whole = data.size - data.size % 8;
+
+        for (size_t at = 0; at < whole; at += 8)
+                compress(&s, little_endian(data.data + at, 8));
+        compress(&s, little_endian(data.data + whole, data.size - whole) | (uint64_t)data.size << 56);
+        s.v2 ^= 0xff;
+        rounds(&s, 4);
+        return s.v0 ^ s.v1 ^ s.v2 ^ s.v3;
+}

@@ -1,0 +1,714 @@
+#include "transport/dtls.h"
+
+#include <errno.h>
+#include <gnutls/dtls.h>
+#include <gnutls/gnutls.h>
+#include <sys/queue.h>
+
+#include "base/cleanup.h"
+#include "base/heap.h"
+#include "base/siphash.h"
+#include "crypto/random.h"
+
+#define HASH_NONFATAL_OOM 1
+#include <uthash.h>
+
+#define PRIORITY                                                                                                      \
+        "NONE:+VERS-DTLS1.2:+PSK:+ECDHE-PSK:+AES-128-CCM-8:+AES-128-CCM:+AES-128-GCM:+CHACHA20-POLY1305:+AEAD:"       \
+        "+GROUP-X25519:+GROUP-SECP256R1:+SIGN-ALL:+COMP-NULL"
+
+#define MTU 1400                          /* bytes of a datagram that we send, UDP and IP headers apart */
+#define RESEND_FIRST_US 1000000           /* RFC 6347 §4.2.4.1: a second at first, doubled up to 60 s */
+#define RESEND_MAX_US 60000000
+#define VERDICT_US 200000                 /* see record_is_suspect() */
+#define COOKIE_KEY_LIFE_US INT64_C(3600000000)
+#define GNUTLS_HOLD_MS (24 * 3600 * 1000) /* handshake timeouts are ours; GnuTLS has no clock of ours to keep them by */
+
+/* RFC 6347 §4.1, §4.2.2: offsets in a datagram that starts with a ClientHello */
+#define RECORD_HEADER_SIZE 13
+#define RECORD_EPOCH 3
+#define RECORD_SEQUENCE_LAST 10
+#define RECORD_LENGTH 11
+#define HELLO_TYPE 13
+#define HELLO_FRAGMENT_OFFSET 19
+#define HELLO_RANDOM 27
+#define HELLO_RANDOM_SIZE 32
+#define HELLO_SIZE_MIN (HELLO_RANDOM + HELLO_RANDOM_SIZE)
+#define TYPE_HANDSHAKE 22
+#define TYPE_APPLICATION_DATA 23
+#define RECORD_PLAINTEXT_MAX 16384
+
+#define SESSION_KEY_SIZE_MAX (sizeof(uint32_t) + ADDRESS_KEY_SIZE)
+
+/* Which socket and which remote address, in bytes: what the table and the cookies know a peer by. */
+struct session_key {
+        size_t size;
+        uint8_t data[SESSION_KEY_SIZE_MAX];
+};
+
+enum session_state { HALF_OPEN, OPEN, GONE };
+
+struct dtls_session {
+        struct dtls *dtls;
+        gnutls_session_t tls;
+        enum session_state state;
+        unsigned busy; /* calls on the stack that still need this memory */
+
+        struct session_key key;
+        UT_hash_handle hh;
+        unsigned socket;
+        struct address remote;
+        uint8_t random[HELLO_RANDOM_SIZE];
+
+        TAILQ_ENTRY(dtls_session) link; /* half-open: by age; open: by last use */
+        struct timer timer;             /* half-open only */
+        int64_t begun_us, resend_us, resend_step_us, verdict_us, used_us;
+
+        struct bytes input; /* what GnuTLS has not pulled yet of the datagram being taken in */
+        bool is_suspect;    /* a Finished was among it */
+        int psk_result;
+        struct credential credential;
+        void *owner;
+};
+
+TAILQ_HEAD(sessions, dtls_session);
+
+struct dtls {
+        struct dtls_callbacks callbacks;
+        struct dtls_limits limits;
+        gnutls_priority_t priority;
+        gnutls_psk_server_credentials_t psk;
+
+        uint8_t hash_key[SIPHASH_KEY_SIZE];
+        uint8_t cookie_keys[2][GNUTLS_COOKIE_KEY_SIZE]; /* the current one, the one before */
+        int64_t cookie_keys_until_us;
+
+        struct dtls_session *table;
+        struct sessions half_open, open;
+        struct heap timers;
+        struct dtls_figures figures;
+};
+
+DEFINE_FREEP(struct dtls, dtls_free)
+
+static uint64_t hash(const struct dtls *dtls, const struct session_key *key) {
+        return siphash(dtls->hash_key, bytes_of(key->data, key->size));
+}
+
+static struct session_key session_key(unsigned socket, const struct address *remote) {
+        struct session_key key = {};
+        uint32_t number = socket;
+
+        memcpy(key.data, &number, sizeof(number));
+        key.size = sizeof(number) + address_key(remote, key.data + sizeof(number));
+        return key;
+}
+
+static struct dtls_session *session_find(const struct dtls *dtls, const struct session_key *key) {
+        struct dtls_session *session;
+        unsigned value = (unsigned)hash(dtls, key);
+
+        HASH_FIND_BYHASHVALUE(hh, dtls->table, key->data, key->size, value, session);
+        return session;
+}
+
+/* ---- what GnuTLS calls */
+
+/*
+ * The size of the first record. GnuTLS gets record by record: were it given the whole datagram, it would keep what
+ * follows a record that it discards for some later time.
+ */
+static size_t record_size(struct bytes input) {
+        size_t size;
+
+        if (input.size < RECORD_HEADER_SIZE)
+                return input.size;
+        size = RECORD_HEADER_SIZE + ((size_t)input.data[RECORD_LENGTH] << 8 | input.data[RECORD_LENGTH + 1]);
+        return size < input.size ? size : input.size;
+}
+
+static bool record_is_of_epoch_0(const uint8_t *record) {
+        return record[RECORD_EPOCH] == 0 && record[RECORD_EPOCH + 1] == 0;
+}
+
+/*
+ * GnuTLS discards in silence what it cannot decrypt (RFC 6347 §4.1.2.7), also the Finished of a client that has another
+ * key, and both ends would wait for the timeout. So: an encrypted handshake record after the client's
+ * ChangeCipherSpec is its Finished; when the handshake is not done VERDICT_US after it, the key was wrong. The wait is
+ * for the true Finished in case that somebody else sent this one.
+ */
+static bool record_is_suspect(const struct dtls_session *session, const uint8_t *record) {
+        return record[0] == TYPE_HANDSHAKE && !record_is_of_epoch_0(record) &&
+               gnutls_cipher_get(session->tls) != GNUTLS_CIPHER_NULL;
+}
+
+static ssize_t pull(gnutls_transport_ptr_t context, void *data, size_t size) {
+        struct dtls_session *session = context;
+        const uint8_t *record;
+        size_t record_bytes;
+
+        if (session->input.size == 0) {
+                gnutls_transport_set_errno(session->tls, EAGAIN);
+                return -1;
+        }
+        record = session->input.data;
+        record_bytes = record_size(session->input);
+        session->input = bytes_of(record + record_bytes, session->input.size - record_bytes);
+        if (record_bytes < size)
+                size = record_bytes;
+        if (session->state == HALF_OPEN && size >= RECORD_HEADER_SIZE && record_is_suspect(session, record))
+                session->is_suspect = true;
+        memcpy(data, record, size);
+        return (ssize_t)size;
+}
+
+/* Application data that overtook the Finished cannot be trusted yet; the peer sends it again (RFC 7252 §4.2). */
+static void skip_early_data(struct dtls_session *session) {
+        size_t size;
+
+        while (session->input.size > 0 && session->input.data[0] == TYPE_APPLICATION_DATA) {
+                size = record_size(session->input);
+                session->input = bytes_of(session->input.data + size, session->input.size - size);
+        }
+}
+
+static int pull_timeout(gnutls_transport_ptr_t context, unsigned timeout_ms) {
+        struct dtls_session *session = context;
+
+        if (session->state == HALF_OPEN)
+                skip_early_data(session);
+        return session->input.size > 0;
+}
+
+/* The records of a flight go in one datagram. GnuTLS calls with one record at a time when they would not fit. */
+static ssize_t push(gnutls_transport_ptr_t context, const giovec_t *vector, int n) {
+        struct dtls_session *session = context;
+        uint8_t data[RECORD_HEADER_SIZE + RECORD_PLAINTEXT_MAX + 256];
+        size_t size = 0;
+
+        for (int i = 0; i < n; i++) {
+                if (vector[i].iov_len > sizeof(data) - size) {
+                        gnutls_transport_set_errno(session->tls, EMSGSIZE);
+                        return -1;
+                }
+                memcpy(data + size, vector[i].iov_base, vector[i].iov_len);
+                size += vector[i].iov_len;
+        }
+        session->dtls->callbacks.send(session->dtls->callbacks.context, session->socket, &session->remote,
+                                      bytes_of(data, size));
+        return (ssize_t)size;
+}
+
+static int psk_key(gnutls_session_t tls, const gnutls_datum_t *identity, gnutls_datum_t *key) {
+        struct dtls_session *session = gnutls_session_get_ptr(tls);
+        const struct dtls_callbacks *callbacks = &session->dtls->callbacks;
+        _cleanup_(secret_done) struct secret psk = {};
+
+        session->credential = (struct credential){};
+        session->psk_result = callbacks->psk(callbacks->context, bytes_of(identity->data, identity->size),
+                                             &session->credential, &psk);
+        if (session->psk_result != 0 || psk.size == 0)
+                return -1;
+        key->data = gnutls_malloc(psk.size); /* GnuTLS wipes and frees it */
+        if (!key->data) {
+                session->psk_result = -ENOMEM;
+                return -1;
+        }
+        memcpy(key->data, psk.data, psk.size);
+        key->size = (unsigned)psk.size;
+        return 0;
+}
+
+/* ---- a session's end */
+
+static void session_free(struct dtls_session *session) {
+        if (session->tls)
+                gnutls_deinit(session->tls);
+        free(session);
+}
+
+static void session_enter(struct dtls_session *session) {
+        session->busy++;
+}
+
+static void session_leave(struct dtls_session *session) {
+        if (--session->busy == 0 && session->state == GONE)
+                session_free(session);
+}
+
+/* Out of the table and the lists; the memory goes when nobody on the stack uses it any more. */
+static void session_remove(struct dtls_session *session) {
+        struct dtls *dtls = session->dtls;
+        bool was_open = session->state == OPEN;
+
+        if (session->state == GONE)
+                return;
+        session->state = GONE;
+        session->input = BYTES_NONE;
+        HASH_DEL(dtls->table, session);
+        heap_remove(&dtls->timers, &session->timer);
+        dtls->figures.n_sessions--;
+        if (was_open) {
+                TAILQ_REMOVE(&dtls->open, session, link);
+        } else {
+                TAILQ_REMOVE(&dtls->half_open, session, link);
+                dtls->figures.n_half_open--;
+        }
+        session_enter(session);
+        if (was_open)
+                dtls->callbacks.closed(dtls->callbacks.context, session);
+        session_leave(session);
+}
+
+static void session_fail(struct dtls_session *session, gnutls_alert_description_t alert) {
+        (void)gnutls_alert_send(session->tls, GNUTLS_AL_FATAL, alert);
+        if (session->state == HALF_OPEN)
+                session->dtls->figures.n_failed++;
+        session_remove(session);
+}
+
+/* What RFC 5246 §7.2.2 and RFC 4279 §2 want said about an error of GnuTLS. */
+static void session_fail_by(struct dtls_session *session, int error) {
+        int level;
+
+        if (error == GNUTLS_E_FATAL_ALERT_RECEIVED || error == GNUTLS_E_INVALID_SESSION) {
+                if (session->state == HALF_OPEN)
+                        session->dtls->figures.n_failed++;
+                session_remove(session);
+        } else if (session->psk_result < 0) {
+                session_fail(session, GNUTLS_A_INTERNAL_ERROR);
+        } else if (session->psk_result > 0 || error == GNUTLS_E_ILLEGAL_SRP_USERNAME) {
+                session_fail(session, GNUTLS_A_UNKNOWN_PSK_IDENTITY); /* ILLEGAL: over 128 bytes, so nobody's */
+        } else {
+                session_fail(session, (gnutls_alert_description_t)gnutls_error_to_alert(error, &level));
+        }
+}
+
+void dtls_session_close(struct dtls_session *session) {
+        if (session->state == GONE)
+                return;
+        if (session->state == OPEN)
+                (void)gnutls_bye(session->tls, GNUTLS_SHUT_WR);
+        session_remove(session);
+}
+
+static void evict(struct dtls_session *session) {
+        session->dtls->figures.n_evicted++;
+        dtls_session_close(session);
+}
+
+/* ---- data */
+
+static void session_use(struct dtls_session *session, struct engine_time now) {
+        session->used_us = now.monotonic_us;
+        TAILQ_REMOVE(&session->dtls->open, session, link);
+        TAILQ_INSERT_TAIL(&session->dtls->open, session, link);
+}
+
+/* One record's worth of gnutls_record_recv() that was not data. */
+static void take_event(struct dtls_session *session, ssize_t event) {
+        if (event == 0)
+                dtls_session_close(session); /* close_notify is answered in kind (RFC 5246 §7.2.1) */
+        else if (event == GNUTLS_E_REHANDSHAKE)
+                session_fail(session, GNUTLS_A_NO_RENEGOTIATION);
+        else if (event < 0 && gnutls_error_is_fatal((int)event))
+                session_fail_by(session, (int)event);
+}
+
+static void receive(struct dtls_session *session, struct engine_time now) {
+        const struct dtls_callbacks *callbacks = &session->dtls->callbacks;
+        uint8_t data[RECORD_PLAINTEXT_MAX];
+        ssize_t n;
+
+        do {
+                n = gnutls_record_recv(session->tls, data, sizeof(data));
+                if (n > 0) {
+                        session_use(session, now);
+                        callbacks->deliver(callbacks->context, session, bytes_of(data, (size_t)n), now);
+                } else {
+                        take_event(session, n);
+                }
+        } while (session->state == OPEN && (n > 0 || session->input.size > 0));
+}
+
+int dtls_send(struct dtls_session *session, struct bytes data) {
+        ssize_t n;
+
+        if (session->state != OPEN)
+                return -EPIPE;
+        n = gnutls_record_send(session->tls, data.data, data.size);
+        if (n >= 0)
+                return 0;
+        if (n == GNUTLS_E_LARGE_PACKET)
+                return -EMSGSIZE;
+        session_remove(session);
+        return -EPIPE;
+}
+
+/* ---- handshake */
+
+static int64_t earlier(int64_t a, int64_t b) {
+        return a < b ? a : b;
+}
+
+static void arm(struct dtls_session *session) {
+        int64_t end_us = session->begun_us + session->dtls->limits.handshake_timeout_us;
+
+        if (heap_set(&session->dtls->timers, &session->timer,
+                     earlier(end_us, earlier(session->resend_us, session->verdict_us))) < 0)
+                session_fail(session, GNUTLS_A_INTERNAL_ERROR);
+}
+
+/* The identity that GnuTLS used for the key is the one that the credential has: nothing cut at a zero byte. */
+static bool identity_is_credential(const struct dtls_session *session) {
+        gnutls_datum_t identity;
+
+        return gnutls_psk_server_get_username2(session->tls, &identity) == 0 &&
+               bytes_equal(bytes_of(identity.data, identity.size), credential_identity(&session->credential));
+}
+
+static void handshake_done(struct dtls_session *session, struct engine_time now) {
+        struct dtls *dtls = session->dtls;
+
+        if (!identity_is_credential(session)) {
+                session_fail(session, GNUTLS_A_INTERNAL_ERROR);
+                return;
+        }
+        heap_remove(&dtls->timers, &session->timer);
+        TAILQ_REMOVE(&dtls->half_open, session, link);
+        dtls->figures.n_half_open--;
+        dtls->figures.n_done++;
+        while (!TAILQ_EMPTY(&dtls->open) &&
+               dtls->figures.n_sessions - dtls->figures.n_half_open > (uint64_t)dtls->limits.sessions_max)
+                evict(TAILQ_FIRST(&dtls->open));
+        session->state = OPEN;
+        session->used_us = now.monotonic_us;
+        TAILQ_INSERT_TAIL(&dtls->open, session, link);
+}
+
+/* Let GnuTLS go on with what came in. With nothing new this sends our last flight again. */
+static void handshake_step(struct dtls_session *session, struct engine_time now) {
+        int r;
+
+        do
+                r = gnutls_handshake(session->tls);
+        while (r < 0 && !gnutls_error_is_fatal(r) && pull_timeout(session, 0));
+        if (r == 0)
+                handshake_done(session, now);
+        else if (gnutls_error_is_fatal(r))
+                session_fail_by(session, r);
+        else if (session->is_suspect && session->verdict_us == INT64_MAX)
+                session->verdict_us = now.monotonic_us + VERDICT_US;
+        if (session->state == HALF_OPEN)
+                arm(session);
+}
+
+static void session_take(struct dtls_session *session, struct bytes datagram, struct engine_time now) {
+        session_enter(session);
+        session->input = datagram;
+        if (session->state == HALF_OPEN && pull_timeout(session, 0))
+                handshake_step(session, now);
+        if (session->state == OPEN && session->input.size > 0)
+                receive(session, now);
+        session->input = BYTES_NONE;
+        session_leave(session);
+}
+
+/* What the kinds of credentials of this port need, for one session. */
+static int set_credentials(struct dtls_session *session) {
+        return gnutls_credentials_set(session->tls, GNUTLS_CRD_PSK, session->dtls->psk);
+}
+
+static int set_up(struct dtls_session *session) {
+        int r = gnutls_init(&session->tls, GNUTLS_SERVER | GNUTLS_DATAGRAM | GNUTLS_NONBLOCK | GNUTLS_NO_TICKETS);
+
+        if (r < 0 || (r = gnutls_priority_set(session->tls, session->dtls->priority)) < 0 ||
+            (r = set_credentials(session)) < 0)
+                return r;
+        gnutls_session_set_ptr(session->tls, session);
+        gnutls_transport_set_ptr(session->tls, session);
+        gnutls_transport_set_pull_function(session->tls, pull);
+        gnutls_transport_set_pull_timeout_function(session->tls, pull_timeout);
+        gnutls_transport_set_vec_push_function(session->tls, push);
+        gnutls_dtls_set_mtu(session->tls, MTU);
+        /* A retransmission is due whenever we call: the waiting is done here, by the caller's clock. */
+        gnutls_dtls_set_timeouts(session->tls, 0, GNUTLS_HOLD_MS);
+        return 0;
+}
+
+/* Into the table. 0 or -ENOMEM. */
+static int session_add(struct dtls_session *session) {
+        struct dtls *dtls = session->dtls;
+        unsigned value = (unsigned)hash(dtls, &session->key);
+
+        HASH_ADD_KEYPTR_BYHASHVALUE(hh, dtls->table, session->key.data, session->key.size, value, session);
+        if (!session->hh.tbl)
+                return -ENOMEM;
+        TAILQ_INSERT_TAIL(&dtls->half_open, session, link);
+        dtls->figures.n_sessions++;
+        dtls->figures.n_half_open++;
+        dtls->figures.n_begun++;
+        return 0;
+}
+
+static struct dtls_session *session_new(struct dtls *dtls, unsigned socket, const struct address *remote,
+                                        struct bytes hello, struct engine_time now) {
+        struct dtls_session *session = calloc(1, sizeof(*session));
+
+        if (!session)
+                return NULL;
+        session->dtls = dtls;
+        session->key = session_key(socket, remote);
+        session->socket = socket;
+        session->remote = *remote;
+        session->begun_us = now.monotonic_us;
+        session->resend_step_us = RESEND_FIRST_US;
+        session->resend_us = now.monotonic_us + RESEND_FIRST_US;
+        session->verdict_us = INT64_MAX;
+        memcpy(session->random, hello.data + HELLO_RANDOM, HELLO_RANDOM_SIZE);
+        if (set_up(session) < 0 || session_add(session) < 0) {
+                session_free(session);
+                return NULL;
+        }
+        return session;
+}
+
+/* ---- the cookie exchange, before any memory is spent */
+
+static bool is_hello(struct bytes d) {
+        return d.size >= HELLO_SIZE_MIN && d.data[0] == TYPE_HANDSHAKE && d.data[1] == 0xfe &&
+               record_is_of_epoch_0(d.data) && record_size(d) >= HELLO_SIZE_MIN &&
+               d.data[HELLO_TYPE] == GNUTLS_HANDSHAKE_CLIENT_HELLO && d.data[HELLO_FRAGMENT_OFFSET] == 0 &&
+               d.data[HELLO_FRAGMENT_OFFSET + 1] == 0 && d.data[HELLO_FRAGMENT_OFFSET + 2] == 0;
+}
+
+/* A cookie lives between one and two lives of a key. 0 or -EIO: then the old keys stay. */
+static int cookie_keys_rotate(struct dtls *dtls, int64_t now_us) {
+        uint8_t fresh[GNUTLS_COOKIE_KEY_SIZE];
+
+        if (now_us < dtls->cookie_keys_until_us)
+                return 0;
+        if (random_bytes(fresh, sizeof(fresh)) != 0)
+                return -EIO;
+        memcpy(dtls->cookie_keys[1], dtls->cookie_keys[0], sizeof(fresh));
+        memcpy(dtls->cookie_keys[0], fresh, sizeof(fresh));
+        wipe(fresh, sizeof(fresh));
+        dtls->cookie_keys_until_us = now_us + COOKIE_KEY_LIFE_US;
+        return 0;
+}
+
+static gnutls_datum_t cookie_key(struct dtls *dtls, unsigned n) {
+        return (gnutls_datum_t){ dtls->cookie_keys[n], GNUTLS_COOKIE_KEY_SIZE };
+}
+
+static bool cookie_is_valid(struct dtls *dtls, struct session_key *key, struct bytes hello,
+                            gnutls_dtls_prestate_st *ret) {
+        for (unsigned n = 0; n < N_ELEMENTS(dtls->cookie_keys); n++) {
+                gnutls_datum_t secret = cookie_key(dtls, n);
+
+                *ret = (gnutls_dtls_prestate_st){};
+                if (gnutls_dtls_cookie_verify(&secret, key->data, key->size, (void *)hello.data, hello.size, ret) == 0)
+                        return true;
+        }
+        return false;
+}
+
+struct verify_request {
+        struct dtls *dtls;
+        unsigned socket;
+        const struct address *remote;
+        size_t size_max;
+};
+
+static ssize_t push_verify_request(gnutls_transport_ptr_t context, const void *data, size_t size) {
+        const struct verify_request *request = context;
+        struct dtls *dtls = request->dtls;
+
+        /* An answer to an address that may be spoofed is never larger than what asked for it */
+        if (size <= request->size_max) {
+                dtls->callbacks.send(dtls->callbacks.context, request->socket, request->remote, bytes_of(data, size));
+                dtls->figures.n_cookies_sent++;
+        }
+        return (ssize_t)size;
+}
+
+static void cookie_send(struct dtls *dtls, unsigned socket, const struct address *remote, struct session_key *key,
+                        struct bytes hello) {
+        struct verify_request request = { dtls, socket, remote, hello.size };
+        gnutls_datum_t secret = cookie_key(dtls, 0);
+        /* RFC 6347 §4.2.1: with the record sequence number of the ClientHello */
+        gnutls_dtls_prestate_st prestate = { .record_seq = hello.data[RECORD_SEQUENCE_LAST] };
+
+        (void)gnutls_dtls_cookie_send(&secret, key->data, key->size, &prestate, &request, push_verify_request);
+}
+
+/*
+ * A ClientHello, whoever sends it. Only a valid cookie shows that the client is at its address: then it may replace the
+ * session that is there, because a client that was restarted knows nothing of it (RFC 6347 §4.2.8).
+ */
+static void take_hello(struct dtls *dtls, unsigned socket, const struct address *remote, struct bytes hello,
+                       struct engine_time now) {
+        struct session_key key = session_key(socket, remote);
+        gnutls_dtls_prestate_st prestate;
+        struct dtls_session *old, *session;
+
+        (void)cookie_keys_rotate(dtls, now.monotonic_us);
+        if (!cookie_is_valid(dtls, &key, hello, &prestate)) {
+                cookie_send(dtls, socket, remote, &key, hello);
+                return;
+        }
+        old = session_find(dtls, &key);
+        if (old && old->state == HALF_OPEN)
+                dtls->figures.n_failed++;
+        if (old)
+                session_remove(old);
+        if (dtls->figures.n_half_open >= (uint64_t)dtls->limits.handshakes_max && !TAILQ_EMPTY(&dtls->half_open))
+                evict(TAILQ_FIRST(&dtls->half_open));
+        session = session_new(dtls, socket, remote, hello, now);
+        if (!session) {
+                dtls->figures.n_dropped++;
+                return;
+        }
+        gnutls_dtls_prestate_set(session->tls, &prestate);
+        session_take(session, hello, now);
+}
+
+/* The ClientHello that a session came from, once more: the network or the client repeated it. */
+static bool is_repeated_hello(const struct dtls_session *session, struct bytes datagram) {
+        return session && memcmp(session->random, datagram.data + HELLO_RANDOM, HELLO_RANDOM_SIZE) == 0;
+}
+
+void dtls_input(struct dtls *dtls, unsigned socket, const struct address *remote, struct bytes datagram,
+                struct engine_time now) {
+        struct session_key key = session_key(socket, remote);
+        struct dtls_session *session = session_find(dtls, &key);
+
+        if (is_hello(datagram) && !is_repeated_hello(session, datagram))
+                take_hello(dtls, socket, remote, datagram, now);
+        else if (session)
+                session_take(session, datagram, now);
+        else
+                dtls->figures.n_dropped++;
+}
+
+/* ---- time */
+
+static void half_open_timer(struct dtls_session *session, struct engine_time now) {
+        session_enter(session);
+        if (now.monotonic_us >= session->verdict_us) {
+                session_fail(session, GNUTLS_A_DECRYPT_ERROR);
+        } else if (now.monotonic_us >= session->begun_us + session->dtls->limits.handshake_timeout_us) {
+                session->dtls->figures.n_failed++;
+                session_remove(session);
+        } else {
+                if (now.monotonic_us >= session->resend_us) {
+                        session->resend_step_us = earlier(2 * session->resend_step_us, RESEND_MAX_US);
+                        session->resend_us = now.monotonic_us + session->resend_step_us;
+                }
+                handshake_step(session, now);
+        }
+        session_leave(session);
+}
+
+static int64_t idle_due(const struct dtls *dtls) {
+        const struct dtls_session *oldest = TAILQ_FIRST(&dtls->open);
+
+        return oldest ? oldest->used_us + dtls->limits.idle_us : INT64_MAX;
+}
+
+void dtls_timers(struct dtls *dtls, struct engine_time now) {
+        struct timer *timer;
+
+        while ((timer = heap_first(&dtls->timers)) && timer->due_us <= now.monotonic_us)
+                half_open_timer(timer_owner(timer, struct dtls_session, timer), now);
+        while (idle_due(dtls) <= now.monotonic_us)
+                evict(TAILQ_FIRST(&dtls->open));
+}
+
+int64_t dtls_due(const struct dtls *dtls) {
+        const struct timer *timer = heap_first(&dtls->timers);
+
+        return earlier(timer ? timer->due_us : INT64_MAX, idle_due(dtls));
+}
+
+/* ---- the whole */
+
+static int credentials_new(struct dtls *dtls) {
+        int r = gnutls_psk_allocate_server_credentials(&dtls->psk);
+
+        if (r < 0)
+                return r;
+        gnutls_psk_set_server_credentials_function2(dtls->psk, psk_key);
+        return gnutls_priority_init(&dtls->priority, PRIORITY, NULL);
+}
+
+int dtls_new(const struct dtls_callbacks *callbacks, const struct dtls_limits *limits, struct dtls **ret) {
+        _cleanup_(dtls_freep) struct dtls *dtls = calloc(1, sizeof(*dtls));
+        int r;
+
+        if (!dtls)
+                return -ENOMEM;
+        dtls->callbacks = *callbacks;
+        dtls->limits = *limits;
+        TAILQ_INIT(&dtls->half_open);
+        TAILQ_INIT(&dtls->open);
+        /* The first ClientHello rotates the keys: both must be random before. */
+        if (random_bytes(dtls->hash_key, sizeof(dtls->hash_key)) != 0 ||
+            random_bytes(dtls->cookie_keys, sizeof(dtls->cookie_keys)) != 0)
+                return -EIO;
+        r = credentials_new(dtls);
+        if (r < 0)
+                return r == GNUTLS_E_MEMORY_ERROR ? -ENOMEM : -EIO;
+        *ret = TAKE_PTR(dtls);
+        return 0;
+}
+
+void dtls_free(struct dtls *dtls) {
+        if (!dtls)
+                return;
+        while (!TAILQ_EMPTY(&dtls->open))
+                session_remove(TAILQ_FIRST(&dtls->open));
+        while (!TAILQ_EMPTY(&dtls->half_open))
+                session_remove(TAILQ_FIRST(&dtls->half_open));
+        heap_done(&dtls->timers);
+        if (dtls->priority)
+                gnutls_priority_deinit(dtls->priority);
+        if (dtls->psk)
+                gnutls_psk_free_server_credentials(dtls->psk);
+        wipe(dtls->hash_key, sizeof(dtls->hash_key));
+        wipe(dtls->cookie_keys, sizeof(dtls->cookie_keys));
+        free(dtls);
+}
+
+void dtls_set_limits(struct dtls *dtls, const struct dtls_limits *limits) {
+        dtls->limits = *limits;
+}
+
+void dtls_close_all(struct dtls *dtls) {
+        while (!TAILQ_EMPTY(&dtls->open))
+                dtls_session_close(TAILQ_FIRST(&dtls->open));
+        while (!TAILQ_EMPTY(&dtls->half_open))
+                dtls_session_close(TAILQ_FIRST(&dtls->half_open));
+}
+
+void dtls_figures(const struct dtls *dtls, struct dtls_figures *ret) {
+        *ret = dtls->figures;
+}
+
+/* ---- what a session says of itself */
+
+const struct credential *dtls_session_credential(const struct dtls_session *session) {
+        return &session->credential;
+}
+
+const struct address *dtls_session_remote(const struct dtls_session *session) {
+        return &session->remote;
+}
+
+void dtls_session_set_owner(struct dtls_session *session, void *owner) {
+        session->owner = owner;
+}
+
+void *dtls_session_owner(const struct dtls_session *session) {
+        return session->owner;
+}
