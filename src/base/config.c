@@ -26,8 +26,8 @@ DEFINE_FREEP(struct config, config_free)
 struct option;
 
 /*
- * A kind of value. parse() checks text, says in why what is wrong with it and, when nothing is, sets the member; print()
- * gives text that parse() takes.
+ * A kind of value. parse() checks text, says in why what is wrong with it and, when nothing is, sets the member.
+ * print() gives text that parse() takes.
  */
 struct kind {
         int (*parse)(const struct option *option, const char *text, struct config *config, char why[static WHY_SIZE]);
@@ -390,6 +390,9 @@ static void load_fault(struct load *load, unsigned line, const char *format, ...
         va_start(args, format);
         vsnprintf(text, sizeof(text), format, args);
         va_end(args);
+        for (char *at = text; *at; at++) /* part of it is what the file says, and a terminal may obey */
+                if (iscntrl((unsigned char)*at))
+                        *at = '?';
         load->n_faults++;
         if (diags_add(load->diags, load->path, line, "%s", text) < 0)
                 load->r = -ENOMEM;
@@ -593,8 +596,9 @@ static int option_keep(const struct option *option, struct config *config, const
                 return r;
         if (bytes_equal(buf_bytes(&wanted), buf_bytes(&is)))
                 return 0;
-        if ((r = diags_add(diags, NULL, 0, "[%s] %s '%s' takes effect when aced is started again; until then it is '%s'",
-                           option->section, option->key, (char *)wanted.data, (char *)is.data)) < 0)
+        r = diags_add(diags, NULL, 0, "[%s] %s '%s' takes effect when aced is started again; until then it is '%s'",
+                      option->section, option->key, (char *)wanted.data, (char *)is.data);
+        if (r < 0)
                 return r;
         return option->kind->parse(option, (char *)is.data, config, why);
 }

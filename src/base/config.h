@@ -66,8 +66,8 @@ void config_free(struct config *config);
 int config_keep_fixed(struct config *config, const struct config *running, struct diags *diags);
 
 /*
- * The values as JSON text for the control socket: {"items":[{"section","key","value","default","help"}…],"next":null} in
- * table order; value and default are numbers where the option is one, else text as it would stand in the file. 0, or
+ * The values as JSON text for the control socket: {"items":[{"section","key","value","default","help"}…],"next":null}
+ * in table order; value and default are numbers where the option is one, else text as it would stand in the file. 0, or
  * as buf_add().
  */
 int config_print(const struct config *config, struct buf *ret_json);

@@ -57,7 +57,7 @@ static size_t utf8_size(const uint8_t *at) {
         return n;
 }
 
-/* C0, DEL and C1: a terminal obeys them. The line and paragraph separators U+2028, U+2029 end lines for some readers. */
+/* C0, DEL and C1: a terminal obeys them. U+2028, U+2029: line and paragraph separator, which end lines for some. */
 static bool is_control(const uint8_t *at, size_t n) {
         return (n == 1 && (at[0] < 0x20 || at[0] == 0x7f)) || (n == 2 && at[0] == 0xc2 && at[1] < 0xa0) ||
                 (n == 3 && at[0] == 0xe2 && at[1] == 0x80 && (at[2] == 0xa8 || at[2] == 0xa9));
