@@ -1,0 +1,673 @@
+#include "transport/engine.h"
+
+#include <errno.h>
+#include <sys/queue.h>
+
+#define HASH_NONFATAL_OOM 1
+#include <uthash.h>
+
+#include "base/cleanup.h"
+#include "base/config.h"
+#include "base/secret.h"
+#include "base/siphash.h"
+#include "crypto/random.h"
+#include "endpoint/aced.h"
+#include "endpoint/refusal.h"
+#include "endpoint/router.h"
+#include "store/credentials.h"
+#include "transport/dtls.h"
+#include "transport/exchange.h"
+#include "transport/translate.h"
+
+#define SECOND_US INT64_C(1000000)
+
+#define PLAIN_PEERS_MAX 1024                 /* addresses at the coap door; the least recently used goes */
+#define PLAIN_IDLE_US (247 * SECOND_US)      /* EXCHANGE_LIFETIME: then nothing about an address is worth keeping */
+#define PENDING_PER_PEER_MAX 512             /* of limits.pending_max; and never more than half of it, rounded up */
+#define OUTPUT_SIZE_MAX ((size_t)64 << 20)   /* bytes of datagrams in one round; more are dropped */
+#define OUTPUT_SIZE_KEPT ((size_t)1 << 20)   /* of memory, from round to round */
+#define UNAUTHENTICATED_FACTOR 3             /* what is told to anybody is under this times what was asked */
+
+/* Who is at the other end of a door. */
+struct door_peer {
+        struct engine *engine;
+        struct exchange_peer *exchange;
+        struct peer peer;
+        enum door door;
+        bool is_dead;                  /* nothing goes there any more; freed when nothing points here */
+        int64_t n_pending;
+        TAILQ_ENTRY(door_peer) link;   /* engine->plain by last use, or engine->dead */
+
+        struct dtls_session *session;  /* DOOR_COAPS */
+        unsigned socket;               /* DOOR_COAP */
+        struct address remote;
+        struct plain_key {
+                uint8_t address[ADDRESS_KEY_SIZE];
+                uint32_t socket;
+        } key;
+        UT_hash_handle hh;
+};
+
+TAILQ_HEAD(door_peers, door_peer);
+
+/* A request that waits for a batch, with the datagram that it borrows from. */
+struct pending {
+        STAILQ_ENTRY(pending) link;
+        struct door_peer *peer;
+        uint64_t ticket;
+        struct block_asks asks;
+        size_t token_size;
+        struct work work;
+        size_t size;
+        uint8_t datagram[];
+};
+
+struct output {
+        struct datagram *items; /* data is set by engine_output() */
+        size_t *offsets;        /* in bytes */
+        size_t n_items, capacity;
+        struct buf bytes;
+};
+
+struct engine {
+        struct aced *as;
+        struct dtls *dtls;
+        struct exchange *exchange;
+        struct engine_time now;  /* of the call that we are in */
+        struct bytes input;      /* the message that we are in */
+
+        struct door_peer *plain_table;
+        struct door_peers plain; /* least recently used first */
+        size_t n_plain;
+        uint8_t hash_key[SIPHASH_KEY_SIZE];
+        struct door_peer stranger; /* for plain datagrams that are no request: what they are told leaves no trace */
+        struct door_peers dead;
+
+        STAILQ_HEAD(, pending) pending;
+        size_t n_pending;
+        struct pending **batch;  /* room for limits.batch_max */
+        struct work **works;
+        size_t batch_max;
+
+        struct output output;
+        struct engine_figures figures;
+};
+
+DEFINE_FREEP(struct engine, engine_free)
+
+/* ---- datagrams out */
+
+static int output_grow(struct output *output) {
+        size_t capacity = output->capacity ? output->capacity * 2 : 64;
+        struct datagram *items;
+        size_t *offsets;
+
+        items = reallocarray(output->items, capacity, sizeof(*items));
+        if (!items)
+                return -ENOMEM;
+        output->items = items;
+        offsets = reallocarray(output->offsets, capacity, sizeof(*offsets));
+        if (!offsets)
+                return -ENOMEM;
+        output->offsets = offsets;
+        output->capacity = capacity;
+        return 0;
+}
+
+static void output_add(struct engine *engine, const struct datagram *datagram) {
+        struct output *output = &engine->output;
+        size_t offset = output->bytes.size;
+
+        if ((output->n_items == output->capacity && output_grow(output) < 0) ||
+            buf_add(&output->bytes, datagram->data) < 0) {
+                engine->figures.n_datagrams_dropped++;
+                return;
+        }
+        output->items[output->n_items] = *datagram;
+        output->items[output->n_items].data = bytes_of(NULL, datagram->data.size);
+        output->offsets[output->n_items++] = offset;
+        engine->figures.n_datagrams_out++;
+}
+
+size_t engine_output(struct engine *engine, const struct datagram **ret) {
+        struct output *output = &engine->output;
+
+        for (size_t i = 0; i < output->n_items; i++)
+                output->items[i].data.data = output->bytes.data + output->offsets[i];
+        *ret = output->items;
+        return output->n_items;
+}
+
+static void output_done(struct output *output) {
+        free(output->items);
+        free(output->offsets);
+        buf_done(&output->bytes);
+        *output = (struct output){ .bytes = BUF_INIT(OUTPUT_SIZE_MAX) };
+}
+
+void engine_sent(struct engine *engine) {
+        struct output *output = &engine->output;
+
+        output->n_items = 0;
+        buf_clear(&output->bytes);
+        if (output->bytes.capacity > OUTPUT_SIZE_KEPT)
+                output_done(output); /* a flood's worth is given back */
+}
+
+/* ---- peers */
+
+/* Nothing is sent to it or taken from it from now on. Not freed yet: a caller further up may be busy with it. */
+static void peer_kill(struct door_peer *peer) {
+        struct engine *engine = peer->engine;
+
+        if (peer->is_dead)
+                return;
+        peer->is_dead = true;
+        if (peer->door == DOOR_COAP) {
+                HASH_DEL(engine->plain_table, peer);
+                TAILQ_REMOVE(&engine->plain, peer, link);
+                engine->n_plain--;
+        }
+        peer->session = NULL;
+        TAILQ_INSERT_TAIL(&engine->dead, peer, link);
+}
+
+/* At the end of every call from outside, when nobody is busy with a peer. One with pending requests stays until those go. */
+static void bury(struct engine *engine) {
+        struct door_peer *peer, *next;
+
+        for (peer = TAILQ_FIRST(&engine->dead); peer; peer = next) {
+                next = TAILQ_NEXT(peer, link);
+                exchange_peer_free(TAKE_PTR(peer->exchange));
+                TAILQ_REMOVE(&engine->dead, peer, link);
+                if (peer->n_pending == 0)
+                        free(peer);
+        }
+}
+
+/* The last pending request of a peer that is buried takes it along. */
+static void peer_unpend(struct door_peer *peer) {
+        if (--peer->n_pending == 0 && peer->is_dead && !peer->exchange)
+                free(peer);
+}
+
+static int peer_new(struct engine *engine, enum door door, const struct address *remote, struct door_peer **ret) {
+        struct door_peer *peer = calloc(1, sizeof(*peer));
+        int r;
+
+        if (!peer)
+                return -ENOMEM;
+        peer->engine = engine;
+        peer->door = door;
+        peer->remote = *remote;
+        address_text(remote, peer->peer.name, sizeof(peer->peer.name));
+        r = exchange_peer_new(engine->exchange, peer, &peer->exchange);
+        if (r < 0) {
+                free(peer);
+                return r;
+        }
+        *ret = peer;
+        return 0;
+}
+
+/* ---- the coap door */
+
+static void plain_key(unsigned socket, const struct address *remote, struct plain_key *ret) {
+        *ret = (struct plain_key){ .socket = socket };
+        address_key(remote, ret->address);
+}
+
+/* Keyed: anybody may send from addresses of his choice. */
+static unsigned plain_hash(const struct engine *engine, const struct plain_key *key) {
+        return (unsigned)siphash(engine->hash_key, bytes_of(key, sizeof(*key)));
+}
+
+static int plain_add(struct engine *engine, const struct datagram *datagram, const struct plain_key *key, unsigned hash,
+                     struct door_peer **ret) {
+        struct door_peer *peer;
+        int r;
+
+        if (engine->n_plain >= PLAIN_PEERS_MAX)
+                peer_kill(TAILQ_FIRST(&engine->plain));
+        r = peer_new(engine, DOOR_COAP, &datagram->remote, &peer);
+        if (r < 0)
+                return r;
+        peer->peer.channel = CHANNEL_PLAIN;
+        peer->socket = datagram->socket;
+        peer->key = *key;
+        HASH_ADD_BYHASHVALUE(hh, engine->plain_table, key, sizeof(peer->key), hash, peer);
+        if (!peer->hh.tbl) {
+                exchange_peer_free(peer->exchange);
+                free(peer);
+                return -ENOMEM;
+        }
+        TAILQ_INSERT_TAIL(&engine->plain, peer, link);
+        engine->n_plain++;
+        *ret = peer;
+        return 0;
+}
+
+/* Who sent this: a known address, a new one that asks something, or a stranger. NULL: there is no room for it. */
+static struct door_peer *plain_peer(struct engine *engine, const struct datagram *datagram) {
+        struct door_peer *peer = NULL;
+        struct plain_key key;
+        unsigned hash;
+
+        plain_key(datagram->socket, &datagram->remote, &key);
+        hash = plain_hash(engine, &key);
+        HASH_FIND_BYHASHVALUE(hh, engine->plain_table, &key, sizeof(key), hash, peer);
+        if (peer) {
+                TAILQ_REMOVE(&engine->plain, peer, link);
+                TAILQ_INSERT_TAIL(&engine->plain, peer, link);
+        } else if (exchange_is_request(datagram->data)) {
+                if (plain_add(engine, datagram, &key, hash, &peer) < 0)
+                        return NULL;
+        } else {
+                peer = &engine->stranger;
+                peer->socket = datagram->socket;
+        }
+        peer->remote = datagram->remote; /* our own address, which the answer leaves from, may be another now */
+        return peer;
+}
+
+static void plain_input(struct engine *engine, const struct datagram *datagram) {
+        struct door_peer *peer = plain_peer(engine, datagram);
+
+        if (!peer) {
+                engine->figures.n_datagrams_dropped++;
+                return;
+        }
+        engine->input = datagram->data;
+        exchange_input(peer->exchange, datagram->data, engine->now.monotonic_us);
+        engine->input = BYTES_NONE;
+}
+
+/* In order of last use, so that the first who stays ends the walk. */
+static void plain_expire(struct engine *engine) {
+        struct door_peer *peer;
+
+        while ((peer = TAILQ_FIRST(&engine->plain)) &&
+               exchange_peer_idle_since_us(peer->exchange) + PLAIN_IDLE_US <= engine->now.monotonic_us)
+                peer_kill(peer);
+}
+
+/* ---- the coaps door: what dtls.c calls */
+
+static int on_psk(void *context, struct bytes identity, struct credential *ret, struct secret *ret_psk) {
+        struct engine *engine = context;
+
+        return store_psk_find(engine->as->store, identity, ret, ret_psk);
+}
+
+static struct door_peer *session_peer(struct engine *engine, struct dtls_session *session) {
+        const struct credential *credential = dtls_session_credential(session);
+        struct door_peer *peer = dtls_session_owner(session);
+
+        if (peer)
+                return peer;
+        if (peer_new(engine, DOOR_COAPS, dtls_session_remote(session), &peer) < 0)
+                return NULL;
+        peer->session = session;
+        peer->peer.channel = CHANNEL_DTLS;
+        peer->peer.kind = credential->kind;
+        peer->peer.credential_id = credential->id;
+        exchange_peer_set_authenticated(peer->exchange);
+        dtls_session_set_owner(session, peer);
+        return peer;
+}
+
+static void on_deliver(void *context, struct dtls_session *session, struct bytes data, struct engine_time now) {
+        struct engine *engine = context;
+        struct door_peer *peer = session_peer(engine, session);
+
+        if (!peer) {
+                engine->figures.n_datagrams_dropped++;
+                return;
+        }
+        engine->input = data;
+        exchange_input(peer->exchange, data, now.monotonic_us);
+        engine->input = BYTES_NONE;
+}
+
+static void on_dtls_send(void *context, unsigned socket, const struct address *remote, struct bytes data) {
+        output_add(context, &(struct datagram){
+                                    .door = DOOR_COAPS, .socket = socket, .remote = *remote, .data = data });
+}
+
+static void on_closed(void *context, struct dtls_session *session) {
+        struct door_peer *peer = dtls_session_owner(session);
+
+        if (peer)
+                peer_kill(peer);
+}
+
+/* ---- requests: what exchange.c calls */
+
+static void on_send(void *context, struct exchange_peer *exchange, struct bytes data) {
+        struct door_peer *peer = exchange_peer_owner(exchange);
+        struct engine *engine = context;
+
+        if (peer->is_dead)
+                return;
+        if (peer->door == DOOR_COAP)
+                output_add(engine, &(struct datagram){
+                                           .door = DOOR_COAP, .socket = peer->socket, .remote = peer->remote, .data = data });
+        else if (dtls_send(peer->session, data) < 0)
+                engine->figures.n_datagrams_dropped++; /* on -EPIPE on_closed() has been called */
+}
+
+/* Unauthenticated peers get no more than they sent, so that nobody can turn us on a third. */
+static size_t answer_size_max(const struct door_peer *peer, size_t request_size, uint8_t code) {
+        if (peer->door == DOOR_COAPS)
+                return MESSAGE_SIZE_MAX;
+        if (code >> 5 != 2)
+                return request_size;
+        request_size = UNAUTHENTICATED_FACTOR * request_size - 1;
+        return request_size < MESSAGE_SIZE_MAX ? request_size : MESSAGE_SIZE_MAX;
+}
+
+static void say(struct door_peer *peer, uint64_t ticket, const struct response *response, const struct block_asks *asks,
+                size_t request_size, size_t token_size) {
+        const struct engine *engine = peer->engine;
+        const struct answer_limits limits = {
+                .size_max = answer_size_max(peer, request_size, response->code),
+                .token_size = token_size,
+                .payload_max = (size_t)engine->as->config->payload_max,
+        };
+        struct coap_message plain_error = { .code = CODE_INTERNAL_ERROR };
+        struct answer answer;
+        int r;
+
+        translate_response(response, asks, &limits, &answer);
+        r = exchange_answer(peer->exchange, ticket, &answer.message, engine->now.monotonic_us);
+        if (r == -ENOMEM || r == -EOVERFLOW || r == -EINVAL)
+                exchange_answer(peer->exchange, ticket, &plain_error, engine->now.monotonic_us);
+}
+
+/* Refused before it is a struct request: no slot of a batch is spent on it. */
+static void refuse(struct door_peer *peer, uint64_t ticket, const struct coap_message *message, uint8_t code) {
+        const struct block_asks asks = {};
+        struct response response; /* no payload, nothing to free */
+
+        response_init(&response);
+        response.code = code;
+        if (code == CODE_TOO_MANY_REQUESTS || code == CODE_UNAVAILABLE)
+                response.max_age_s = RETRY_AFTER_S;
+        say(peer, ticket, &response, &asks, peer->engine->input.size, message->token.size);
+}
+
+/* The same bytes in the copy of the datagram. */
+static void rebase(struct bytes *view, const uint8_t *from, const uint8_t *to) {
+        if (view->size > 0)
+                view->data = to + (view->data - from);
+}
+
+static int pending_add(struct door_peer *peer, uint64_t ticket, const struct coap_message *message,
+                       const struct request *request, const struct block_asks *asks) {
+        struct engine *engine = peer->engine;
+        struct bytes input = engine->input;
+        struct pending *pending = malloc(sizeof(*pending) + input.size);
+        struct request *copy;
+
+        if (!pending)
+                return -ENOMEM;
+        pending->peer = peer;
+        pending->ticket = ticket;
+        pending->asks = *asks;
+        pending->token_size = message->token.size;
+        pending->size = input.size;
+        memcpy(pending->datagram, input.data, input.size);
+        copy = &pending->work.request;
+        *copy = *request;
+        copy->peer = &peer->peer;
+        for (size_t i = 0; i < copy->n_segments; i++)
+                rebase(&copy->segments[i], input.data, pending->datagram);
+        for (size_t i = 0; i < copy->n_queries; i++)
+                rebase(&copy->queries[i], input.data, pending->datagram);
+        rebase(&copy->payload, input.data, pending->datagram);
+        STAILQ_INSERT_TAIL(&engine->pending, pending, link);
+        engine->n_pending++;
+        peer->n_pending++;
+        return 0;
+}
+
+static struct pending *pending_take(struct engine *engine) {
+        struct pending *pending = STAILQ_FIRST(&engine->pending);
+
+        STAILQ_REMOVE_HEAD(&engine->pending, link);
+        engine->n_pending--;
+        return pending;
+}
+
+static void pending_free(struct pending *pending) {
+        peer_unpend(pending->peer);
+        wipe(pending->datagram, pending->size); /* a request may hold a client's secret or a token */
+        free(pending);
+}
+
+/* 0, or the code of an answer at once: too much from this peer (RFC 8516), or from all. */
+static uint8_t overload(const struct door_peer *peer) {
+        int64_t pending_max = peer->engine->as->config->pending_max;
+        int64_t share = (pending_max + 1) / 2;
+
+        if ((int64_t)peer->engine->n_pending >= pending_max)
+                return CODE_UNAVAILABLE;
+        return peer->n_pending >= (share < PENDING_PER_PEER_MAX ? share : PENDING_PER_PEER_MAX) ? CODE_TOO_MANY_REQUESTS : 0;
+}
+
+static void on_request(void *context, struct exchange_peer *exchange, uint64_t ticket,
+                       const struct coap_message *message) {
+        struct door_peer *peer = exchange_peer_owner(exchange);
+        struct engine *engine = context;
+        struct block_asks asks;
+        struct request request;
+        uint8_t code;
+        int r;
+
+        engine->figures.n_requests++;
+        r = translate_request(message, (size_t)engine->as->config->payload_max, &request, &asks);
+        if (r != 0) {
+                refuse(peer, ticket, message, refusal_row(r)->coap_code);
+                return;
+        }
+        code = overload(peer);
+        if (code != 0) {
+                engine->figures.n_refused_overload++;
+                refuse(peer, ticket, message, code);
+                return;
+        }
+        if (pending_add(peer, ticket, message, &request, &asks) < 0) {
+                exchange_forget(exchange, ticket); /* as if the network had lost it */
+                engine->figures.n_datagrams_dropped++;
+        }
+}
+
+/* ---- the batch */
+
+/* Take what runs now; what is waiting for nobody goes. */
+static size_t batch_take(struct engine *engine) {
+        struct pending *pending;
+        size_t n = 0;
+
+        while (n < engine->batch_max && !STAILQ_EMPTY(&engine->pending)) {
+                pending = pending_take(engine);
+                if (pending->peer->is_dead) {
+                        pending_free(pending);
+                        continue;
+                }
+                pending->work.request.now_s = engine->now.wall_s;
+                response_init(&pending->work.response);
+                engine->batch[n] = pending;
+                engine->works[n++] = &pending->work;
+        }
+        return n;
+}
+
+static void batch_answer(struct pending *pending) {
+        if (!pending->peer->is_dead)
+                say(pending->peer, pending->ticket, &pending->work.response, &pending->asks, pending->size,
+                    pending->token_size);
+        response_done(&pending->work.response);
+        pending_free(pending);
+}
+
+static void batch_run(struct engine *engine) {
+        size_t n = batch_take(engine);
+
+        if (n == 0)
+                return;
+        router_batch(engine->as, engine->works, n);
+        engine->figures.n_batches++;
+        for (size_t i = 0; i < n; i++)
+                batch_answer(engine->batch[i]);
+}
+
+bool engine_run(struct engine *engine, struct engine_time now) {
+        engine->now = now;
+        batch_run(engine); /* before the timers: an answer that is ready needs no empty Acknowledgement first */
+        exchange_timers(engine->exchange, now.monotonic_us);
+        dtls_timers(engine->dtls, now);
+        plain_expire(engine);
+        bury(engine);
+        return engine->n_pending > 0;
+}
+
+void engine_input(struct engine *engine, const struct datagram *datagram, struct engine_time now) {
+        engine->now = now;
+        engine->figures.n_datagrams_in++;
+        if (datagram->door == DOOR_COAP)
+                plain_input(engine, datagram);
+        else
+                dtls_input(engine->dtls, datagram->socket, &datagram->remote, datagram->data, now);
+        bury(engine);
+}
+
+int64_t engine_due(const struct engine *engine) {
+        const struct door_peer *plain = TAILQ_FIRST(&engine->plain);
+        const int64_t due_us[] = {
+                exchange_due(engine->exchange),
+                dtls_due(engine->dtls),
+                plain ? exchange_peer_idle_since_us(plain->exchange) + PLAIN_IDLE_US : INT64_MAX,
+                engine->n_pending > 0 ? engine->now.monotonic_us : INT64_MAX,
+        };
+        int64_t first_us = INT64_MAX;
+
+        for (size_t i = 0; i < N_ELEMENTS(due_us); i++)
+                if (due_us[i] < first_us)
+                        first_us = due_us[i];
+        return first_us;
+}
+
+/* ---- objects */
+
+static struct dtls_limits dtls_limits(const struct config *config) {
+        return (struct dtls_limits){
+                .sessions_max = config->sessions_max,
+                .handshakes_max = config->handshakes_max,
+                .handshake_timeout_us = config->handshake_timeout_s * SECOND_US,
+                .idle_us = config->session_idle_s * SECOND_US,
+        };
+}
+
+static struct exchange_limits exchange_limits(const struct config *config) {
+        return (struct exchange_limits){ .answers_max = config->answers_per_peer_max };
+}
+
+static int batch_resize(struct engine *engine, size_t batch_max) {
+        struct pending **batch;
+        struct work **works;
+
+        batch = reallocarray(engine->batch, batch_max, sizeof(struct pending *));
+        if (!batch)
+                return -ENOMEM;
+        engine->batch = batch;
+        works = reallocarray(engine->works, batch_max, sizeof(struct work *));
+        if (!works)
+                return -ENOMEM;
+        engine->works = works;
+        engine->batch_max = batch_max;
+        return 0;
+}
+
+static int stranger_init(struct engine *engine) {
+        engine->stranger = (struct door_peer){ .engine = engine, .door = DOOR_COAP };
+        return exchange_peer_new(engine->exchange, &engine->stranger, &engine->stranger.exchange);
+}
+
+int engine_new(struct aced *as, struct engine **ret) {
+        _cleanup_(engine_freep) struct engine *engine = calloc(1, sizeof(*engine));
+        const struct exchange_limits exchange = exchange_limits(as->config);
+        const struct dtls_limits dtls = dtls_limits(as->config);
+        int r;
+
+        if (!engine)
+                return -ENOMEM;
+        engine->as = as;
+        engine->output.bytes = BUF_INIT(OUTPUT_SIZE_MAX);
+        TAILQ_INIT(&engine->plain);
+        TAILQ_INIT(&engine->dead);
+        STAILQ_INIT(&engine->pending);
+        const struct exchange_callbacks exchange_callbacks = {
+                .context = engine, .request = on_request, .send = on_send };
+        const struct dtls_callbacks dtls_callbacks = {
+                .context = engine, .psk = on_psk, .deliver = on_deliver, .send = on_dtls_send, .closed = on_closed };
+        if ((r = random_bytes(engine->hash_key, sizeof(engine->hash_key))) < 0 ||
+            (r = batch_resize(engine, (size_t)as->config->batch_max)) < 0 ||
+            (r = exchange_new(&exchange_callbacks, &exchange, &engine->exchange)) < 0 ||
+            (r = stranger_init(engine)) < 0 ||
+            (r = dtls_new(&dtls_callbacks, &dtls, &engine->dtls)) < 0)
+                return r;
+        *ret = TAKE_PTR(engine);
+        return 0;
+}
+
+void engine_free(struct engine *engine) {
+        struct door_peer *peer;
+
+        if (!engine)
+                return;
+        dtls_free(engine->dtls);
+        while ((peer = TAILQ_FIRST(&engine->plain)))
+                peer_kill(peer);
+        bury(engine);
+        while (!STAILQ_EMPTY(&engine->pending))
+                pending_free(pending_take(engine));
+        exchange_peer_free(engine->stranger.exchange);
+        exchange_free(engine->exchange);
+        output_done(&engine->output);
+        free(engine->batch);
+        free(engine->works);
+        free(engine);
+}
+
+void engine_reconfigure(struct engine *engine) {
+        const struct config *config = engine->as->config;
+        const struct exchange_limits exchange = exchange_limits(config);
+        const struct dtls_limits dtls = dtls_limits(config);
+
+        exchange_set_limits(engine->exchange, &exchange);
+        dtls_set_limits(engine->dtls, &dtls);
+        if (batch_resize(engine, (size_t)config->batch_max) < 0 && engine->batch_max > (size_t)config->batch_max)
+                engine->batch_max = (size_t)config->batch_max; /* no memory to grow: batches stay as they are */
+}
+
+void engine_close(struct engine *engine, struct engine_time now) {
+        engine->now = now;
+        dtls_close_all(engine->dtls);
+        bury(engine);
+}
+
+void engine_figures(const struct engine *engine, struct engine_figures *ret) {
+        struct dtls_figures dtls;
+
+        dtls_figures(engine->dtls, &dtls);
+        *ret = engine->figures;
+        ret->n_handshakes_begun = dtls.n_begun;
+        ret->n_handshakes_done = dtls.n_done;
+        ret->n_handshakes_failed = dtls.n_failed;
+        ret->n_sessions = dtls.n_sessions;
+        ret->n_sessions_half_open = dtls.n_half_open;
+        ret->n_sessions_evicted = dtls.n_evicted;
+        ret->n_duplicates = exchange_n_duplicates(engine->exchange);
+        ret->n_pending = engine->n_pending;
+}

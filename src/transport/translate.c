@@ -1,0 +1,174 @@
+#include "transport/translate.h"
+
+#include "domain/refusal.h"
+
+#define HEADER_SIZE 4
+#define SZX_MAX 6
+#define SZX_RESERVED 7
+#define BLOCK_OPTION_SIZE_MAX 3
+#define CLASS_SUCCESS 2
+
+static size_t block_size(unsigned szx) {
+        return (size_t)16 << szx;
+}
+
+/* ---- requests */
+
+static int read_block(const struct coap_message *message, uint16_t number, struct block *ret) {
+        uint32_t value;
+
+        *ret = (struct block){};
+        for (size_t i = 0; i < message->n_options; i++) {
+                const struct coap_option *option = &message->options[i];
+
+                if (option->number != number)
+                        continue;
+                if (ret->is_given || option->value.size > BLOCK_OPTION_SIZE_MAX || !coap_option_uint(option, &value))
+                        return REFUSE_BAD_OPTION;
+                *ret = (struct block){ .is_given = true, .more = value & 8, .szx = value & 7, .number = value >> 4 };
+        }
+        return ret->is_given && ret->szx == SZX_RESERVED ? REFUSE_MALFORMED : 0;
+}
+
+static int read_blocks(const struct coap_message *message, struct block_asks *ret) {
+        const struct block *body = &ret->request_block;
+        int r;
+
+        ret->may_cut = message->code == CODE_GET;
+        if ((r = read_block(message, OPTION_BLOCK1, &ret->request_block)) != 0 ||
+            (r = read_block(message, OPTION_BLOCK2, &ret->answer_block)) != 0)
+                return r;
+        if (body->is_given && (body->number != 0 || body->more))
+                return REFUSE_TOO_LARGE;
+        if (body->is_given && message->payload.size > block_size(body->szx))
+                return REFUSE_MALFORMED;
+        return ret->answer_block.number != 0 && !ret->may_cut ? REFUSE_BAD_OPTION : 0;
+}
+
+static int read_uri(const struct coap_message *message, struct request *ret) {
+        for (size_t i = 0; i < message->n_options; i++) {
+                const struct coap_option *option = &message->options[i];
+
+                if (option->number == OPTION_URI_PATH) {
+                        if (ret->n_segments == PATH_SEGMENTS_MAX)
+                                return REFUSE_NOT_FOUND;
+                        ret->segments[ret->n_segments++] = option->value;
+                } else if (option->number == OPTION_URI_QUERY) {
+                        if (ret->n_queries == QUERIES_MAX)
+                                return REFUSE_BAD_OPTION;
+                        ret->queries[ret->n_queries++] = option->value;
+                }
+        }
+        return 0;
+}
+
+static int read_format(const struct coap_message *message, uint16_t number) {
+        const struct coap_option *option = coap_message_option(message, number, 0);
+        uint32_t value;
+
+        return option && coap_option_uint(option, &value) ? (int)value : CF_NONE; /* at most two bytes */
+}
+
+int translate_request(const struct coap_message *message, size_t payload_max, struct request *ret,
+                      struct block_asks *ret_asks) {
+        int r;
+
+        ret->method = (enum method)message->code; /* the registries agree */
+        ret->n_segments = 0;
+        ret->n_queries = 0;
+        ret->content_format = read_format(message, OPTION_CONTENT_FORMAT);
+        ret->accept = read_format(message, OPTION_ACCEPT);
+        ret->payload = message->payload;
+        if ((r = read_blocks(message, ret_asks)) != 0 || (r = read_uri(message, ret)) != 0)
+                return r;
+        return message->payload.size > payload_max ? REFUSE_TOO_LARGE : 0;
+}
+
+/* ---- answers */
+
+static void put_uint(struct answer *answer, uint16_t number, uint32_t value) {
+        coap_message_add_uint(&answer->message, number, value, answer->scratch[answer->n_scratch++]);
+}
+
+/* Encoded, with a token of that size; options are in order. */
+static size_t message_size(const struct coap_message *message, size_t token_size) {
+        size_t size = HEADER_SIZE + token_size + (message->payload.size > 0 ? 1 + message->payload.size : 0);
+        uint16_t before = 0;
+
+        for (size_t i = 0; i < message->n_options; i++) {
+                uint16_t delta = (uint16_t)(message->options[i].number - before);
+
+                size += 1 + (delta >= 13) + (delta >= 269) + message->options[i].value.size;
+                before = message->options[i].number;
+        }
+        return size;
+}
+
+static void put_code(uint8_t code, struct answer *ret) {
+        ret->message = (struct coap_message){ .code = code };
+        ret->n_scratch = 0;
+}
+
+/* In ascending order of option numbers. block NULL: the whole payload, no Block2. */
+static void put_parts(const struct response *response, const struct block_asks *asks, const struct block *block,
+                      size_t payload_max, struct answer *ret) {
+        const struct block *body = &asks->request_block;
+        struct bytes payload = buf_bytes(&response->payload);
+        size_t at;
+
+        put_code(response->code, ret);
+        if (payload.size > 0 && response->content_format != CF_NONE)
+                put_uint(ret, OPTION_CONTENT_FORMAT, (uint32_t)response->content_format);
+        if (response->max_age_s >= 0)
+                put_uint(ret, OPTION_MAX_AGE,
+                         response->max_age_s > UINT32_MAX ? UINT32_MAX : (uint32_t)response->max_age_s);
+        if (block) {
+                at = (size_t)block->number * block_size(block->szx);
+                payload = bytes_of(payload.data + at, payload.size - at);
+                if (payload.size > block_size(block->szx))
+                        payload.size = block_size(block->szx);
+                put_uint(ret, OPTION_BLOCK2,
+                         block->number << 4 | (at + payload.size < response->payload.size) << 3 | block->szx);
+        }
+        if (response->code == CODE_TOO_LARGE)
+                put_uint(ret, OPTION_SIZE1, (uint32_t)payload_max); /* RFC 7959 §2.9.3 */
+        else if (body->is_given)
+                put_uint(ret, OPTION_BLOCK1, body->szx); /* number 0, the last: taken */
+        ret->message.payload = payload;
+}
+
+/* The block asked for, or a smaller one at the same place (RFC 7959 §2.4). False: none fits. */
+static bool put_block(const struct response *response, const struct block_asks *asks, const struct answer_limits *limits,
+                      struct answer *ret) {
+        const struct block *asked = &asks->answer_block;
+        unsigned szx = asked->is_given ? asked->szx : SZX_MAX;
+        size_t at = (size_t)asked->number * block_size(szx);
+
+        if (at >= response->payload.size) {
+                put_code(CODE_BAD_REQUEST, ret); /* there is no such block */
+                return true;
+        }
+        do {
+                const struct block block = { .szx = (uint8_t)szx, .number = (uint32_t)(at / block_size(szx)) };
+
+                put_parts(response, asks, &block, limits->payload_max, ret);
+                if (message_size(&ret->message, limits->token_size) <= limits->size_max)
+                        return true;
+        } while (szx-- > 0);
+        return false;
+}
+
+void translate_response(const struct response *response, const struct block_asks *asks, const struct answer_limits *limits,
+                        struct answer *ret) {
+        bool success = response->code >> 5 == CLASS_SUCCESS;
+        bool may_cut = asks->may_cut && success && response->payload.size > 0;
+
+        if (may_cut && asks->answer_block.is_given && put_block(response, asks, limits, ret))
+                return;
+        put_parts(response, asks, NULL, limits->payload_max, ret);
+        if (message_size(&ret->message, limits->token_size) <= limits->size_max)
+                return;
+        if (may_cut && !asks->answer_block.is_given && put_block(response, asks, limits, ret))
+                return;
+        put_code(success ? CODE_INTERNAL_ERROR : response->code, ret);
+}
