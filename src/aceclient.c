@@ -43,6 +43,8 @@ enum verb_bit { VERB_TOKEN = 1, VERB_INTROSPECT = 2, VERB_DISCOVER = 4, VERB_DEC
 #define VERBS_ONLINE (VERB_TOKEN | VERB_INTROSPECT | VERB_DISCOVER)
 #define VERBS_ALL (VERBS_ONLINE | VERB_DECODE)
 
+enum output { OUTPUT_TEXT, OUTPUT_JSON, OUTPUT_CBOR };
+
 /* The bytes of an option, and whether they were given as text. */
 struct value {
         bool set, is_text;
@@ -54,7 +56,8 @@ struct settings {
         const char *server;
         struct value identity, audience, scope, kid, client_id;
         struct secret key;
-        bool profile, json;
+        bool profile;
+        enum output output;
         long timeout_s;
 };
 
@@ -190,10 +193,14 @@ static int set_profile(struct settings *settings, const struct option_row *row, 
 }
 
 static int set_output(struct settings *settings, const struct option_row *row, const char *argument) {
-        if (strcmp(argument, "text") != 0 && strcmp(argument, "json") != 0)
-                return fail(EXIT_USAGE, "--output: '%s' is neither text nor json", argument);
-        settings->json = argument[0] == 'j';
-        return 0;
+        static const char *const names[] = { [OUTPUT_TEXT] = "text", [OUTPUT_JSON] = "json", [OUTPUT_CBOR] = "cbor" };
+
+        for (size_t i = 0; i < N_ELEMENTS(names); i++)
+                if (strcmp(argument, names[i]) == 0) {
+                        settings->output = (enum output)i;
+                        return 0;
+                }
+        return fail(EXIT_USAGE, "--output: '%s' is none of text, json, cbor", argument);
 }
 
 static int set_timeout(struct settings *settings, const struct option_row *row, const char *argument) {
@@ -230,7 +237,7 @@ static const struct option_row option_rows[] = {
           "client_id to send" },
         { LONG_ONLY + 8, "profile", NULL, VERB_TOKEN, set_profile, 0, "ask which profile to use (ace_profile: null)" },
         { 't', "timeout", "SECONDS", VERBS_ONLINE, set_timeout, 0, "give up after so long, handshake included (30)" },
-        { 'o', "output", "FORMAT", VERBS_ALL, set_output, 0, "text (default) or json" },
+        { 'o', "output", "FORMAT", VERBS_ALL, set_output, 0, "text (default), json, or cbor: an answer's own bytes" },
 };
 
 /* ---- one request to a server, by libcoap */
@@ -518,17 +525,26 @@ static int contact_ask(struct contact *contact, const struct ask *ask) {
 
 /* ---- output */
 
+static int flush(void) {
+        if (fflush(stdout) != 0 || ferror(stdout))
+                return fail(EXIT_INTERNAL, "standard output: %m");
+        return EXIT_DONE;
+}
+
 static int show(const struct settings *settings, const json_t *value) {
-        if (settings->json) {
+        if (settings->output == OUTPUT_JSON) {
                 if (json_dumpf(value, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER) != 0)
                         return out_of_memory();
                 putchar('\n');
         } else {
                 describe_print(value, 0, stdout);
         }
-        if (fflush(stdout) != 0 || ferror(stdout))
-                return fail(EXIT_INTERNAL, "standard output: %m");
-        return EXIT_DONE;
+        return flush();
+}
+
+static int show_bytes(struct bytes bytes) {
+        fwrite(bytes.data, 1, bytes.size, stdout);
+        return flush();
 }
 
 static bool code_is_success(uint8_t code) {
@@ -540,7 +556,7 @@ static int show_refusal(const struct settings *settings, const char *code, json_
         const char *error = json_string_value(json_object_get(answer, "error"));
         const char *description = json_string_value(json_object_get(answer, "error_description"));
 
-        if (settings->json)
+        if (settings->output == OUTPUT_JSON)
                 show(settings, answer);
         fprintf(stderr, "aceclient: refused: %s", code);
         if (error)
@@ -583,9 +599,11 @@ static int show_answer(const struct settings *settings, const struct contact *co
                 json_object_update(coded, answer);
                 return show_refusal(settings, code, coded);
         }
-        if (settings->json)
+        if (settings->output == OUTPUT_CBOR)
+                return show_bytes(buf_bytes(&contact->payload));
+        if (settings->output == OUTPUT_JSON)
                 json_object_update(coded, answer);
-        return show(settings, settings->json ? coded : answer);
+        return show(settings, settings->output == OUTPUT_JSON ? coded : answer);
 }
 
 /* ---- a token as argument: hexadecimal, a file, or "-" */
@@ -817,6 +835,8 @@ static int verb_discover(const struct settings *settings, char *const *arguments
                 return status;
         if (!code_is_success(contact.code))
                 return show_answer(settings, &contact, VOCABULARY_TOKEN);
+        if (settings->output == OUTPUT_CBOR)
+                return show_bytes(buf_bytes(&contact.payload));
         if (!(links = links_parse(buf_bytes(&contact.payload))))
                 return fail(EXIT_REFUSED, "the answer is no link format (RFC 6690)");
         return show(settings, links);
@@ -925,6 +945,8 @@ static int verb_decode(const struct settings *settings, char *const *arguments) 
 
         if (!shown || !token)
                 return out_of_memory();
+        if (settings->output == OUTPUT_CBOR)
+                return fail(EXIT_USAGE, "--output: cbor is what a server answered, and decode asks none");
         if ((status = token_read(arguments[0], &given)) != 0)
                 return status;
         if (token_in_answer(buf_bytes(&given), &bytes)) {

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import socket
+import subprocess
 import time
 
 import cbor2
@@ -91,7 +92,6 @@ def test_introspect(world, tmp_path, form):
     argument = {"hex": answer[1].hex(), "standard input": "-"}.get(form, path)
     command = [program("aceclient"), *channel(realm, rs), "-o", "json", "introspect", str(argument)]
     if form == "standard input":
-        import subprocess
         done = subprocess.run(command, input=answer[1], capture_output=True, timeout=60)
         assert done.returncode == DONE, done.stderr
         shown = json.loads(done.stdout)
@@ -100,6 +100,18 @@ def test_introspect(world, tmp_path, form):
     claims = open_token(answer[1], rs.token_key)[3]
     assert shown["active"] is True and shown["aud"] == rs.name and shown["exp"] == claims[4]
     assert shown["cti"] == claims[7].hex() and shown["iss"] == claims[1] and shown["scope"] == "read"
+
+
+def test_cbor_from_one_command_to_the_next(world, tmp_path):
+    realm, client, rs = world
+    (tmp_path / "key").write_text(rs.token_key.hex())
+    with open(tmp_path / "answer", "wb") as answer:
+        command = [program("aceclient"), *channel(realm, client), "--audience", rs.name, "-o", "cbor", "token"]
+        assert subprocess.run(command, stdout=answer, timeout=60).returncode == DONE
+    assert cbor2.loads((tmp_path / "answer").read_bytes())[2] == 3600
+    assert "active: true" in aceclient(*channel(realm, rs), "introspect", tmp_path / "answer").stdout
+    assert f"aud: {rs.name}" in aceclient("--key-file", tmp_path / "key", "decode", tmp_path / "answer").stdout
+    aceclient("-o", "cbor", "decode", tmp_path / "answer", status=USAGE)
 
 
 def test_introspect_inactive(world):
