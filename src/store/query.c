@@ -78,6 +78,8 @@ static const char *const table[QUERIES] = {
                                    "WHERE a.name = ?1 AND s.id = a.server_id AND NOT s.suspended "
                                    "ORDER BY a.server_id LIMIT ?2",
         [QUERY_AUDIENCE_ONLY] = "SELECT (SELECT min(name) FROM audiences), (SELECT max(name) FROM audiences)",
+        [QUERY_AUDIENCE_SERVER] = "SELECT " SERVER_COLUMNS " FROM audiences a CROSS JOIN servers s "
+                                  "WHERE a.name = ?1 AND s.id = a.server_id ORDER BY a.server_id LIMIT 1",
         [QUERY_SERVER_KEY_SET] = "INSERT INTO server_keys (id, server_id, kid, secret, secret_mark, created_s) "
                                  "VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (server_id) DO UPDATE SET id = excluded.id, "
                                  "kid = excluded.kid, secret = excluded.secret, secret_mark = excluded.secret_mark, "

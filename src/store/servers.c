@@ -210,6 +210,17 @@ int store_audience_find(struct store *store, struct bytes audience, size_t *ret_
         return audience_find(store, audience, INT64_MAX, ret_n, ret_is_group, ret_first);
 }
 
+int store_audience_server(struct store *store, struct bytes audience, struct server *ret) {
+        _cleanup_(query_done) struct query q = {};
+        int r = query_begin(store, QUERY_AUDIENCE_SERVER, &q);
+
+        if (r != 0)
+                return r;
+        query_text(&q, 1, audience);
+        r = query_next(&q);
+        return r != 0 ? r : server_from_row(&q, 0, ret);
+}
+
 /* ---- keys */
 
 int store_server_key_set(struct store *store, struct server_key *key) {

@@ -33,6 +33,9 @@ int store_audience_each(struct store *store, int64_t server_id,
 int store_audience_find(struct store *store, struct bytes audience, size_t *ret_n, bool *ret_is_group,
                         struct server *ret_first);
 
+/* A server that has the audience, suspended or not: for administration. REFUSE_ADMIN_UNKNOWN. */
+int store_audience_server(struct store *store, struct bytes audience, struct server *ret);
+
 /*
  * The AS-RS key that protects tokens: one current per server; setting another replaces it (tokens issued under the old
  * one stay valid at the RS as long as it keeps that key). kid is up to 16 bytes. REFUSE_ADMIN_EXISTS: another server or
