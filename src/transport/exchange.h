@@ -26,7 +26,7 @@ struct exchange_peer;
 #define MESSAGE_SIZE_MAX 1152 /* a message that we send (RFC 7252 §4.6): no IP fragments, with DTLS around it too */
 
 /* What one peer can make us hold; the kept answers (struct exchange_limits) come on top. */
-#define EXCHANGE_RECORDS_MAX 1024 /* Message IDs remembered: the oldest go first */
+#define EXCHANGE_RECORDS_MAX 1024 /* Message IDs remembered; the oldest go, but for an unanswered one: then silence */
 #define EXCHANGE_OUTGOING_MAX 16  /* confirmable messages of ours that wait, or the one that is under way */
 
 struct exchange_limits {
