@@ -1,0 +1,507 @@
+#include "endpoint/handlers.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "crypto/random.h"
+#include "domain/refusal.h"
+#include "endpoint/aced.h"
+#include "endpoint/admin.h"
+#include "store/policies.h"
+#include "store/servers.h"
+
+#define KID_SIZE_MAX (sizeof(((struct server_key *)NULL)->kid))
+
+struct server_ask {
+        const char *name, *scopes, *scope_kind, *default_scope, *token_alg, *token_key_hex, *token_kid_hex;
+        struct json_texts audiences, group_audiences, profiles;
+        struct json_int default_lifetime_s, max_lifetime_s;
+        struct json_bool suspended, token_tagged, has_clock;
+};
+
+/* The first row stands apart: a new server needs a name, one that is there keeps its own. */
+static const struct json_field server_fields[] = {
+        ADMIN_FIELD(server_ask, name, TEXT, .required = true),
+        ADMIN_FIELD(server_ask, suspended, BOOL),
+        ADMIN_FIELD(server_ask, audiences, TEXTS),
+        ADMIN_FIELD(server_ask, group_audiences, TEXTS),
+        ADMIN_FIELD(server_ask, profiles, TEXTS),
+        ADMIN_FIELD(server_ask, scopes, TEXT),
+        ADMIN_FIELD(server_ask, scope_kind, TEXT),
+        ADMIN_FIELD(server_ask, default_scope, TEXT),
+        ADMIN_FIELD(server_ask, token_alg, TEXT),
+        ADMIN_FIELD(server_ask, token_tagged, BOOL),
+        ADMIN_FIELD(server_ask, token_key_hex, TEXT),
+        ADMIN_FIELD(server_ask, token_kid_hex, TEXT),
+        ADMIN_FIELD(server_ask, default_lifetime_s, INT, .max = LIFETIME_MAX_S),
+        ADMIN_FIELD(server_ask, max_lifetime_s, INT, .max = LIFETIME_MAX_S),
+        ADMIN_FIELD(server_ask, has_clock, BOOL),
+};
+#define NEW_FIELDS server_fields, N_ELEMENTS(server_fields)
+#define CHANGE_FIELDS (server_fields + 1), N_ELEMENTS(server_fields) - 1
+
+struct key_ask {
+        const char *key_hex, *kid_hex;
+};
+
+static const struct json_field key_fields[] = {
+        ADMIN_FIELD(key_ask, key_hex, TEXT),
+        ADMIN_FIELD(key_ask, kid_hex, TEXT),
+};
+
+/* What protects tokens (RFC 9053 §4.1, §4.2). */
+static const enum aead_alg token_algs[] = { AEAD_AES_CCM_16_64_128, AEAD_A128GCM, AEAD_A256GCM };
+
+static const char *const scope_kinds[] = { [SCOPE_TEXT] = "text", [SCOPE_BYTES] = "bytes" };
+
+/* ---- server → JSON */
+
+struct audience_lists {
+        json_t *own, *group;
+};
+
+static void audience_lists_done(struct audience_lists *lists) {
+        json_decref(lists->own);
+        json_decref(lists->group);
+}
+
+static int add_audience(void *context, const char *audience, bool is_group) {
+        struct audience_lists *lists = context;
+
+        return json_array_append_new(is_group ? lists->group : lists->own, json_string(audience)) == 0 ? 0 : -ENOMEM;
+}
+
+static int audience_lists_read(struct store *store, int64_t server_id, struct audience_lists *ret) {
+        *ret = (struct audience_lists){ json_array(), json_array() };
+        if (!ret->own || !ret->group)
+                return -ENOMEM;
+        return store_audience_each(store, server_id, add_audience, ret);
+}
+
+/* "" when there is no key, or one without an id. */
+static int kid_json(struct store *store, int64_t server_id, json_t **ret) {
+        struct server_key key = {};
+        int r = store_server_key_get(store, server_id, &key);
+
+        if (r == 0 || r == REFUSE_ADMIN_UNKNOWN) {
+                *ret = admin_hex(bytes_of(key.kid, key.kid_size));
+                r = *ret ? 0 : -ENOMEM;
+        }
+        secret_done(&key.key);
+        return r;
+}
+
+static int server_json(struct store *store, const struct server *server, json_t **ret) {
+        _cleanup_(audience_lists_done) struct audience_lists lists = {};
+        json_t *kid;
+        int r;
+
+        if ((r = audience_lists_read(store, server->id, &lists)) != 0 || (r = kid_json(store, server->id, &kid)) != 0)
+                return r;
+        *ret = json_pack("{s:s, s:b, s:O, s:O, s:o, s:o, s:s, s:o, s:s, s:b, s:o, s:I, s:I, s:b, s:I}",
+                         "name", server->name, "suspended", (int)server->suspended, "audiences", lists.own,
+                         "group_audiences", lists.group, "profiles", admin_profiles(server->profiles),
+                         "scopes", admin_scope(&server->scopes), "scope_kind", scope_kinds[server->scope_kind],
+                         "default_scope", admin_scope(&server->default_scope), "token_alg",
+                         admin_alg_name(server->token_alg), "token_tagged", (int)server->token_tagged, "token_kid_hex", kid,
+                         "default_lifetime_s", (json_int_t)server->default_lifetime_s,
+                         "max_lifetime_s", (json_int_t)server->max_lifetime_s, "has_clock", (int)server->has_clock,
+                         "created_s", (json_int_t)server->created_s);
+        return *ret ? 0 : -ENOMEM;
+}
+
+/* key NULL: none was made or set by this request. */
+static int server_reply(struct aced *as, const struct server *server, const struct secret *key,
+                        struct response *response) {
+        json_t *object = NULL;
+        int r = server_json(as->store, server, &object);
+
+        if (r == 0 && key && json_object_set_new(object, "token_key_hex", admin_hex(secret_bytes(key))) != 0) {
+                json_decref(object);
+                r = -ENOMEM;
+        }
+        return r == 0 ? admin_reply(response, &object) : r;
+}
+
+/* ---- JSON → server */
+
+static int read_alg(struct response *response, const char *text, enum aead_alg *ret) {
+        for (size_t i = 0; i < N_ELEMENTS(token_algs); i++)
+                if (strcmp(admin_alg_name(token_algs[i]), text) == 0) {
+                        *ret = token_algs[i];
+                        return 0;
+                }
+        return admin_refuse_value(response, "token_alg", text, "is no algorithm for tokens: AES-CCM-16-64-128, A128GCM and "
+                                  "A256GCM are");
+}
+
+static int read_scope_kind(struct response *response, const char *text, enum scope_kind *ret) {
+        for (enum scope_kind kind = SCOPE_TEXT; kind <= SCOPE_BYTES; kind++)
+                if (strcmp(scope_kinds[kind], text) == 0) {
+                        *ret = kind;
+                        return 0;
+                }
+        return admin_refuse_value(response, "scope_kind", text, "is no kind of scope: text and bytes are");
+}
+
+static int check_scope_kind(struct response *response, const char *member, const struct scope *scope,
+                            enum scope_kind kind) {
+        if (scope->kind == SCOPE_NONE || scope->kind == kind)
+                return 0;
+        response_why(response, "member \"%s\": it is %s, but scope_kind is %s: set scope_kind, or write byte scopes as "
+                     "hex:0102", member, scope_kinds[scope->kind], scope_kinds[kind]);
+        return REFUSE_ADMIN_VALUE;
+}
+
+/* Default scopes are among those it knows, and all are of its kind. */
+static int check_scopes(struct response *response, const struct server *server) {
+        struct scope common;
+        int r;
+
+        if ((r = check_scope_kind(response, "scopes", &server->scopes, server->scope_kind)) != 0 ||
+            (r = check_scope_kind(response, "default_scope", &server->default_scope, server->scope_kind)) != 0)
+                return r;
+        if (server->default_scope.kind == SCOPE_NONE || server->scopes.kind == SCOPE_NONE)
+                return 0;
+        if (scope_intersect(&server->default_scope, &server->scopes, &common) &&
+            scope_equal(&common, &server->default_scope))
+                return 0;
+        response_why(response, "member \"default_scope\": all of it must be in scopes");
+        return REFUSE_ADMIN_VALUE;
+}
+
+static int apply_scopes(const struct server_ask *ask, struct response *response, bool is_new, struct server *server) {
+        int r = 0;
+
+        if (ask->scopes)
+                r = admin_read_scope(response, "scopes", ask->scopes, &server->scopes);
+        if (r == 0 && ask->default_scope)
+                r = admin_read_scope(response, "default_scope", ask->default_scope, &server->default_scope);
+        if (r != 0)
+                return r;
+        if (ask->scope_kind)
+                r = read_scope_kind(response, ask->scope_kind, &server->scope_kind);
+        else if (is_new && server->scopes.kind != SCOPE_NONE)
+                server->scope_kind = server->scopes.kind;
+        else if (is_new && server->default_scope.kind != SCOPE_NONE)
+                server->scope_kind = server->default_scope.kind;
+        return r == 0 ? check_scopes(response, server) : r;
+}
+
+static int apply_lifetimes(const struct server_ask *ask, struct response *response, struct server *server) {
+        if (ask->default_lifetime_s.set)
+                server->default_lifetime_s = ask->default_lifetime_s.value;
+        if (ask->max_lifetime_s.set)
+                server->max_lifetime_s = ask->max_lifetime_s.value;
+        if (server->max_lifetime_s != 0 && server->default_lifetime_s > server->max_lifetime_s) {
+                response_why(response, "member \"default_lifetime_s\": %lld is over max_lifetime_s, which is %lld",
+                             (long long)server->default_lifetime_s, (long long)server->max_lifetime_s);
+                return REFUSE_ADMIN_VALUE;
+        }
+        return 0;
+}
+
+/* Members that are there, into *server, but for audiences and keys, which are rows of their own. */
+static int server_apply(const struct server_ask *ask, struct response *response, bool is_new, struct server *server) {
+        int r = 0;
+
+        if (ask->profiles.set)
+                r = admin_read_profiles(response, &ask->profiles, &server->profiles);
+        if (r == 0 && ask->token_alg)
+                r = read_alg(response, ask->token_alg, &server->token_alg);
+        if (r == 0)
+                r = apply_scopes(ask, response, is_new, server);
+        if (r == 0)
+                r = apply_lifetimes(ask, response, server);
+        if (r != 0)
+                return r;
+        if (ask->suspended.set)
+                server->suspended = ask->suspended.value;
+        if (ask->token_tagged.set)
+                server->token_tagged = ask->token_tagged.value;
+        if (ask->has_clock.set)
+                server->has_clock = ask->has_clock.value;
+        return 0;
+}
+
+/* ---- audiences */
+
+static bool is_in(const struct json_texts *texts, const char *text) {
+        for (size_t i = 0; i < texts->n_items; i++)
+                if (strcmp(texts->items[i], text) == 0)
+                        return true;
+        return false;
+}
+
+static int check_audiences(const struct server_ask *ask, struct response *response) {
+        int r;
+
+        if ((r = admin_check_each(response, "audiences", &ask->audiences, admin_check_audience)) != 0 ||
+            (r = admin_check_each(response, "group_audiences", &ask->group_audiences, admin_check_audience)) != 0)
+                return r;
+        for (size_t i = 0; i < ask->audiences.n_items; i++)
+                if (is_in(&ask->group_audiences, ask->audiences.items[i]))
+                        return admin_refuse_value(response, "group_audiences", ask->audiences.items[i],
+                                                  "is in audiences too: a name stands for one server or for a group");
+        return 0;
+}
+
+static int audiences_add(struct aced *as, int64_t server_id, const struct json_texts *texts, bool is_group,
+                         struct response *response) {
+        for (size_t i = 0; i < texts->n_items; i++) {
+                int r = store_audience_add(as->store, server_id, bytes_text(texts->items[i]), is_group);
+
+                if (r == REFUSE_ADMIN_EXISTS)
+                        response_why(response, "the audience \"%s\" is taken by another resource server: choose another "
+                                     "name, or make it a group audience of all of them", texts->items[i]);
+                if (r != 0)
+                        return r;
+        }
+        return 0;
+}
+
+static int found_policy(void *context, const struct policy *policy) {
+        *(int64_t *)context = policy->id;
+        return 0;
+}
+
+/* An audience with policies stays: rights would be left behind for whoever takes the name next. */
+static int audience_remove(struct aced *as, int64_t server_id, const char *audience, struct response *response) {
+        struct server other;
+        int64_t policy_id = 0;
+        int r = store_audience_delete(as->store, server_id, bytes_text(audience));
+
+        if (r != 0)
+                return r;
+        r = store_audience_server(as->store, bytes_text(audience), &other);
+        if (r != REFUSE_ADMIN_UNKNOWN)
+                return r; /* somebody else has it, or something broke */
+        r = store_policy_each(as->store, 0, 1, BYTES_NONE, bytes_text(audience), found_policy, &policy_id);
+        if (r != 0 || policy_id == 0)
+                return r;
+        response_why(response, "the audience \"%s\" has policies, %lld is one: delete them first (acectl policy list "
+                     "--audience), or keep the audience", audience, (long long)policy_id);
+        return REFUSE_ADMIN_CONFLICT;
+}
+
+/* Those of old that are in neither list go. */
+static int audiences_remove(struct aced *as, int64_t server_id, const json_t *old, const struct server_ask *ask,
+                            struct response *response) {
+        json_t *audience;
+        size_t i;
+
+        json_array_foreach(old, i, audience) {
+                const char *text = json_string_value(audience);
+
+                if (!is_in(&ask->audiences, text) && !is_in(&ask->group_audiences, text)) {
+                        int r = audience_remove(as, server_id, text, response);
+
+                        if (r != 0)
+                                return r;
+                }
+        }
+        return 0;
+}
+
+/* The lists that are there replace what there was. One list is enough, but not none at all. */
+static int audiences_replace(struct aced *as, const struct server *server, const struct server_ask *ask,
+                             struct response *response) {
+        _cleanup_(audience_lists_done) struct audience_lists old = {}, now = {};
+        int r;
+
+        if (!ask->audiences.set && !ask->group_audiences.set)
+                return 0;
+        if ((r = audience_lists_read(as->store, server->id, &old)) != 0 ||
+            (ask->audiences.set && (r = audiences_remove(as, server->id, old.own, ask, response)) != 0) ||
+            (ask->group_audiences.set && (r = audiences_remove(as, server->id, old.group, ask, response)) != 0) ||
+            (r = audiences_add(as, server->id, &ask->audiences, false, response)) != 0 ||
+            (r = audiences_add(as, server->id, &ask->group_audiences, true, response)) != 0 ||
+            (r = audience_lists_read(as->store, server->id, &now)) != 0)
+                return r;
+        if (json_array_size(now.own) + json_array_size(now.group) > 0)
+                return 0;
+        response_why(response, "members \"audiences\" and \"group_audiences\": at least one audience is expected, tokens "
+                     "are asked for by it");
+        return REFUSE_ADMIN_VALUE;
+}
+
+/* ---- the key that protects tokens */
+
+static int key_read(const struct request *request, struct response *response, const struct server *server,
+                    const struct key_ask *ask, bool from_server, struct server_key *ret) {
+        size_t size = aead_info(server->token_alg)->key_size;
+        int r = 0;
+
+        ret->server_id = server->id;
+        ret->created_s = request->now_s;
+        if (ask->kid_hex && *ask->kid_hex != '\0')
+                r = admin_read_hex(response, from_server ? "token_kid_hex" : "kid_hex", ask->kid_hex, 1, KID_SIZE_MAX, ret->kid,
+                                   &ret->kid_size);
+        if (r != 0)
+                return r;
+        if (ask->key_hex)
+                return admin_read_key(response, from_server ? "token_key_hex" : "key_hex", ask->key_hex, size, size,
+                                      &ret->key);
+        ret->key.size = size;
+        return random_bytes(ret->key.data, size);
+}
+
+static int key_store(struct aced *as, struct server_key *key, struct response *response) {
+        int r = store_server_key_set(as->store, key);
+
+        if (r == REFUSE_ADMIN_EXISTS)
+                response_why(response, "this key is registered already; a key is shared by two parties only (RFC 9200 "
+                             "section 6.3): give another one, or none to have one made");
+        return r;
+}
+
+static void server_key_done(struct server_key *key) {
+        secret_done(&key->key);
+}
+
+/* On a change: a key serves one algorithm only, and its id is the key's. */
+static int check_key_change(const struct server_ask *ask, const struct server *before, const struct server *server,
+                            struct response *response) {
+        if (ask->token_key_hex)
+                return 0;
+        if (server->token_alg != before->token_alg) {
+                response_why(response, "member \"token_alg\": a key serves one algorithm: give token_key_hex as well, %zu "
+                             "bytes for %s", aead_info(server->token_alg)->key_size, admin_alg_name(server->token_alg));
+                return REFUSE_ADMIN_VALUE;
+        }
+        if (ask->token_kid_hex) {
+                response_why(response, "member \"token_kid_hex\": the id belongs to the key: give token_key_hex as well, or "
+                             "have a new key made with acectl rs key set");
+                return REFUSE_ADMIN_VALUE;
+        }
+        return 0;
+}
+
+/* ---- handlers */
+
+struct server_list {
+        struct admin_list list;
+        struct store *store;
+};
+
+static int list_server(void *context, const struct server *server) {
+        struct server_list *servers = context;
+        json_t *item = NULL;
+        int r;
+
+        if (!admin_list_offer(&servers->list, server->name))
+                return 0; /* it was the last asked for */
+        r = server_json(servers->store, server, &item);
+        return r == 0 ? admin_list_add(&servers->list, item) : r;
+}
+
+int admin_servers_get(struct aced *as, const struct request *request, struct response *response) {
+        struct server_list servers = { .store = as->store };
+        int r = admin_list_begin(&servers.list, request, response, (const char *const[]){ NULL });
+
+        if (r == 0)
+                r = store_server_each(as->store, servers.list.after, admin_list_ask(&servers.list), list_server, &servers);
+        if (r == 0)
+                r = admin_list_reply(&servers.list, response);
+        admin_list_done(&servers.list);
+        return r;
+}
+
+/* The server, its audiences and its key: all or nothing, as the request is one savepoint. */
+static int server_add(struct aced *as, const struct request *request, struct server_ask *ask, struct server *server,
+                      struct response *response) {
+        _cleanup_(server_key_done) struct server_key key = {};
+        int r = store_server_add(as->store, server);
+
+        if (r == REFUSE_ADMIN_EXISTS)
+                response_why(response, "there is a resource server \"%s\" already: choose another name, or change it with "
+                             "acectl rs set", server->name);
+        if (r != 0 || (r = audiences_replace(as, server, ask, response)) != 0 ||
+            (r = key_read(request, response, server, &(struct key_ask){ ask->token_key_hex, ask->token_kid_hex }, true,
+                          &key)) != 0 ||
+            (r = key_store(as, &key, response)) != 0)
+                return r;
+        return server_reply(as, server, &key.key, response);
+}
+
+int admin_servers_post(struct aced *as, const struct request *request, struct response *response) {
+        _cleanup_(admin_document_done) struct json_document document = {};
+        struct server server = {
+                .profiles = PROFILE_BIT(PROFILE_COAP_DTLS), .scope_kind = SCOPE_TEXT,
+                .token_format = TOKEN_FORMAT_ENCRYPT0, .token_alg = AEAD_AES_CCM_16_64_128, .has_clock = true,
+                .created_s = request->now_s,
+        };
+        struct server_ask ask;
+        int r;
+
+        if ((r = admin_read(request, response, NEW_FIELDS, &ask, &document)) != 0 ||
+            (r = admin_check_name(response, "name", ask.name)) != 0 ||
+            (r = server_apply(&ask, response, true, &server)) != 0 ||
+            (r = check_audiences(&ask, response)) != 0)
+                return r;
+        admin_copy(server.name, sizeof(server.name), ask.name);
+        if (!ask.audiences.set)
+                ask.audiences = (struct json_texts){ .set = true, .n_items = 1, .items = { server.name } };
+        return server_add(as, request, &ask, &server, response);
+}
+
+int admin_server_get(struct aced *as, const struct request *request, struct response *response) {
+        struct server server;
+        int r = admin_server_find(as->store, request->segments[2], response, &server);
+
+        return r == 0 ? server_reply(as, &server, NULL, response) : r;
+}
+
+int admin_server_patch(struct aced *as, const struct request *request, struct response *response) {
+        _cleanup_(admin_document_done) struct json_document document = {};
+        _cleanup_(server_key_done) struct server_key key = {};
+        struct server_ask ask = {};
+        struct server before, server;
+        int r;
+
+        if ((r = admin_read(request, response, CHANGE_FIELDS, &ask, &document)) != 0 ||
+            (r = admin_server_find(as->store, request->segments[2], response, &before)) != 0)
+                return r;
+        server = before;
+        if ((r = server_apply(&ask, response, false, &server)) != 0 || (r = check_audiences(&ask, response)) != 0 ||
+            (r = check_key_change(&ask, &before, &server, response)) != 0 ||
+            (r = store_server_update(as->store, &server)) != 0 ||
+            (r = audiences_replace(as, &server, &ask, response)) != 0)
+                return r;
+        if (!ask.token_key_hex)
+                return server_reply(as, &server, NULL, response);
+        if ((r = key_read(request, response, &server, &(struct key_ask){ ask.token_key_hex, ask.token_kid_hex }, true,
+                          &key)) != 0 ||
+            (r = key_store(as, &key, response)) != 0)
+                return r;
+        return server_reply(as, &server, &key.key, response);
+}
+
+/* The store revokes the tokens for it with it. */
+int admin_server_delete(struct aced *as, const struct request *request, struct response *response) {
+        struct server server;
+        int r = admin_server_find(as->store, request->segments[2], response, &server);
+
+        return r == 0 ? store_server_delete(as->store, server.id, request->now_s) : r;
+}
+
+int admin_server_key_put(struct aced *as, const struct request *request, struct response *response) {
+        _cleanup_(admin_document_done) struct json_document document = {};
+        _cleanup_(server_key_done) struct server_key key = {};
+        struct server server;
+        struct key_ask ask;
+        json_t *object;
+        int r;
+
+        if ((r = admin_read(request, response, key_fields, N_ELEMENTS(key_fields), &ask, &document)) != 0 ||
+            (r = admin_server_find(as->store, request->segments[2], response, &server)) != 0 ||
+            (r = key_read(request, response, &server, &ask, false, &key)) != 0 ||
+            (r = key_store(as, &key, response)) != 0)
+                return r;
+        object = json_pack("{s:s, s:s, s:o, s:o, s:I}", "name", server.name, "token_alg", admin_alg_name(server.token_alg),
+                           "key_hex", admin_hex(secret_bytes(&key.key)), "kid_hex", admin_hex(bytes_of(key.kid, key.kid_size)),
+                           "created_s", (json_int_t)key.created_s);
+        return admin_reply(response, &object);
+}

@@ -1,0 +1,122 @@
+#include "endpoint/handlers.h"
+
+#include <errno.h>
+
+#include "base/cleanup.h"
+#include "domain/refusal.h"
+#include "endpoint/aced.h"
+#include "endpoint/admin.h"
+#include "format/describe.h"
+#include "store/tokens.h"
+
+static const char *token_state(const struct token *token, int64_t now_s) {
+        if (token->revoked_s != 0)
+                return "revoked";
+        return now_s < token->expires_s ? "live" : "expired";
+}
+
+static json_t *token_json(const struct token *token, int64_t now_s) {
+        return json_pack("{s:o, s:s, s:s, s:s, s:s, s:o, s:s?, s:o, s:I, s:I, s:I}", "cti", admin_cti(token->number),
+                         "state", token_state(token, now_s), "client", token->client_name, "server", token->server_name,
+                         "audience", token->audience, "scope", admin_scope(&token->scope),
+                         "profile", describe_name(VOCABULARY_PROFILE, token->profile), "kid", admin_cti(token->key_number),
+                         "issued_s", (json_int_t)token->issued_s, "expires_s", (json_int_t)token->expires_s,
+                         "revoked_s", (json_int_t)token->revoked_s);
+}
+
+static int say_unknown(struct response *response, int r, struct bytes cti) {
+        if (r == REFUSE_ADMIN_UNKNOWN)
+                response_why(response, "there is no token %.*s: acectl token list --all shows those that are kept",
+                             (int)cti.size, (const char *)cti.data);
+        return r;
+}
+
+/* ---- list */
+
+struct token_list {
+        struct admin_list list;
+        int64_t now_s;
+};
+
+static int list_token(void *context, const struct token *token) {
+        struct token_list *tokens = context;
+        json_t *cti = admin_cti(token->number);
+        bool offered = cti && admin_list_offer(&tokens->list, json_string_value(cti));
+        int r = cti ? 0 : -ENOMEM;
+
+        json_decref(cti);
+        if (!offered)
+                return r; /* it was the last asked for */
+        return admin_list_add(&tokens->list, token_json(token, tokens->now_s));
+}
+
+/* all=true, all=false: live ones alone */
+static int read_all(const struct request *request, struct response *response, bool *ret) {
+        struct bytes text = request_query(request, "all");
+
+        *ret = text.data && bytes_equal(text, BYTES_LITERAL("true"));
+        if (!text.data || *ret || bytes_equal(text, BYTES_LITERAL("false")))
+                return 0;
+        response_why(response, "query parameter \"all\": true or false is expected");
+        return REFUSE_ADMIN_VALUE;
+}
+
+static int token_list_begin(struct token_list *tokens, const struct request *request, struct response *response,
+                            uint64_t *ret_after, bool *ret_all) {
+        int r = admin_list_begin(&tokens->list, request, response,
+                                 (const char *const[]){ "client", "server", "all", NULL });
+
+        if (r != 0)
+                return r;
+        *ret_after = 0;
+        if (tokens->list.after.size > 0 && admin_read_cti(response, tokens->list.after, ret_after) != 0)
+                return REFUSE_ADMIN_VALUE;
+        return read_all(request, response, ret_all);
+}
+
+int admin_tokens_get(struct aced *as, const struct request *request, struct response *response) {
+        struct token_list tokens = { .now_s = request->now_s };
+        struct token_filter filter;
+        uint64_t after;
+        bool all = false;
+        int r = token_list_begin(&tokens, request, response, &after, &all);
+
+        if (r == 0) {
+                filter = (struct token_filter){ .client = request_query(request, "client"),
+                                                .server = request_query(request, "server"),
+                                                .live_only = !all, .now_s = request->now_s };
+                r = store_token_each(as->store, after, admin_list_ask(&tokens.list), &filter, list_token, &tokens);
+        }
+        if (r == 0)
+                r = admin_list_reply(&tokens.list, response);
+        admin_list_done(&tokens.list);
+        return r;
+}
+
+/* ---- one */
+
+int admin_token_get(struct aced *as, const struct request *request, struct response *response) {
+        _cleanup_(token_done) struct token token = {};
+        uint64_t number = 0;
+        json_t *object;
+        int r = admin_read_cti(response, request->segments[2], &number);
+
+        if (r != 0)
+                return r;
+        r = say_unknown(response, store_token_by_number(as->store, number, &token), request->segments[2]);
+        if (r != 0)
+                return r;
+        object = token_json(&token, request->now_s);
+        return admin_reply(response, &object);
+}
+
+/* Revoked, not removed: introspection and `acectl token list --all` still know it. Twice is no error. */
+int admin_token_delete(struct aced *as, const struct request *request, struct response *response) {
+        uint64_t number = 0;
+        int r = admin_read_cti(response, request->segments[2], &number);
+
+        if (r != 0)
+                return r;
+        response->token_number = number;
+        return say_unknown(response, store_token_revoke(as->store, number, request->now_s), request->segments[2]);
+}
