@@ -115,16 +115,16 @@ static struct dtls_session *session_find(const struct dtls *dtls, const struct s
 /* ---- what GnuTLS calls */
 
 /*
- * The size of the first record. GnuTLS gets record by record: were it given the whole datagram, it would keep what
- * follows a record that it discards for some later time.
+ * The size of the first record, 0 when there is no whole one. GnuTLS gets record by record, and only whole ones: it would
+ * keep what follows a record that it discards for some later time, and take the next datagram for the rest of a cut one.
  */
 static size_t record_size(struct bytes input) {
         size_t size;
 
         if (input.size < RECORD_HEADER_SIZE)
-                return input.size;
+                return 0;
         size = RECORD_HEADER_SIZE + ((size_t)input.data[RECORD_LENGTH] << 8 | input.data[RECORD_LENGTH + 1]);
-        return size < input.size ? size : input.size;
+        return size <= input.size ? size : 0;
 }
 
 static bool record_is_of_epoch_0(const uint8_t *record) {
@@ -142,42 +142,46 @@ static bool record_is_suspect(const struct dtls_session *session, const uint8_t 
                gnutls_cipher_get(session->tls) != GNUTLS_CIPHER_NULL;
 }
 
+/*
+ * Is there a whole record to pull? Application data that overtook the Finished is skipped: it cannot be trusted yet, and
+ * the peer sends it again (RFC 7252 §4.2).
+ */
+static bool has_input(struct dtls_session *session) {
+        size_t size;
+
+        while ((size = record_size(session->input)) > 0) {
+                if (session->state == OPEN || session->input.data[0] != TYPE_APPLICATION_DATA)
+                        return true;
+                session->input = bytes_of(session->input.data + size, session->input.size - size);
+        }
+        session->input = BYTES_NONE;
+        return false;
+}
+
 static ssize_t pull(gnutls_transport_ptr_t context, void *data, size_t size) {
         struct dtls_session *session = context;
         const uint8_t *record;
         size_t record_bytes;
 
-        if (session->input.size == 0) {
+        if (!has_input(session)) {
                 gnutls_transport_set_errno(session->tls, EAGAIN);
                 return -1;
         }
         record = session->input.data;
         record_bytes = record_size(session->input);
         session->input = bytes_of(record + record_bytes, session->input.size - record_bytes);
-        if (record_bytes < size)
-                size = record_bytes;
-        if (session->state == HALF_OPEN && size >= RECORD_HEADER_SIZE && record_is_suspect(session, record))
+        if (session->state == HALF_OPEN && record_is_suspect(session, record))
                 session->is_suspect = true;
-        memcpy(data, record, size);
-        return (ssize_t)size;
-}
-
-/* Application data that overtook the Finished cannot be trusted yet; the peer sends it again (RFC 7252 §4.2). */
-static void skip_early_data(struct dtls_session *session) {
-        size_t size;
-
-        while (session->input.size > 0 && session->input.data[0] == TYPE_APPLICATION_DATA) {
-                size = record_size(session->input);
-                session->input = bytes_of(session->input.data + size, session->input.size - size);
+        if (record_bytes > size) { /* over RFC 6347 §4.1's maximum; has_input() tells what is behind it */
+                gnutls_transport_set_errno(session->tls, EAGAIN);
+                return -1;
         }
+        memcpy(data, record, record_bytes);
+        return (ssize_t)record_bytes;
 }
 
 static int pull_timeout(gnutls_transport_ptr_t context, unsigned timeout_ms) {
-        struct dtls_session *session = context;
-
-        if (session->state == HALF_OPEN)
-                skip_early_data(session);
-        return session->input.size > 0;
+        return has_input(context);
 }
 
 /* The records of a flight go in one datagram. GnuTLS calls with one record at a time when they would not fit. */
@@ -310,7 +314,7 @@ static void take_event(struct dtls_session *session, ssize_t event) {
         if (event == 0)
                 dtls_session_close(session); /* close_notify is answered in kind (RFC 5246 §7.2.1) */
         else if (event == GNUTLS_E_REHANDSHAKE)
-                session_fail(session, GNUTLS_A_NO_RENEGOTIATION);
+                (void)gnutls_alert_send(session->tls, GNUTLS_AL_WARNING, GNUTLS_A_NO_RENEGOTIATION);
         else if (event < 0 && gnutls_error_is_fatal((int)event))
                 session_fail_by(session, (int)event);
 }
@@ -328,7 +332,7 @@ static void receive(struct dtls_session *session, struct engine_time now) {
                 } else {
                         take_event(session, n);
                 }
-        } while (session->state == OPEN && (n > 0 || session->input.size > 0));
+        } while (session->state == OPEN && (n > 0 || has_input(session)));
 }
 
 int dtls_send(struct dtls_session *session, struct bytes data) {
@@ -392,7 +396,7 @@ static void handshake_step(struct dtls_session *session, struct engine_time now)
 
         do
                 r = gnutls_handshake(session->tls);
-        while (r < 0 && !gnutls_error_is_fatal(r) && pull_timeout(session, 0));
+        while (r < 0 && !gnutls_error_is_fatal(r) && has_input(session));
         if (r == 0)
                 handshake_done(session, now);
         else if (gnutls_error_is_fatal(r))
@@ -406,9 +410,9 @@ static void handshake_step(struct dtls_session *session, struct engine_time now)
 static void session_take(struct dtls_session *session, struct bytes datagram, struct engine_time now) {
         session_enter(session);
         session->input = datagram;
-        if (session->state == HALF_OPEN && pull_timeout(session, 0))
+        if (session->state == HALF_OPEN && has_input(session))
                 handshake_step(session, now);
-        if (session->state == OPEN && session->input.size > 0)
+        if (session->state == OPEN && has_input(session))
                 receive(session, now);
         session->input = BYTES_NONE;
         session_leave(session);

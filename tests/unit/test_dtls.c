@@ -206,22 +206,963 @@ static void assert_delivered(struct rig *rig, const char *text) {
         buf_clear(&rig->delivered);
 }
 
-static void handshake(void **state) {
+
+/* The client is up to its first ClientHello with a cookie, which the caller gets. */
+static void hello_with_cookie(struct rig *rig, unsigned n, struct dtls_client *client, struct buf *ret) {
+        assert_int_equal(dtls_client_handshake(client), -EAGAIN);
+        assert_int_equal(to_server(rig, n, client), 1);
+        assert_int_equal(to_client(rig, n, client), 1);
+        assert_int_equal(dtls_client_handshake(client), -EAGAIN);
+        assert_true(dtls_client_output(client, ret));
+}
+
+/* The client is up to its last flight, whose datagrams the caller gets: key exchange, ChangeCipherSpec, Finished. */
+#define FLIGHT_MAX 8
+
+struct flight {
+        struct buf datagrams[FLIGHT_MAX];
+        unsigned n;
+};
+
+static void flight_done(struct flight *flight) {
+        for (unsigned i = 0; i < FLIGHT_MAX; i++)
+                buf_done(&flight->datagrams[i]);
+}
+
+static void last_flight(struct rig *rig, unsigned n, struct dtls_client *client, struct flight *ret) {
+        _cleanup_(buf_done) struct buf hello = BUF_INIT(65536);
+
+        hello_with_cookie(rig, n, client, &hello);
+        input(rig, n, buf_bytes(&hello));
+        assert_int_equal(to_client(rig, n, client), 1);
+        assert_int_equal(dtls_client_handshake(client), -EAGAIN);
+        *ret = (struct flight){};
+        for (;;) {
+                assert_in_range(ret->n, 0, FLIGHT_MAX - 1);
+                ret->datagrams[ret->n] = BUF_INIT(65536);
+                if (!dtls_client_output(client, &ret->datagrams[ret->n]))
+                        break;
+                ret->n++;
+        }
+        assert_in_range(ret->n, 1, FLIGHT_MAX - 1);
+}
+
+/* ---- addresses and their hash */
+
+static void addresses(void **state) {
+        static const struct {
+                const char *text, *printed; /* printed NULL: refused */
+        } cases[] = {
+                { "127.0.0.1:5684", "127.0.0.1:5684" },
+                { "0.0.0.0:0", "0.0.0.0:0" },
+                { ":5684", "0.0.0.0:5684" },
+                { "*:65535", "0.0.0.0:65535" },
+                { "[::1]:5684", "[::1]:5684" },
+                { "[::]:1", "[::]:1" },
+                { "[fe80::1%2]:5684", "[fe80::1%2]:5684" },
+                { "[2001:DB8:0:0:0:0:0:1]:5684", "[2001:db8::1]:5684" },
+                { "127.0.0.1:65536", NULL },
+                { "127.0.0.1:", NULL },
+                { "127.0.0.1", NULL },
+                { "", NULL },
+                { ":", NULL },
+                { "127.0.0.1:-1", NULL },
+                { "127.0.0.1: 1", NULL },
+                { "127.0.0.1:1x", NULL },
+                { "127.0.0:1", NULL },
+                { "localhost:5684", NULL },
+                { "::1:5684", NULL },
+                { "[::1:5684", NULL },
+                { "[::1]5684", NULL },
+                { "[::1]x:5684", NULL },
+                { "[127.0.0.1]:5684", NULL },
+                { "[fe80::1%]:5684", NULL },
+                { "[fe80::1%eth0]:5684", NULL },
+                { "[fe80::1%4294967296]:5684", NULL },
+                { "[1111:2222:3333:4444:5555:6666:7777:8888%4294967295000000000000]:5684", NULL },
+        };
+        char text[ADDRESS_TEXT_SIZE];
+        struct address address;
+
+        for (size_t i = 0; i < N_ELEMENTS(cases); i++) {
+                int r = address_parse(cases[i].text, &address);
+
+                if (r != (cases[i].printed ? 0 : -EINVAL))
+                        fail_msg("'%s': %d", cases[i].text, r);
+                if (r != 0)
+                        continue;
+                address_text(&address, text, sizeof(text));
+                assert_string_equal(text, cases[i].printed);
+        }
+        address_text(&(struct address){}, text, sizeof(text));
+        assert_string_equal(text, "-");
+}
+
+static void addresses_compare(void **state) {
+        static const char *const texts[] = {
+                "10.0.0.1:1", "10.0.0.1:2", "10.0.0.2:1", "[::1]:1", "[::1]:2", "[::2]:1", "[::1%1]:1", "[::ffff:10.0.0.1]:1",
+        };
+        struct address a, b;
+
+        for (size_t i = 0; i < N_ELEMENTS(texts); i++) {
+                for (size_t j = 0; j < N_ELEMENTS(texts); j++) {
+                        assert_int_equal(address_parse(texts[i], &a), 0);
+                        assert_int_equal(address_parse(texts[j], &b), 0);
+                        /* neither where it came to nor an unused field makes it another peer */
+                        a.local.in.s_addr = 1;
+                        if (a.any.sa_family == AF_INET6)
+                                a.in6.sin6_flowinfo = 5;
+                        assert_int_equal(address_equal(&a, &b), i == j);
+                }
+        }
+}
+
+/* The first, ninth and sixteenth output of the list that comes with the algorithm's description. */
+static void siphash_vectors(void **state) {
+        static const struct {
+                size_t size;
+                uint64_t value;
+        } cases[] = {
+                { 0, UINT64_C(0x726fdb47dd0e0e31) },
+                { 8, UINT64_C(0x93f5f5799a932462) },
+                { 15, UINT64_C(0xa129ca6149be45e5) },
+        };
+        uint8_t count[16];
+
+        for (unsigned i = 0; i < sizeof(count); i++)
+                count[i] = (uint8_t)i;
+        for (size_t i = 0; i < N_ELEMENTS(cases); i++)
+                assert_true(siphash(count, bytes_of(count, cases[i].size)) == cases[i].value);
+}
+
+/* ---- handshakes */
+
+#define ONLY(kx, cipher)                                                                                       \
+        "NONE:+VERS-DTLS1.2:+MAC-ALL:+SIGN-ALL:+GROUP-ALL:+COMP-NULL:+" kx ":+" cipher
+
+/* AS-107 and the suites that dtls.h names; what is not named is refused */
+static void suites(void **state) {
+        static const struct {
+                const char *priority, *cipher; /* cipher NULL: refused */
+        } cases[] = {
+                { ONLY("PSK", "AES-128-CCM-8"), "AES-128-CCM-8" },
+                { ONLY("PSK", "AES-128-CCM"), "AES-128-CCM" },
+                { ONLY("PSK", "AES-128-GCM"), "AES-128-GCM" },
+                { ONLY("PSK", "CHACHA20-POLY1305"), "CHACHA20-POLY1305" },
+                { ONLY("ECDHE-PSK", "CHACHA20-POLY1305"), "CHACHA20-POLY1305" },
+                { ONLY("PSK", "AES-128-CBC"), NULL },
+                { ONLY("PSK", "AES-256-GCM"), NULL },
+                { ONLY("PSK", "NULL"), NULL },
+                { ONLY("ECDHE-PSK", "AES-128-CBC"), NULL },
+                { ONLY("DHE-PSK", "AES-128-GCM"), NULL },
+                { "NONE:+VERS-DTLS1.0:+MAC-ALL:+SIGN-ALL:+GROUP-ALL:+COMP-NULL:+PSK:+AES-128-CBC", NULL },
+        };
+
+        for (size_t i = 0; i < N_ELEMENTS(cases); i++) {
+                _cleanup_(rig_freep) struct rig *rig = rig_new(NULL);
+                _cleanup_(dtls_client_freep) struct dtls_client *client =
+                        client_new(BYTES_LITERAL("meter"), KEY, cases[i].priority);
+                int r = shake(rig, 1, client);
+
+                if (!cases[i].cipher) {
+                        assert_int_equal(r, -EPROTO);
+                        assert_in_range(dtls_client_alert(client), 1, 255);
+                        assert_int_equal(figures(rig).n_sessions, 0);
+                        assert_int_equal(figures(rig).n_failed, 1);
+                        continue;
+                }
+                if (r != 0)
+                        fail_msg("%s: %d, GnuTLS %d", cases[i].priority, r, dtls_client_error(client));
+                assert_string_equal(dtls_client_cipher(client), cases[i].cipher);
+                say(rig, 1, client, BYTES_LITERAL("hello"));
+                assert_delivered(rig, "hello|");
+                assert_int_equal(dtls_send(rig->last, BYTES_LITERAL("hi")), 0);
+                assert_int_equal(to_client(rig, 1, client), 1);
+                assert_int_equal(dtls_client_receive(client, &rig->delivered), 0);
+                assert_delivered(rig, "hi");
+        }
+}
+
+static void figures_of_a_handshake(void **state) {
         _cleanup_(rig_freep) struct rig *rig = rig_new(NULL);
         _cleanup_(dtls_client_freep) struct dtls_client *client = connected(rig, 1);
         struct dtls_figures f = figures(rig);
 
         assert_int_equal(f.n_cookies_sent, 1);
+        assert_int_equal(f.n_begun, 1);
         assert_int_equal(f.n_done, 1);
+        assert_int_equal(f.n_failed, 0);
         assert_int_equal(f.n_half_open, 0);
         assert_int_equal(f.n_sessions, 1);
+        assert_int_equal(rig->n_asked, 1);
+        assert_int_equal(rig->n_closed, 0);
+}
+
+/* Whole identities of any bytes: the credential is the one that the identity names, to the last byte. */
+static void identities(void **state) {
+        uint8_t data[130];
+
+        for (size_t size = 1; size <= IDENTITY_SIZE_MAX; size = size < 8 ? size + 1 : size + 20) {
+                for (unsigned from = 0; from < 256; from += 127) {
+                        _cleanup_(rig_freep) struct rig *rig = rig_new(NULL);
+                        _cleanup_(dtls_client_freep) struct dtls_client *client = NULL;
+
+                        for (size_t i = 0; i < size; i++)
+                                data[i] = (uint8_t)(from + i); /* from 0: a zero byte first */
+                        client = client_new(bytes_of(data, size), KEY, NULL);
+                        assert_int_equal(shake(rig, 1, client), 0);
+                        say(rig, 1, client, BYTES_LITERAL("x"));
+                        assert_true(bytes_equal(credential_identity(dtls_session_credential(rig->last)),
+                                                bytes_of(data, size)));
+                        assert_int_equal(dtls_session_credential(rig->last)->id, 7);
+                }
+        }
+}
+
+static void identities_of_limit_size(void **state) {
+        static const struct {
+                size_t size;
+                int result, alert;
+        } cases[] = {
+                { 128, 0, -1 },
+                { 129, -EPROTO, UNKNOWN_PSK_IDENTITY },
+                { 1000, -EPROTO, UNKNOWN_PSK_IDENTITY },
+        };
+        static uint8_t data[1000];
+
+        for (size_t i = 0; i < N_ELEMENTS(cases); i++) {
+                _cleanup_(rig_freep) struct rig *rig = rig_new(NULL);
+                _cleanup_(dtls_client_freep) struct dtls_client *client =
+                        client_new(bytes_of(data, cases[i].size), KEY, NULL);
+
+                assert_int_equal(shake(rig, 1, client), cases[i].result);
+                assert_int_equal(dtls_client_alert(client), cases[i].alert);
+                assert_int_equal(figures(rig).n_sessions, cases[i].result == 0 ? 1 : 0);
+        }
+}
+
+static void unknown_identity(void **state) {
+        _cleanup_(rig_freep) struct rig *rig = rig_new(NULL);
+        _cleanup_(dtls_client_freep) struct dtls_client *client = client_new(BYTES_LITERAL("nobody"), KEY, NULL);
+
+        assert_int_equal(shake(rig, 1, client), -EPROTO);
+        assert_int_equal(dtls_client_alert(client), UNKNOWN_PSK_IDENTITY);
+        assert_int_equal(figures(rig).n_sessions, 0);
+        assert_int_equal(figures(rig).n_half_open, 0);
+        assert_int_equal(figures(rig).n_failed, 1);
+        assert_int_equal(rig->n_closed, 0);
+        assert_int_equal(dtls_due(rig->dtls), INT64_MAX);
+}
+
+static void credentials_out_of_reach(void **state) {
+        _cleanup_(rig_freep) struct rig *rig = rig_new(NULL);
+        _cleanup_(dtls_client_freep) struct dtls_client *client = client_new(BYTES_LITERAL("meter"), KEY, NULL);
+
+        rig->psk_result = -EIO;
+        assert_int_equal(shake(rig, 1, client), -EPROTO);
+        assert_int_equal(dtls_client_alert(client), INTERNAL_ERROR);
+        assert_int_equal(figures(rig).n_sessions, 0);
+}
+
+static void wrong_key(void **state) {
+        static const char *const priorities[] = { NULL, ONLY("PSK", "AES-128-CCM-8"), ONLY("PSK", "AES-128-GCM"),
+                                                  ONLY("ECDHE-PSK", "CHACHA20-POLY1305") };
+
+        for (size_t i = 0; i < N_ELEMENTS(priorities); i++) {
+                _cleanup_(rig_freep) struct rig *rig = rig_new(NULL);
+                _cleanup_(dtls_client_freep) struct dtls_client *client =
+                        client_new(BYTES_LITERAL("meter"), BYTES_LITERAL("another key 1234"), priorities[i]);
+
+                assert_int_equal(shake(rig, 1, client), -EAGAIN);
+                assert_int_equal(figures(rig).n_half_open, 1);
+                /* within a quarter of a second, not after the handshake's timeout */
+                assert_in_range(dtls_due(rig->dtls), at.monotonic_us + 1, at.monotonic_us + SECOND / 4);
+                advance(rig, SECOND / 4);
+                assert_int_equal(figures(rig).n_sessions, 0);
+                assert_int_equal(figures(rig).n_failed, 1);
+                assert_int_equal(shake(rig, 1, client), -EPROTO);
+                assert_int_equal(dtls_client_alert(client), DECRYPT_ERROR);
+        }
+}
+
+/* A Finished that somebody else made up does not end a handshake that goes on properly. */
+static void forged_finished(void **state) {
+        _cleanup_(rig_freep) struct rig *rig = rig_new(NULL);
+        _cleanup_(dtls_client_freep) struct dtls_client *client = client_new(BYTES_LITERAL("meter"), KEY, NULL);
+        _cleanup_(flight_done) struct flight flight;
+        uint8_t forged[HEADER + 32] = { 22, 0xfe, 0xfd, 0, 1, 0, 0, 0, 0, 0, 9, 0, 32 };
+
+        last_flight(rig, 1, client, &flight);
+        for (unsigned i = 0; i < flight.n; i++) {
+                input(rig, 1, bytes_of(forged, sizeof(forged)));
+                input(rig, 1, buf_bytes(&flight.datagrams[i]));
+        }
+        to_client(rig, 1, client);
+        assert_int_equal(dtls_client_handshake(client), 0);
+        advance(rig, SECOND);
+        assert_int_equal(figures(rig).n_done, 1);
+        say(rig, 1, client, BYTES_LITERAL("still here"));
+        assert_delivered(rig, "still here|");
+}
+
+/* ---- a network that loses, repeats and reorders */
+
+enum fate { LOST, ARRIVES, TWICE }; /* how many copies arrive */
+
+/* Both ways in turn, the n_fate-th datagram of all having the fate. True when both ends were done. */
+static bool shake_over(struct rig *rig, struct dtls_client *client, unsigned n_fate, enum fate fate, unsigned *ret_n) {
+        _cleanup_(buf_done) struct buf datagram = BUF_INIT(65536);
+        unsigned n = 0;
+        int r = -EAGAIN;
+
+        for (unsigned round = 0; round < 12 && (r != 0 || figures(rig).n_done == 0); round++) {
+                r = dtls_client_handshake(client);
+                assert_int_not_equal(r, -EPROTO);
+                while (dtls_client_output(client, &datagram))
+                        for (unsigned copies = n++ == n_fate ? fate : ARRIVES; copies > 0; copies--)
+                                input(rig, 1, buf_bytes(&datagram));
+                for (unsigned i = 0; i < rig->n_out; i++)
+                        for (unsigned copies = n++ == n_fate ? fate : ARRIVES; copies > 0; copies--)
+                                dtls_client_input(client, bytes_of(rig->out[i].data, rig->out[i].size));
+                rig->n_out = 0;
+                if (r == -EAGAIN)
+                        advance(rig, SECOND + SECOND / 10);
+        }
+        *ret_n = n;
+        return r == 0 && figures(rig).n_done == 1;
+}
+
+static struct dtls_client *eager_client(void) {
+        struct dtls_client *client;
+
+        assert_int_equal(dtls_client_new(&(struct dtls_client_options){ .identity = BYTES_LITERAL("meter"), .key = KEY,
+                                                                        .is_eager = true }, &client), 0);
+        return client;
+}
+
+static void shake_with_each(enum fate fate) {
+        unsigned n = 1;
+
+        for (unsigned n_fate = 0; n_fate < n; n_fate++) {
+                _cleanup_(rig_freep) struct rig *rig = rig_new(NULL);
+                _cleanup_(dtls_client_freep) struct dtls_client *client = eager_client();
+
+                if (!shake_over(rig, client, n_fate, fate, &n))
+                        fail_msg("fate %d of datagram %u of %u", fate, n_fate, n);
+                say(rig, 1, client, BYTES_LITERAL("hello"));
+                assert_delivered(rig, "hello|");
+        }
+        assert_in_range(n, 5, 60);
+}
+
+static void lost_datagrams(void **state) {
+        shake_with_each(LOST);
+}
+
+static void repeated_datagrams(void **state) {
+        shake_with_each(TWICE);
+}
+
+static void reordered_flight(void **state) {
+        _cleanup_(rig_freep) struct rig *rig = rig_new(NULL);
+        _cleanup_(dtls_client_freep) struct dtls_client *client = eager_client();
+        _cleanup_(flight_done) struct flight flight;
+        unsigned n;
+
+        last_flight(rig, 1, client, &flight);
+        while (flight.n > 0)
+                input(rig, 1, buf_bytes(&flight.datagrams[--flight.n]));
+        assert_true(shake_over(rig, client, UINT32_MAX, ARRIVES, &n));
         say(rig, 1, client, BYTES_LITERAL("hello"));
         assert_delivered(rig, "hello|");
 }
 
+/* The server sends its flight again by the caller's clock: after 1, 2, 4, … s, until the timeout; then it forgets. */
+static void retransmission(void **state) {
+        static const int64_t waits_s[] = { 1, 2, 4, 8 };
+        _cleanup_(rig_freep) struct rig *rig = rig_new(NULL);
+        _cleanup_(dtls_client_freep) struct dtls_client *client = client_new(BYTES_LITERAL("meter"), KEY, NULL);
+        _cleanup_(buf_done) struct buf hello = BUF_INIT(65536);
+
+        hello_with_cookie(rig, 1, client, &hello);
+        input(rig, 1, buf_bytes(&hello));
+        assert_int_equal(rig->n_out, 1);
+        for (size_t i = 0; i < N_ELEMENTS(waits_s); i++) {
+                assert_int_equal(dtls_due(rig->dtls), at.monotonic_us + waits_s[i] * SECOND);
+                rig->n_out = 0;
+                advance(rig, waits_s[i] * SECOND - 1);
+                assert_int_equal(rig->n_out, 0);
+                advance(rig, 1);
+                assert_int_equal(rig->n_out, 1);
+        }
+        assert_int_equal(dtls_due(rig->dtls), at.monotonic_us + 15 * SECOND);
+        rig->n_out = 0;
+        advance(rig, 15 * SECOND - 1);
+        assert_int_equal(figures(rig).n_half_open, 1);
+        advance(rig, 1);
+        assert_int_equal(figures(rig).n_sessions, 0);
+        assert_int_equal(figures(rig).n_failed, 1);
+        assert_int_equal(rig->n_out, 0);
+        assert_int_equal(dtls_due(rig->dtls), INT64_MAX);
+}
+
+/* Data that overtook the Finished is not delivered, and the handshake goes on. */
+static void early_data(void **state) {
+        _cleanup_(rig_freep) struct rig *rig = rig_new(NULL);
+        _cleanup_(dtls_client_freep) struct dtls_client *client = client_new(BYTES_LITERAL("meter"), KEY, NULL);
+        _cleanup_(flight_done) struct flight flight;
+        uint8_t early[HEADER + 32] = { 23, 0xfe, 0xfd, 0, 1, 0, 0, 0, 0, 0, 1, 0, 32 };
+
+        last_flight(rig, 1, client, &flight);
+        for (unsigned i = 0; i < flight.n; i++) {
+                input(rig, 1, bytes_of(early, sizeof(early)));
+                input(rig, 1, buf_bytes(&flight.datagrams[i]));
+        }
+        to_client(rig, 1, client);
+        assert_int_equal(dtls_client_handshake(client), 0);
+        assert_int_equal(rig->delivered.size, 0);
+        say(rig, 1, client, BYTES_LITERAL("hello"));
+        assert_delivered(rig, "hello|");
+}
+
+/* ---- cookies */
+
+static size_t memory_in_use(void) {
+        return mallinfo2().uordblks;
+}
+
+/* RFC 6347 §4.2.1: nothing is kept for an address that has not shown that it is there, and it gets no more than it sent */
+static void hellos_cost_nothing(void **state) {
+        _cleanup_(rig_freep) struct rig *rig = rig_new(NULL);
+        _cleanup_(dtls_client_freep) struct dtls_client *client = client_new(BYTES_LITERAL("meter"), KEY, NULL);
+        _cleanup_(buf_done) struct buf hello = BUF_INIT(65536);
+        size_t before = 0;
+
+        assert_int_equal(dtls_client_handshake(client), -EAGAIN);
+        assert_true(dtls_client_output(client, &hello));
+        for (unsigned n = 0; n < 100000; n++) {
+                if (n == 1000)
+                        before = memory_in_use();
+                input(rig, n, buf_bytes(&hello));
+                assert_int_equal(rig->n_out, 1);
+                assert_in_range(rig->out[0].size, 1, hello.size);
+                rig->n_out = 0;
+        }
+        assert_int_equal(memory_in_use(), before);
+        assert_int_equal(figures(rig).n_sessions, 0);
+        assert_int_equal(figures(rig).n_begun, 0);
+        assert_int_equal(figures(rig).n_cookies_sent, 100000);
+}
+
+/* The shortest ClientHello there can be is still longer than the answer. */
+static void shortest_hello(void **state) {
+        _cleanup_(rig_freep) struct rig *rig = rig_new(NULL);
+        uint8_t hello[HEADER + 54] = { 22, 0xfe, 0xff, 0, 0, 0, 0, 0, 0, 0, 5, 0, 54, 1, 0, 0, 42, 0, 0, 0, 0, 0, 0, 0, 42,
+                                       0xfe, 0xfd };
+        static const uint8_t end[] = { 0, 0, 0, 2, 0xc0, 0xa8, 1, 0 }; /* no session, no cookie, CCM_8, no compression */
+
+        memcpy(hello + sizeof(hello) - sizeof(end), end, sizeof(end));
+        input(rig, 1, bytes_of(hello, sizeof(hello)));
+        assert_int_equal(rig->n_out, 1);
+        assert_in_range(rig->out[0].size, 1, sizeof(hello));
+        assert_int_equal(rig->out[0].data[10], 5); /* the record's sequence number is the hello's */
+        assert_int_equal(rig->out[0].data[HEADER], 3);
+}
+
+static void cookies_belong_to_an_address(void **state) {
+        _cleanup_(rig_freep) struct rig *rig = rig_new(NULL);
+        _cleanup_(dtls_client_freep) struct dtls_client *client = client_new(BYTES_LITERAL("meter"), KEY, NULL);
+        _cleanup_(buf_done) struct buf hello = BUF_INIT(65536);
+        struct address remote = peer(1);
+
+        hello_with_cookie(rig, 1, client, &hello);
+        input(rig, 2, buf_bytes(&hello));                            /* another port */
+        input(rig, 1 + (1 << 16), buf_bytes(&hello));                /* another host */
+        dtls_input(rig->dtls, 1, &remote, buf_bytes(&hello), at);    /* another socket of ours */
+        assert_int_equal(figures(rig).n_begun, 0);
+        assert_int_equal(figures(rig).n_cookies_sent, 4);
+        input(rig, 1, buf_bytes(&hello));
+        assert_int_equal(figures(rig).n_begun, 1);
+}
+
+static void cookies_age(void **state) {
+        static const struct {
+                int64_t age_s;
+                unsigned n_begun;
+        } cases[] = { { 0, 1 }, { 3599, 1 }, { 3600, 1 }, { 7199, 1 }, { 7201, 0 }, { 1000000, 0 } };
+
+        for (size_t i = 0; i < N_ELEMENTS(cases); i++) {
+                _cleanup_(rig_freep) struct rig *rig = rig_new(NULL);
+                _cleanup_(dtls_client_freep) struct dtls_client *client = client_new(BYTES_LITERAL("a"), KEY, NULL);
+                _cleanup_(dtls_client_freep) struct dtls_client *other = client_new(BYTES_LITERAL("a"), KEY, NULL);
+                _cleanup_(buf_done) struct buf hello = BUF_INIT(65536);
+
+                hello_with_cookie(rig, 1, client, &hello);
+                for (int64_t s = 0; s < cases[i].age_s; s += 3601) { /* others knock now and then */
+                        at.monotonic_us += (cases[i].age_s - s < 3601 ? cases[i].age_s - s : 3601) * SECOND;
+                        (void)dtls_client_handshake(other);
+                        to_server(rig, 2, other);
+                        rig->n_out = 0;
+                }
+                input(rig, 1, buf_bytes(&hello));
+                assert_int_equal(figures(rig).n_begun, cases[i].n_begun);
+        }
+}
+
+static void no_randomness(void **state) {
+        struct dtls_callbacks callbacks = {};
+        struct dtls *dtls = NULL;
+
+        for (unsigned n = 1; n <= 2; n++) {
+                fake_random_fail_at(n);
+                assert_int_equal(dtls_new(&callbacks, &limits, &dtls), -EIO);
+        }
+        fake_random_fail_at(0);
+        assert_null(dtls);
+}
+
+/* ---- hostile bytes */
+
+/* Each ClientHello cut short and with each bit flipped: no crash, and no session unless the cookie is whole. */
+static void broken_hellos(void **state) {
+        _cleanup_(rig_freep) struct rig *rig = rig_new(NULL);
+        _cleanup_(dtls_client_freep) struct dtls_client *client = client_new(BYTES_LITERAL("meter"), KEY, NULL);
+        _cleanup_(buf_done) struct buf hello = BUF_INIT(65536);
+
+        hello_with_cookie(rig, 1, client, &hello);
+        for (size_t size = 0; size < hello.size; size++) {
+                input(rig, 1, bytes_of(hello.data, size));
+                rig->n_out = 0;
+        }
+        for (size_t bit = 0; bit < 8 * hello.size; bit++) {
+                hello.data[bit / 8] ^= (uint8_t)(1 << bit % 8);
+                input(rig, 1, buf_bytes(&hello));
+                hello.data[bit / 8] ^= (uint8_t)(1 << bit % 8);
+                rig->n_out = 0;
+        }
+        assert_in_range(figures(rig).n_sessions, 0, 1);
+        assert_int_equal(figures(rig).n_done, 0);
+        advance(rig, 31 * SECOND);
+        assert_int_equal(figures(rig).n_sessions, 0);
+}
+
+/* Bytes of no sense, from strangers and as if from a peer: nothing is delivered and the peer's session goes on. */
+static void garbage(void **state) {
+        _cleanup_(rig_freep) struct rig *rig = rig_new(NULL);
+        _cleanup_(dtls_client_freep) struct dtls_client *client = connected(rig, 1);
+        uint8_t data[80];
+        uint32_t seed = 1;
+
+        for (unsigned i = 0; i < 20000; i++) {
+                for (size_t k = 0; k < sizeof(data); k++)
+                        data[k] = (uint8_t)((seed = seed * 1664525 + 1013904223) >> 24);
+                if (i % 2) {
+                        data[0] = (uint8_t)(20 + i % 5);
+                        data[1] = 0xfe;
+                        data[2] = 0xfd;
+                        data[3] = 0;
+                        data[4] = (uint8_t)(i / 8 % 2);
+                        data[11] = 0;
+                        data[12] = (uint8_t)(i % 81);
+                }
+                input(rig, i / 2 % 2, bytes_of(data, i % (sizeof(data) + 1)));
+                rig->n_out = 0;
+        }
+        assert_int_equal(figures(rig).n_sessions, 1);
+        assert_true(figures(rig).n_dropped > 5000);
+        assert_int_equal(rig->n_closed, 0);
+        say(rig, 1, client, BYTES_LITERAL("hello"));
+        assert_delivered(rig, "hello|");
+}
+
+/* A record with any bit flipped or cut anywhere is as if it never came; the whole one still counts. */
+static void broken_records(void **state) {
+        _cleanup_(rig_freep) struct rig *rig = rig_new(NULL);
+        _cleanup_(dtls_client_freep) struct dtls_client *client = connected(rig, 1);
+        _cleanup_(buf_done) struct buf record = BUF_INIT(65536);
+
+        assert_int_equal(dtls_client_send(client, BYTES_LITERAL("hello")), 0);
+        assert_true(dtls_client_output(client, &record));
+        for (size_t size = 0; size < record.size; size++)
+                input(rig, 1, bytes_of(record.data, size));
+        for (size_t bit = 0; bit < 8 * record.size; bit++) {
+                record.data[bit / 8] ^= (uint8_t)(1 << bit % 8);
+                input(rig, 1, buf_bytes(&record));
+                record.data[bit / 8] ^= (uint8_t)(1 << bit % 8);
+        }
+        assert_int_equal(rig->delivered.size, 0);
+        assert_int_equal(rig->n_closed, 0);
+        input(rig, 1, buf_bytes(&record));
+        assert_delivered(rig, "hello|");
+}
+
+/* ---- data */
+
+static void replays_are_delivered_once(void **state) {
+        _cleanup_(rig_freep) struct rig *rig = rig_new(NULL);
+        _cleanup_(dtls_client_freep) struct dtls_client *client = connected(rig, 1);
+        _cleanup_(buf_done) struct buf one = BUF_INIT(65536), two = BUF_INIT(65536), both = BUF_INIT(65536);
+
+        assert_int_equal(dtls_client_send(client, BYTES_LITERAL("one")), 0);
+        assert_int_equal(dtls_client_send(client, BYTES_LITERAL("two")), 0);
+        assert_true(dtls_client_output(client, &one));
+        assert_true(dtls_client_output(client, &two));
+        input(rig, 1, buf_bytes(&one));
+        input(rig, 1, buf_bytes(&one));
+        assert_delivered(rig, "one|");
+        /* a replayed record does not hold up the new one behind it in the same datagram */
+        assert_int_equal(buf_add(&both, buf_bytes(&one)), 0);
+        assert_int_equal(buf_add(&both, buf_bytes(&two)), 0);
+        input(rig, 1, buf_bytes(&both));
+        assert_delivered(rig, "two|");
+        input(rig, 1, buf_bytes(&both));
+        input(rig, 1, buf_bytes(&two));
+        assert_delivered(rig, "");
+}
+
+/* Records out of order are delivered as they come, each once; many in one datagram all count. */
+static void many_records(void **state) {
+        _cleanup_(rig_freep) struct rig *rig = rig_new(NULL);
+        _cleanup_(dtls_client_freep) struct dtls_client *client = connected(rig, 1);
+        _cleanup_(buf_done) struct buf record = BUF_INIT(65536), datagram = BUF_INIT(65536), first = BUF_INIT(65536);
+
+        assert_int_equal(dtls_client_send(client, BYTES_LITERAL("0")), 0);
+        assert_true(dtls_client_output(client, &first));
+        for (unsigned i = 1; i < 10; i++) {
+                assert_int_equal(dtls_client_send(client, bytes_of(&"0123456789"[i], 1)), 0);
+                assert_true(dtls_client_output(client, &record));
+                assert_int_equal(buf_add(&datagram, buf_bytes(&record)), 0);
+        }
+        assert_int_equal(buf_add(&datagram, BYTES_LITERAL("rest")), 0);
+        input(rig, 1, buf_bytes(&datagram));
+        assert_delivered(rig, "1|2|3|4|5|6|7|8|9|");
+        input(rig, 1, buf_bytes(&first));
+        assert_delivered(rig, "0|");
+}
+
+static void sizes(void **state) {
+        _cleanup_(rig_freep) struct rig *rig = rig_new(NULL);
+        _cleanup_(dtls_client_freep) struct dtls_client *client = connected(rig, 1);
+        static uint8_t data[4096];
+        unsigned n_sent = 0;
+        size_t largest = 0;
+        int r;
+
+        say(rig, 1, client, BYTES_LITERAL("x"));
+        for (size_t size = 1; size <= sizeof(data); size += 17) {
+                r = dtls_send(rig->last, bytes_of(data, size));
+                if (r == 0)
+                        largest = size;
+                assert_int_equal(rig->n_out, r == 0 ? 1 : 0); /* one datagram each, nothing kept */
+                assert_true(r == 0 || r == -EMSGSIZE);
+                assert_true(r == 0 || largest < size);
+                n_sent += to_client(rig, 1, client);
+        }
+        assert_in_range(largest, 1152, 1400); /* RFC 7252 §4.6: a message of 1152 bytes fits */
+        assert_int_equal(n_sent, largest / 17 + 1);
+        assert_int_equal(rig->n_closed, 0);
+        buf_clear(&rig->delivered);
+        say(rig, 1, client, bytes_of(data, 1024));
+        assert_int_equal(rig->delivered.size, 1025);
+}
+
+/* The owner may close the session from inside deliver(): what came behind it in the datagram is gone. */
+static void closed_while_delivering(void **state) {
+        _cleanup_(rig_freep) struct rig *rig = rig_new(NULL);
+        _cleanup_(dtls_client_freep) struct dtls_client *client = connected(rig, 1);
+        _cleanup_(buf_done) struct buf record = BUF_INIT(65536), datagram = BUF_INIT(65536);
+
+        for (unsigned i = 0; i < 3; i++) {
+                assert_int_equal(dtls_client_send(client, BYTES_LITERAL("x")), 0);
+                assert_true(dtls_client_output(client, &record));
+                assert_int_equal(buf_add(&datagram, buf_bytes(&record)), 0);
+        }
+        rig->close_on_deliver = rig->echo = true;
+        input(rig, 1, buf_bytes(&datagram));
+        assert_delivered(rig, "x|");
+        assert_int_equal(rig->n_closed, 1);
+        assert_int_equal(figures(rig).n_sessions, 0);
+        assert_int_equal(to_client(rig, 1, client), 2);
+        assert_int_equal(dtls_client_receive(client, &record), 0);
+        assert_int_equal(dtls_client_receive(client, &record), -EPIPE);
+}
+
+static void owners(void **state) {
+        _cleanup_(rig_freep) struct rig *rig = rig_new(NULL);
+        _cleanup_(dtls_client_freep) struct dtls_client *client = connected(rig, 1);
+        struct address remote = peer(1);
+
+        say(rig, 1, client, BYTES_LITERAL("x"));
+        assert_null(dtls_session_owner(rig->last));
+        dtls_session_set_owner(rig->last, rig);
+        say(rig, 1, client, BYTES_LITERAL("x"));
+        assert_ptr_equal(dtls_session_owner(rig->last), rig);
+        assert_true(address_equal(dtls_session_remote(rig->last), &remote));
+        assert_int_equal(dtls_session_credential(rig->last)->client_id, 3);
+}
+
+/* ---- ends */
+
+static void client_says_goodbye(void **state) {
+        _cleanup_(rig_freep) struct rig *rig = rig_new(NULL);
+        _cleanup_(dtls_client_freep) struct dtls_client *client = connected(rig, 1);
+        _cleanup_(buf_done) struct buf answer = BUF_INIT(65536);
+
+        dtls_client_close(client);
+        assert_int_equal(to_server(rig, 1, client), 1);
+        assert_int_equal(rig->n_closed, 1);
+        assert_int_equal(figures(rig).n_sessions, 0);
+        assert_int_equal(to_client(rig, 1, client), 1);
+        assert_int_equal(dtls_client_receive(client, &answer), -EPIPE);
+}
+
+static void server_says_goodbye(void **state) {
+        _cleanup_(rig_freep) struct rig *rig = rig_new(NULL);
+        _cleanup_(buf_done) struct buf answer = BUF_INIT(65536);
+        struct dtls_client *clients[3];
+
+        for (unsigned n = 0; n < 3; n++)
+                clients[n] = connected(rig, n);
+        dtls_close_all(rig->dtls);
+        assert_int_equal(rig->n_closed, 3);
+        assert_int_equal(figures(rig).n_sessions, 0);
+        for (unsigned n = 0; n < 3; n++) {
+                assert_int_equal(to_client(rig, n, clients[n]), 1);
+                assert_int_equal(dtls_client_receive(clients[n], &answer), -EPIPE);
+                dtls_client_free(clients[n]);
+        }
+}
+
+/* RFC 5246 §7.2.2: a second handshake inside a session is refused by a warning, however often; the session goes on. */
+static void no_renegotiation(void **state) {
+        _cleanup_(rig_freep) struct rig *rig = rig_new(NULL);
+        _cleanup_(dtls_client_freep) struct dtls_client *client = eager_client();
+        unsigned n_hellos = 0, n_warnings = 0;
+        size_t before = 0;
+
+        assert_int_equal(shake(rig, 1, client), 0);
+        for (unsigned i = 0; i < 1000; i++) {
+                if (i == 100)
+                        before = memory_in_use();
+                assert_int_equal(dtls_client_handshake(client), -EAGAIN);
+                n_hellos += to_server(rig, 1, client);
+                n_warnings += (unsigned)rig->n_out;
+                rig->n_out = 0;
+        }
+        assert_int_equal(n_hellos, 1000);
+        assert_int_equal(n_warnings, n_hellos);
+        assert_in_range(memory_in_use(), 0, before + 1000);
+        assert_int_equal(dtls_client_send(client, BYTES_LITERAL("hello")), 0);
+        to_server(rig, 1, client);
+        assert_delivered(rig, "hello|");
+        assert_int_equal(figures(rig).n_sessions, 1);
+        assert_int_equal(figures(rig).n_begun, 1);
+}
+
+/* RFC 6347 §4.2.8: a client that lost its state comes again from the same address */
+static void client_reappears(void **state) {
+        _cleanup_(rig_freep) struct rig *rig = rig_new(NULL);
+        _cleanup_(dtls_client_freep) struct dtls_client *before = connected(rig, 1);
+        _cleanup_(dtls_client_freep) struct dtls_client *after = client_new(BYTES_LITERAL("meter"), KEY, NULL);
+
+        assert_int_equal(dtls_client_handshake(after), -EAGAIN);
+        assert_int_equal(to_server(rig, 1, after), 1);
+        /* without a cookie it may be anybody: the session is untouched */
+        assert_int_equal(rig->n_closed, 0);
+        say(rig, 1, before, BYTES_LITERAL("old"));
+        assert_delivered(rig, "old|");
+        assert_int_equal(to_client(rig, 1, after), 1);
+        assert_int_equal(shake(rig, 1, after), 0);
+        assert_int_equal(rig->n_closed, 1);
+        assert_int_equal(figures(rig).n_sessions, 1);
+        assert_int_equal(dtls_client_send(before, BYTES_LITERAL("older")), 0);
+        assert_int_equal(to_server(rig, 1, before), 1);
+        assert_delivered(rig, "");
+        say(rig, 1, after, BYTES_LITERAL("new"));
+        assert_delivered(rig, "new|");
+}
+
+/* The ClientHello of a live session, seen on the wire and sent again, does not end it. */
+static void replayed_hello(void **state) {
+        _cleanup_(rig_freep) struct rig *rig = rig_new(NULL);
+        _cleanup_(dtls_client_freep) struct dtls_client *client = client_new(BYTES_LITERAL("meter"), KEY, NULL);
+        _cleanup_(buf_done) struct buf hello = BUF_INIT(65536);
+
+        hello_with_cookie(rig, 1, client, &hello);
+        input(rig, 1, buf_bytes(&hello));
+        assert_int_equal(shake(rig, 1, client), 0);
+        for (unsigned i = 0; i < 10; i++)
+                input(rig, 1, buf_bytes(&hello));
+        assert_int_equal(rig->n_out, 0);
+        assert_int_equal(rig->n_closed, 0);
+        say(rig, 1, client, BYTES_LITERAL("hello"));
+        assert_delivered(rig, "hello|");
+}
+
+/* ---- limits */
+
+/* Strangers with valid cookies push out each other, not who is in; and the one that goes on gets in. */
+static void handshakes_are_limited(void **state) {
+        const struct dtls_limits own = { .sessions_max = 2, .handshakes_max = 4, .handshake_timeout_us = 30 * SECOND,
+                                         .idle_us = 3600 * SECOND };
+        _cleanup_(rig_freep) struct rig *rig = rig_new(&own);
+        _cleanup_(dtls_client_freep) struct dtls_client *a = connected(rig, 1000), *b = connected(rig, 1001);
+        _cleanup_(dtls_client_freep) struct dtls_client *last = client_new(BYTES_LITERAL("last"), KEY, NULL);
+        _cleanup_(buf_done) struct buf hello = BUF_INIT(65536);
+
+        for (unsigned n = 0; n < 10; n++) {
+                _cleanup_(dtls_client_freep) struct dtls_client *stranger = client_new(BYTES_LITERAL("s"), KEY, NULL);
+
+                hello_with_cookie(rig, n, stranger, &hello);
+                input(rig, n, buf_bytes(&hello));
+                rig->n_out = 0;
+                assert_int_equal(figures(rig).n_half_open, n < 4 ? n + 1 : 4);
+        }
+        assert_int_equal(figures(rig).n_evicted, 6);
+        assert_int_equal(rig->n_closed, 0);
+        say(rig, 1000, a, BYTES_LITERAL("a"));
+        say(rig, 1001, b, BYTES_LITERAL("b"));
+        assert_delivered(rig, "a|b|");
+        assert_int_equal(shake(rig, 2000, last), 0);
+        assert_int_equal(figures(rig).n_sessions, 2 + 3);
+}
+
+/* One session too many: the one that was silent for longest goes, and is told. */
+static void sessions_are_limited(void **state) {
+        const struct dtls_limits own = { .sessions_max = 3, .handshakes_max = 4, .handshake_timeout_us = 30 * SECOND,
+                                         .idle_us = 3600 * SECOND };
+        _cleanup_(rig_freep) struct rig *rig = rig_new(&own);
+        _cleanup_(buf_done) struct buf answer = BUF_INIT(65536);
+        struct dtls_client *clients[4];
+
+        for (unsigned n = 0; n < 3; n++)
+                clients[n] = connected(rig, n);
+        say(rig, 0, clients[0], BYTES_LITERAL("0"));
+        clients[3] = connected(rig, 3);
+        assert_int_equal(figures(rig).n_sessions, 3);
+        assert_int_equal(figures(rig).n_evicted, 1);
+        assert_int_equal(rig->n_closed, 1);
+        assert_int_equal(to_client(rig, 1, clients[1]), 1);
+        assert_int_equal(dtls_client_receive(clients[1], &answer), -EPIPE);
+        buf_clear(&rig->delivered);
+        say(rig, 0, clients[0], BYTES_LITERAL("0"));
+        say(rig, 2, clients[2], BYTES_LITERAL("2"));
+        say(rig, 3, clients[3], BYTES_LITERAL("3"));
+        assert_delivered(rig, "0|2|3|");
+        for (unsigned n = 0; n < 4; n++)
+                dtls_client_free(clients[n]);
+}
+
+static void limits_change(void **state) {
+        _cleanup_(rig_freep) struct rig *rig = rig_new(NULL);
+        _cleanup_(dtls_client_freep) struct dtls_client *a = connected(rig, 1), *b = connected(rig, 2), *c = NULL;
+        struct dtls_limits own = limits;
+
+        own.sessions_max = 1;
+        dtls_set_limits(rig->dtls, &own);
+        c = connected(rig, 3);
+        assert_int_equal(figures(rig).n_sessions, 1);
+        assert_int_equal(rig->n_closed, 2);
+        say(rig, 3, c, BYTES_LITERAL("c"));
+        assert_delivered(rig, "c|");
+}
+
+static void idle_sessions_go(void **state) {
+        _cleanup_(rig_freep) struct rig *rig = rig_new(NULL);
+        _cleanup_(dtls_client_freep) struct dtls_client *a = connected(rig, 1), *b = NULL;
+        _cleanup_(buf_done) struct buf answer = BUF_INIT(65536);
+        int64_t start_us = at.monotonic_us;
+
+        advance(rig, 1000 * SECOND);
+        b = connected(rig, 2);
+        assert_int_equal(dtls_due(rig->dtls), start_us + 3600 * SECOND);
+        advance(rig, 1000 * SECOND);
+        say(rig, 1, a, BYTES_LITERAL("a"));
+        assert_int_equal(dtls_due(rig->dtls), start_us + 4600 * SECOND);
+        advance(rig, 2600 * SECOND - 1);
+        assert_int_equal(figures(rig).n_sessions, 2);
+        advance(rig, 1);
+        assert_int_equal(figures(rig).n_sessions, 1);
+        assert_int_equal(rig->n_closed, 1);
+        assert_int_equal(to_client(rig, 2, b), 1);
+        assert_int_equal(dtls_client_receive(b, &answer), -EPIPE);
+        assert_int_equal(dtls_due(rig->dtls), start_us + 5600 * SECOND);
+        advance(rig, 1000 * SECOND);
+        assert_int_equal(figures(rig).n_sessions, 0);
+        assert_int_equal(dtls_due(rig->dtls), INT64_MAX);
+}
+
+/* Records that anybody could have sent do not keep a session alive. */
+static void garbage_is_no_use(void **state) {
+        _cleanup_(rig_freep) struct rig *rig = rig_new(NULL);
+        _cleanup_(dtls_client_freep) struct dtls_client *client = connected(rig, 1);
+        uint8_t forged[HEADER + 32] = { 23, 0xfe, 0xfd, 0, 1, 0, 0, 0, 0, 0, 9, 0, 32 };
+
+        advance(rig, 3599 * SECOND);
+        input(rig, 1, bytes_of(forged, sizeof(forged)));
+        advance(rig, SECOND);
+        assert_int_equal(figures(rig).n_sessions, 0);
+}
+
+/* design.md's bar: 20 kB for a live session */
+static void memory_of_a_session(void **state) {
+        enum { N = 200 };
+        const struct dtls_limits own = { .sessions_max = N, .handshakes_max = N, .handshake_timeout_us = 30 * SECOND,
+                                         .idle_us = 3600 * SECOND };
+        _cleanup_(rig_freep) struct rig *rig = rig_new(&own);
+        size_t before;
+
+        dtls_client_free(connected(rig, N)); /* what is allocated once is there now */
+        before = memory_in_use();
+        for (unsigned n = 0; n < N; n++)
+                dtls_client_free(connected(rig, n));
+        assert_int_equal(figures(rig).n_sessions, N);
+        print_message("# %zu bytes a session\n", (memory_in_use() - before) / N);
+        assert_in_range((memory_in_use() - before) / N, 0, 20000);
+}
+
 int main(void) {
         static const struct CMUnitTest tests[] = {
-                cmocka_unit_test(handshake),
+                cmocka_unit_test(addresses),
+                cmocka_unit_test(addresses_compare),
+                cmocka_unit_test(siphash_vectors),
+                cmocka_unit_test(suites),
+                cmocka_unit_test(figures_of_a_handshake),
+                cmocka_unit_test(identities),
+                cmocka_unit_test(identities_of_limit_size),
+                cmocka_unit_test(unknown_identity),
+                cmocka_unit_test(credentials_out_of_reach),
+                cmocka_unit_test(wrong_key),
+                cmocka_unit_test(forged_finished),
+                cmocka_unit_test(lost_datagrams),
+                cmocka_unit_test(repeated_datagrams),
+                cmocka_unit_test(reordered_flight),
+                cmocka_unit_test(retransmission),
+                cmocka_unit_test(early_data),
+                cmocka_unit_test(hellos_cost_nothing),
+                cmocka_unit_test(shortest_hello),
+                cmocka_unit_test(cookies_belong_to_an_address),
+                cmocka_unit_test(cookies_age),
+                cmocka_unit_test(no_randomness),
+                cmocka_unit_test(broken_hellos),
+                cmocka_unit_test(garbage),
+                cmocka_unit_test(broken_records),
+                cmocka_unit_test(replays_are_delivered_once),
+                cmocka_unit_test(many_records),
+                cmocka_unit_test(sizes),
+                cmocka_unit_test(closed_while_delivering),
+                cmocka_unit_test(owners),
+                cmocka_unit_test(client_says_goodbye),
+                cmocka_unit_test(server_says_goodbye),
+                cmocka_unit_test(no_renegotiation),
+                cmocka_unit_test(client_reappears),
+                cmocka_unit_test(replayed_hello),
+                cmocka_unit_test(handshakes_are_limited),
+                cmocka_unit_test(sessions_are_limited),
+                cmocka_unit_test(limits_change),
+                cmocka_unit_test(idle_sessions_go),
+                cmocka_unit_test(garbage_is_no_use),
+                cmocka_unit_test(memory_of_a_session),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
