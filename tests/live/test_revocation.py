@@ -27,8 +27,8 @@ def test_revocation_is_immediate_and_survives_sigkill(realm):
     with realm.connect(rs) as session:
         assert introspect(session, revoked[1]) == {10: False}, "AS-195"
         assert introspect(session, kept[1])[10] is True
-    rows = {row["cti"]: row for row in realm.ctl_items("token", "list", "--all")}
-    assert rows[cti(revoked, rs).hex()]["revoked_s"] and not rows[cti(kept, rs).hex()].get("revoked_s")
+    states = {row["cti"]: row["state"] for row in realm.ctl_items("token", "list", "--all")}
+    assert states[cti(revoked, rs).hex()] == "revoked" and states[cti(kept, rs).hex()] != "revoked"
 
 
 def test_every_acknowledged_token_survives_sigkill(realm):
