@@ -481,14 +481,14 @@ static const struct step {
         const char *name;
         int (*start)(struct daemon *daemon, struct diags *diags);
 } steps[] = {
-        { "event loop", daemon_new_loop },
-        { "state directory", daemon_lock },
-        { "sealing key", daemon_unlock_secrets },
-        { "database", daemon_open_store },
-        { "server", daemon_new_engine },
-        { "UDP sockets", daemon_open_udp },
-        { "control socket", daemon_open_control },
-        { "purge of expired tokens", daemon_start_purge },
+        { "setting up the event loop", daemon_new_loop },
+        { "locking the state directory", daemon_lock },
+        { "loading the sealing key", daemon_unlock_secrets },
+        { "opening the database", daemon_open_store },
+        { "setting up the server", daemon_new_engine },
+        { "opening the UDP sockets", daemon_open_udp },
+        { "opening the control socket", daemon_open_control },
+        { "setting up the purge of tokens", daemon_start_purge },
 };
 
 static const char *advice(int error) {
@@ -514,11 +514,11 @@ static int daemon_start(struct daemon *daemon) {
                         continue;
                 log_diags(LOG_LEVEL_ERROR, &diags);
                 if (diags.n_items > 0)
-                        log_line(LOG_LEVEL_ERROR, "cannot start: the %s failed%s", steps[i].name, advice(-r));
+                        log_line(LOG_LEVEL_ERROR, "cannot start: %s failed%s", steps[i].name, advice(-r));
                 else
-                        log_line(LOG_LEVEL_ERROR, "cannot start: the %s failed: %s%s", steps[i].name, strerror(-r),
+                        log_line(LOG_LEVEL_ERROR, "cannot start: %s failed: %s%s", steps[i].name, strerror(-r),
                                  advice(-r));
-                sd_notifyf(0, "STATUS=Cannot start: %s: %s\nERRNO=%d", steps[i].name, strerror(-r), -r);
+                sd_notifyf(0, "STATUS=Cannot start: %s failed: %s\nERRNO=%d", steps[i].name, strerror(-r), -r);
                 return r;
         }
         return 0;
