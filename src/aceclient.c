@@ -866,7 +866,7 @@ static int take_tags(struct bytes *object, json_t *token, uint64_t *ret_innermos
 
         if (json_object_set_new(token, "tags", tags) != 0)
                 return out_of_memory();
-        *ret_innermost = TAG_COSE_ENCRYPT0;
+        *ret_innermost = TAG_COSE_ENCRYPT0; /* what an untagged one is taken for */
         for (unsigned n = 0;; n++) {
                 if (cbor_item(*object, &item) != 0)
                         return fail(EXIT_REFUSED, "this is not one well-formed CBOR item, so no CWT");
@@ -924,7 +924,7 @@ static int decode_inside(struct bytes object, struct bytes key, json_t *token) {
 }
 
 static int decode_token(const struct settings *settings, struct bytes object, json_t *token) {
-        uint64_t tag;
+        uint64_t tag = 0;
         int status;
 
         if ((status = take_tags(&object, token, &tag)) != 0 || (status = decode_outside(object, token)) != 0)
