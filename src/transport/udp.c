@@ -131,6 +131,8 @@ static void flush(struct udp *udp) {
                         prepare_out(udp, slot, &output[at]);
                 if (door_socket < udp->n_sockets)
                         send_prepared(udp, udp->sockets[door_socket].fd, slot);
+                else
+                        udp->figures.n_unsent += slot;
         }
         engine_sent(udp->engine);
 }
