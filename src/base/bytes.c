@@ -21,6 +21,25 @@ const uint8_t *bytes_find(struct bytes haystack, struct bytes needle) {
         return memmem(haystack.data, haystack.size, needle.data, needle.size);
 }
 
+size_t bytes_utf8_size(struct bytes text) {
+        const uint8_t *at = text.data;
+        size_t n;
+
+        if (text.size == 0)
+                return 0;
+        n = at[0] < 0x80 ? 1 : at[0] < 0xc2 ? 0 : at[0] < 0xe0 ? 2 : at[0] < 0xf0 ? 3 : at[0] < 0xf5 ? 4 : 0;
+        if (n > text.size)
+                return 0;
+        for (size_t i = 1; i < n; i++)
+                if ((at[i] & 0xc0) != 0x80)
+                        return 0;
+        /* Longer than needed, half of a UTF-16 pair, over U+10FFFF */
+        if ((at[0] == 0xe0 && at[1] < 0xa0) || (at[0] == 0xed && at[1] >= 0xa0) || (at[0] == 0xf0 && at[1] < 0x90) ||
+            (at[0] == 0xf4 && at[1] >= 0x90))
+                return 0;
+        return n;
+}
+
 void bytes_to_hex(struct bytes b, char *text, size_t text_size) {
         static const char digits[] = "0123456789abcdef";
 

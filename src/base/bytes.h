@@ -33,6 +33,9 @@ bool bytes_equal_ct(struct bytes a, struct bytes b);
 /* The first byte of needle in haystack's data, or NULL. An empty needle is found at the start. */
 const uint8_t *bytes_find(struct bytes haystack, struct bytes needle);
 
+/* How many bytes the well-formed UTF-8 character (RFC 3629) at the start of text has; 0: there is none. */
+size_t bytes_utf8_size(struct bytes text);
+
 /*
  * Lower-case hexadecimal into text, always terminated. text_size must be at least 2 * b.size + 1;
  * less is a bug of the caller.

@@ -118,7 +118,6 @@ static int word_print(const struct option *option, const struct config *config, 
 /* An absolute path; empty is NULL where it may be empty. */
 static int path_parse(const struct option *option, const char *text, struct config *config,
                       char why[static WHY_SIZE]) {
-        _cleanup_(json_decrefp) json_t *utf8 = NULL;
         char **value = member(option, config), *copy;
         size_t size = strlen(text);
 
@@ -131,12 +130,13 @@ static int path_parse(const struct option *option, const char *text, struct conf
                 return fault(why, "is not an absolute path: it has to start with '/'");
         if (size > (size_t)option->max)
                 return fault(why, "is longer than %" PRId64 " bytes", option->max);
-        for (size_t i = 0; i < size; i++)
+        for (size_t i = 0, n; i < size; i += n) {
+                n = bytes_utf8_size(bytes_of(text + i, size - i));
+                if (n == 0)
+                        return fault(why, "is not UTF-8"); /* the control socket shows it as JSON */
                 if (iscntrl((unsigned char)text[i]))
                         return fault(why, "has a control character");
-        utf8 = json_string(text); /* as the control socket will show it */
-        if (!utf8)
-                return fault(why, "is not UTF-8");
+        }
         copy = strdup(text);
         if (!copy)
                 return -ENOMEM;

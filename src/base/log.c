@@ -12,6 +12,7 @@
 #define SD_JOURNAL_SUPPRESS_LOCATION /* CODE_FILE would always be this file */
 #include <systemd/sd-journal.h>
 
+#include "base/bytes.h"
 #include "base/cleanup.h"
 
 #define LOG_TEXT_SIZE 4096   /* of a whole line; what is longer is cut */
@@ -43,20 +44,6 @@ static void line_add(struct line *line, const char *text, size_t size) {
         line->size += size;
 }
 
-/* How many bytes of one well-formed UTF-8 character start here (RFC 3629), 0: none. */
-static size_t utf8_size(const uint8_t *at) {
-        size_t n = at[0] < 0x80 ? 1 : at[0] >= 0xc2 && at[0] < 0xe0 ? 2 : (at[0] & 0xf0) == 0xe0 ? 3 :
-                at[0] >= 0xf0 && at[0] < 0xf5 ? 4 : 0;
-
-        for (size_t i = 1; i < n; i++)
-                if ((at[i] & 0xc0) != 0x80) /* also stops at the final zero byte */
-                        return 0;
-        if ((at[0] == 0xe0 && at[1] < 0xa0) || (at[0] == 0xed && at[1] >= 0xa0) ||
-            (at[0] == 0xf0 && at[1] < 0x90) || (at[0] == 0xf4 && at[1] >= 0x90))
-                return 0;
-        return n;
-}
-
 /* C0, DEL and C1: a terminal obeys them. U+2028, U+2029: line and paragraph separator, which end lines for some. */
 static bool is_control(const uint8_t *at, size_t n) {
         return (n == 1 && (at[0] < 0x20 || at[0] == 0x7f)) || (n == 2 && at[0] == 0xc2 && at[1] < 0xa0) ||
@@ -65,10 +52,10 @@ static bool is_control(const uint8_t *at, size_t n) {
 
 /* Add text with everything that is no printable character as \xNN; quote is escaped too when it is not 0. */
 static void line_add_escaped(struct line *line, const char *text, char quote) {
-        const uint8_t *at = (const uint8_t *)text;
+        const uint8_t *at = (const uint8_t *)text, *end = at + strlen(text);
 
-        while (*at) {
-                size_t n = utf8_size(at);
+        while (at < end) {
+                size_t n = bytes_utf8_size(bytes_of(at, (size_t)(end - at)));
                 char escape[5];
 
                 if (n > 0 && !is_control(at, n) && *at != '\\' && (!quote || *at != (uint8_t)quote)) {

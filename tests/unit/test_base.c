@@ -101,6 +101,30 @@ static void bytes_hexadecimal(void **state) {
         assert_string_equal(text, "");
 }
 
+/* RFC 3629 §3, §4: the least and greatest character of each size, and those next to them that are none. */
+static void bytes_utf8(void **state) {
+        static const struct {
+                struct bytes text;
+                size_t size;
+        } cases[] = {
+                { BYTES_NONE, 0 },
+                { BYTES_LITERAL("\0"), 1 },               { BYTES_LITERAL("\x7f\x80"), 1 },
+                { BYTES_LITERAL("\x80"), 0 },             { BYTES_LITERAL("\xbf"), 0 },
+                { BYTES_LITERAL("\xc1\xbf"), 0 },         { BYTES_LITERAL("\xc2\x80"), 2 },
+                { BYTES_LITERAL("\xdf\xbf!"), 2 },        { BYTES_LITERAL("\xdf\xc0"), 0 },
+                { BYTES_LITERAL("\xe0\x9f\xbf"), 0 },     { BYTES_LITERAL("\xe0\xa0\x80"), 3 },
+                { BYTES_LITERAL("\xed\x9f\xbf"), 3 },     { BYTES_LITERAL("\xed\xa0\x80"), 0 },
+                { BYTES_LITERAL("\xee\x80\x80"), 3 },     { BYTES_LITERAL("\xef\xbf\xbf"), 3 },
+                { BYTES_LITERAL("\xf0\x8f\xbf\xbf"), 0 }, { BYTES_LITERAL("\xf0\x90\x80\x80"), 4 },
+                { BYTES_LITERAL("\xf4\x8f\xbf\xbf"), 4 }, { BYTES_LITERAL("\xf4\x90\x80\x80"), 0 },
+                { BYTES_LITERAL("\xf5\x80\x80\x80"), 0 }, { BYTES_LITERAL("\xff"), 0 },
+                { BYTES_LITERAL("\xe2\x82"), 0 },         { BYTES_LITERAL("\xf0\x9f\x94"), 0 },
+        };
+
+        for (size_t i = 0; i < N_ELEMENTS(cases); i++)
+                assert_int_equal(bytes_utf8_size(cases[i].text), cases[i].size);
+}
+
 /* ---- buf */
 
 static void buf_grows_to_its_limit(void **state) {
@@ -426,6 +450,7 @@ int main(void) {
                 cmocka_unit_test(bytes_compare),
                 cmocka_unit_test(bytes_search),
                 cmocka_unit_test(bytes_hexadecimal),
+                cmocka_unit_test(bytes_utf8),
                 cmocka_unit_test(buf_grows_to_its_limit),
                 cmocka_unit_test(buf_prints),
                 cmocka_unit_test(secret_is_wiped),
