@@ -53,8 +53,10 @@ static const struct refusal_row rows[] = {
 };
 _Static_assert(N_ELEMENTS(rows) == REFUSALS, "every refusal has its row");
 
-static const struct refusal_row internal_error = { "internal-error", 0, CODE_INTERNAL_ERROR, 500, "internal error" };
-static const struct refusal_row unavailable = { "unavailable", 0, CODE_UNAVAILABLE, 503, "storage not available now" };
+static const struct refusal_row internal_error = { "internal-error", 0, CODE_INTERNAL_ERROR, 500,
+                                                  "internal error: the log says more under this decision" };
+static const struct refusal_row unavailable = { "unavailable", 0, CODE_UNAVAILABLE, 503,
+                                               "the database is locked or its disk full: try again" };
 
 const struct refusal_row *refusal_row(int refusal) {
         if (refusal == -EBUSY || refusal == -ENOSPC)

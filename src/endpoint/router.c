@@ -344,8 +344,11 @@ void router_batch(struct aced *as, struct work *const *works, size_t n_works) {
         }
         r = needs_store ? run_stored(as, works, n_works) : 0;
         for (size_t i = 0; i < n_works; i++) {
-                if (r != 0 && works[i]->used_store)
+                if (r != 0 && works[i]->used_store) {
+                        works[i]->response.why[0] = '\0'; /* of a decision that did not come to be */
+                        works[i]->response.token_number = 0;
                         say_no(works[i], r);
+                }
                 log_work(works[i]);
         }
 }
