@@ -629,13 +629,23 @@ static int option_json(const struct option *option, const struct config *config,
         return item && json_array_append_new(items, item) == 0 ? 0 : -ENOMEM;
 }
 
-/* jansson's writer: its own results end here. */
+struct json_writer {
+        struct buf *buf;
+        int r;
+};
+
+/* jansson 2.14 goes on after a failure to write the key of an object: the first failure is remembered here. */
 static int json_to_buf(const char *text, size_t size, void *context) {
-        return buf_add(context, bytes_of(text, size)) < 0 ? -1 : 0;
+        struct json_writer *writer = context;
+
+        if (writer->r == 0)
+                writer->r = buf_add(writer->buf, bytes_of(text, size));
+        return writer->r == 0 ? 0 : -1;
 }
 
 int config_print(const struct config *config, struct buf *ret_json) {
         _cleanup_(json_decrefp) json_t *items = json_array(), *whole = NULL;
+        struct json_writer writer = { .buf = ret_json };
         int r = items ? 0 : -ENOMEM;
 
         for (size_t i = 0; i < N_OPTIONS && r == 0; i++)
@@ -645,5 +655,7 @@ int config_print(const struct config *config, struct buf *ret_json) {
         whole = json_pack("{s:O, s:n}", "items", items, "next");
         if (!whole)
                 return -ENOMEM;
-        return json_dump_callback(whole, json_to_buf, ret_json, JSON_COMPACT) == 0 ? 0 : -EOVERFLOW;
+        if (json_dump_callback(whole, json_to_buf, &writer, JSON_COMPACT) != 0 && writer.r == 0)
+                return -ENOMEM;
+        return writer.r;
 }
