@@ -306,7 +306,8 @@ int admin_read_cti(struct response *response, struct bytes text, uint64_t *ret) 
         if (text.size < sizeof(hex) && text.size > 0) {
                 memcpy(hex, text.data, text.size);
                 hex[text.size] = '\0';
-                if (bytes_from_hex(hex, bytes, sizeof(bytes), &size) == 0 && number_from_bytes(bytes_of(bytes, size), ret) == 0)
+                if (bytes_from_hex(hex, bytes, sizeof(bytes), &size) == 0 &&
+                    number_from_bytes(bytes_of(bytes, size), ret) == 0 && *ret <= INT64_MAX)
                         return 0;
         }
         response_why(response, "\"%.*s\" is no cti of ours: 4 to 8 bytes in hexadecimal, as the list shows them",

@@ -25,6 +25,7 @@
 #include "endpoint/aced.h"
 #include "endpoint/refusal.h"
 #include "endpoint/router.h"
+#include "format/json.h"
 
 #define CONTROL_CONNECTIONS_MAX 64U
 #define CONTROL_IDLE_S 30U                       /* a connection without traffic is closed */
@@ -295,46 +296,20 @@ static void add_allow(struct MHD_Response *answer, const struct request *request
         MHD_add_response_header(answer, MHD_HTTP_HEADER_ALLOW, allow);
 }
 
-/* Text that came from outside may be cut within a character: then without what is not ASCII. */
-static json_t *json_safe_text(const char *text) {
-        json_t *value = json_string(text);
-        char plain[sizeof(((struct response *)NULL)->why)];
-        size_t i;
-
-        if (value)
-                return value;
-        for (i = 0; text[i] != '\0' && i + 1 < sizeof(plain); i++)
-                plain[i] = (unsigned char)text[i] < 0x80 ? text[i] : '?';
-        plain[i] = '\0';
-        return json_string(plain);
-}
-
-/* {"error": name of the refusal, "detail": what, where, what to do next, "decision": what the log line says} */
+/* What is refused here, in front of the router, is told in its words; there was no decision that had an id. */
 static int error_body(const struct response *response, struct buf *body) {
         const struct refusal_row *row = refusal_row(response->refusal);
-        _cleanup_(freep) char *text = NULL;
-        char decision[20];
-        json_t *error = json_object();
-        int r;
+        json_t *error = json_pack("{s:s, s:s}", "error", row->name, "detail",
+                                  response->why[0] != '\0' ? response->why : row->text);
+        int r = error ? json_print(error, body) : -ENOMEM;
 
-        r = json_object_set_new(error, "error", json_string(row->name)) |
-            json_object_set_new(error, "detail", json_safe_text(response->why[0] != '\0' ? response->why : row->text));
-        if (response->decision_id != 0) {
-                snprintf(decision, sizeof(decision), "%016" PRIx64, response->decision_id);
-                r |= json_object_set_new(error, "decision", json_string(decision));
-        }
-        text = r == 0 ? json_dumps(error, JSON_COMPACT | JSON_PRESERVE_ORDER) : NULL;
         json_decref(error);
-        return text ? buf_add(body, bytes_text(text)) : -ENOMEM;
+        return r;
 }
 
 static unsigned http_status(const struct response *response) {
-        if (response->refusal > 0)
+        if (response->refusal != 0)
                 return refusal_row(response->refusal)->http_status;
-        if (response->code == CODE_UNAVAILABLE)
-                return MHD_HTTP_SERVICE_UNAVAILABLE;
-        if (response->refusal < 0 || response->code >> 5 != 2)
-                return MHD_HTTP_INTERNAL_SERVER_ERROR;
         if (response->code == CODE_CREATED)
                 return MHD_HTTP_CREATED;
         return response->payload.size > 0 ? MHD_HTTP_OK : MHD_HTTP_NO_CONTENT;
@@ -344,7 +319,8 @@ static unsigned http_status(const struct response *response) {
 static void body_free(void *context) {
         struct buf *body = context;
 
-        wipe(body->data, body->size);
+        if (body->data)
+                wipe(body->data, body->capacity);
         buf_done(body);
         free(body);
 }
@@ -357,7 +333,6 @@ static enum MHD_Result call_answer(struct call *call, struct MHD_Connection *con
         struct buf *body;
 
         if (status >= 400 && response->payload.size == 0) {
-                response->payload.limit = ANSWER_SIZE_MAX;
                 if (error_body(response, &response->payload) != 0)
                         return MHD_NO;
         }
@@ -400,9 +375,9 @@ static void *on_uri(void *context, const char *uri, struct MHD_Connection *conne
 static void call_free(struct call *call) {
         if (!call)
                 return;
-        wipe(call->body.data, call->body.capacity); /* a key may have been in it */
+        if (call->body.data)
+                wipe(call->body.data, call->body.capacity); /* a key may have been in it */
         buf_done(&call->body);
-        wipe(call->work.response.payload.data, call->work.response.payload.capacity);
         response_done(&call->work.response);
         free(call->target);
         free(call);
@@ -416,6 +391,15 @@ static void on_completed(void *context, struct MHD_Connection *connection, void 
 
 static const char *header(struct MHD_Connection *connection, const char *name) {
         return MHD_lookup_connection_value(connection, MHD_HEADER_KIND, name);
+}
+
+/* Room for the whole body at once: a key may be in it, and a buffer that grows leaves copies behind. */
+static void call_reserve(struct call *call, const char *content_length) {
+        unsigned long long size = content_length ? strtoull(content_length, NULL, 10) : 0;
+        uint8_t *space;
+
+        if (size > 0 && size <= call->body.limit)
+                (void)buf_reserve(&call->body, (size_t)size, &space); /* what fails is told when the body comes */
 }
 
 /* Everything that the headers tell. A refusal found here is answered once the body is out of the way. */
@@ -435,6 +419,7 @@ static void call_begin(struct call *call, struct MHD_Connection *connection, con
         request->content_format = content_format(header(connection, MHD_HTTP_HEADER_CONTENT_TYPE));
         request->accept = accept_format(header(connection, MHD_HTTP_HEADER_ACCEPT));
         call->body.limit = (size_t)call->http->as->config->control_body_max;
+        call_reserve(call, header(connection, MHD_HTTP_HEADER_CONTENT_LENGTH));
 }
 
 /* Keep a piece of the body, or drop it when the request is refused already or the limit is passed. */
