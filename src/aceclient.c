@@ -16,6 +16,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/secret.h"
 #include "domain/name.h"
 #include "domain/refusal.h"
@@ -286,8 +287,24 @@ static void contact_fail(struct contact *contact, const char *format, ...) {
         va_end(arguments);
 }
 
-static const char *broken_text(const struct contact *contact) {
-        return contact->connected ? "the server closed the session" : "the handshake failed";
+/*
+ * libcoap tells of an alert that was received nowhere but in its log, and the log's handler has no context: this is the
+ * one variable of the program.
+ */
+static char alert_heard[64];
+
+/* "***… DTLS: Alert '115': The server does not know the username." */
+static void on_log(coap_log_t level, const char *message) {
+        const char *at = strstr(message, "Alert '");
+
+        at = at ? strstr(at, "': ") : NULL;
+        if (at && !alert_heard[0])
+                snprintf(alert_heard, sizeof(alert_heard), "%.*s", (int)strcspn(at + 3, "\n"), at + 3);
+}
+
+static void contact_broke(struct contact *contact) {
+        contact_fail(contact, "%s%s%s", contact->connected ? "the server closed the session" : "the handshake failed",
+                     alert_heard[0] ? ", alert: " : "", alert_heard);
 }
 
 static coap_response_t on_response(coap_session_t *session, const coap_pdu_t *sent, const coap_pdu_t *received,
@@ -329,30 +346,13 @@ static void on_nack(coap_session_t *session, const coap_pdu_t *sent, const coap_
 
 static int on_event(coap_session_t *session, const coap_event_t event) {
         struct contact *contact = coap_session_get_app_data(session);
-        coap_tls_library_t library;
-        gnutls_session_t tls;
-        const char *alert;
 
         if (!contact)
                 return 0;
-        switch ((int)event) {
-        case COAP_EVENT_DTLS_CONNECTED:
+        if (event == COAP_EVENT_DTLS_CONNECTED)
                 contact->connected = true;
-                break;
-        case COAP_EVENT_DTLS_ERROR:
-                /* the alert is still in the TLS session, the answer to most questions */
-                tls = coap_session_get_tls(session, &library);
-                alert = tls ? gnutls_alert_get_name(gnutls_alert_get(tls)) : NULL;
-                if (alert && gnutls_alert_get(tls) != GNUTLS_A_CLOSE_NOTIFY)
-                        contact_fail(contact, "%s, alert: %s", broken_text(contact), alert);
+        else if (event == COAP_EVENT_DTLS_ERROR || event == COAP_EVENT_DTLS_CLOSED)
                 contact->broken = true;
-                break;
-        case COAP_EVENT_DTLS_CLOSED:
-                contact->broken = true;
-                break;
-        default:
-                break;
-        }
         return 0;
 }
 
@@ -499,7 +499,7 @@ static int contact_wait(struct contact *contact, const struct target *target) {
                 else if (coap_io_process(contact->context, left_us < 100000 ? (uint32_t)(left_us / 1000 + 1) : 100) < 0)
                         contact_fail(contact, "the network could not be read: %s", strerror(errno));
                 else if (contact->broken && !contact->answered)
-                        contact_fail(contact, "%s", broken_text(contact));
+                        contact_broke(contact);
         }
         if (contact->failure[0])
                 return fail(EXIT_NO_CONTACT, "%s port %s: %s", target->host, target->port, contact->failure);
@@ -906,15 +906,16 @@ static int decode_outside(struct bytes object, json_t *token) {
 /* The claims, which hold the PoP key: wiped as soon as they are printed text. */
 static int decode_inside(struct bytes object, struct bytes key, json_t *token) {
         _cleanup_(buf_done) struct buf plain = BUF_INIT(PAYLOAD_MAX);
+        struct cose_encrypt0_parts parts;
         json_t *claims = NULL;
         int r;
 
-        r = cose_encrypt0_open(object, key, &plain);
-        if (r == REFUSE_WRONG_TYPE)
+        if (cose_encrypt0_parse(object, &parts) != 0)
                 return fail(EXIT_REFUSED, "the token's algorithm or headers are unknown to this program");
-        if (r == -EINVAL)
-                return fail(EXIT_REFUSED, "the key does not have the size that the token's algorithm needs");
-        if (r != 0)
+        if (key.size != aead_info(parts.alg)->key_size)
+                return fail(EXIT_REFUSED, "the token's algorithm needs a key of %zu bytes, not of %zu",
+                            aead_info(parts.alg)->key_size, key.size);
+        if ((r = cose_encrypt0_open(object, key, &plain)) != 0)
                 return fail(r > 0 ? EXIT_REFUSED : EXIT_INTERNAL, "the token does not open with this key");
         r = describe_cbor(buf_bytes(&plain), VOCABULARY_CLAIMS, &claims);
         wipe(plain.data, plain.size);
@@ -1086,7 +1087,8 @@ int main(int argc, char **argv) {
                 if (given & UINT64_C(1) << i && !(option_rows[i].verbs & verb->bit))
                         return fail(EXIT_USAGE, "--%s says nothing to %s", option_rows[i].name, verb->name);
         coap_startup();
-        coap_set_log_level((coap_log_t)0); /* what libcoap has to say comes as events */
+        coap_set_log_handler(on_log);
+        coap_set_log_level((coap_log_t)LOG_LEVEL_WARNING);
         status = verb->run(&settings, argv + optind + 1);
         coap_cleanup();
         return status;

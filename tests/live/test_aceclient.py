@@ -49,7 +49,7 @@ def test_token(world):
 
 def test_token_as_text(world):
     realm, client, rs = world
-    lines = aceclient(*channel(realm, client), "--audience", rs.name, "token").stdout.splitlines()
+    lines = aceclient(*channel(realm, client), "--audience", rs.name, "--scope", "read", "token").stdout.splitlines()
     assert re.fullmatch(r"access_token: [0-9a-f]+", lines[0]) and "expires_in: 3600" in lines
     assert "    kty: Symmetric" in lines
 
@@ -106,7 +106,7 @@ def test_cbor_from_one_command_to_the_next(world, tmp_path):
     realm, client, rs = world
     (tmp_path / "key").write_text(rs.token_key.hex())
     with open(tmp_path / "answer", "wb") as answer:
-        command = [program("aceclient"), *channel(realm, client), "--audience", rs.name, "-o", "cbor", "token"]
+        command = [program("aceclient"), *channel(realm, client), "--audience", rs.name, "--scope", "read", "-o", "cbor", "token"]
         assert subprocess.run(command, stdout=answer, timeout=60).returncode == DONE
     assert cbor2.loads((tmp_path / "answer").read_bytes())[2] == 3600
     assert "active: true" in aceclient(*channel(realm, rs), "introspect", tmp_path / "answer").stdout
@@ -166,7 +166,7 @@ def test_decode_says_what_is_wrong(shared, tmp_path):
     wrong = bytes([key[0] ^ 1]) + key[1:]
     for arguments, words in (
         ([access_token.hex(), "--key-hex", wrong.hex()], "does not open"),
-        ([access_token.hex(), "--key-hex", key.hex() + "00"], "size"),
+        ([access_token.hex(), "--key-hex", key.hex() + "00"], "of 16 bytes, not of 17"),
         ([access_token.hex()[:-2], "--key-hex", key.hex()], "CBOR"),
         (["00"], "COSE"),
         (["d8"], "CBOR"),
@@ -187,7 +187,8 @@ def test_key_from_file(world, tmp_path):
     realm, client, rs = world
     path = tmp_path / "key"
     path.write_text(client.key.hex() + "\n")
-    as_json("-s", realm.url(), "-u", client.identity.decode(), "--key-file", path, "--audience", rs.name, "token")
+    as_json("-s", realm.url(), "-u", client.identity.decode(), "--key-file", path, "--audience", rs.name, "--scope",
+            "read", "token")
     path.write_text("no hex\n")
     assert "hexadecimal" in aceclient("-s", realm.url(), "-u", "x", "--key-file", path, "token", status=USAGE).stderr
     aceclient("-s", realm.url(), "-u", "x", "--key-file", tmp_path / "none", "token", status=USAGE)
@@ -197,14 +198,14 @@ def test_key_as_text_and_path_in_uri(shared):
     client, rs = shared.add_client(key=b"sixteen letters!"), shared.add_rs()
     shared.policy(client, rs)
     answer = as_json("-s", shared.url("/token"), "-u", client.identity.decode(), "-k", "sixteen letters!", "--audience",
-                     rs.name, "token")
+                     rs.name, "--scope", "read", "token")
     assert opens(bytes.fromhex(answer["access_token"]), rs.token_key)
 
 
 def test_identity_with_zero_byte(shared):
     client, rs = shared.add_client(identity=b"zero\0byte"), shared.add_rs()
     shared.policy(client, rs)
-    answer = as_json(*channel(shared, client), "--audience", rs.name, "token")
+    answer = as_json(*channel(shared, client), "--audience", rs.name, "--scope", "read", "token")
     assert opens(bytes.fromhex(answer["access_token"]), rs.token_key)
 
 

@@ -54,7 +54,7 @@ def mapped_files():
     """The names in the map: "  name.[ch] other.h   what it is" under "src/folder/   what it is"."""
     folder, found = None, set()
     for line in section("A map of src/").splitlines():
-        if match := re.match(r"    (src/\S*?)/(?:\s|$)", line):
+        if match := re.match(r"    (src\S*)/(?:\s|$)", line):
             folder = match[1]
         elif folder and (match := re.match(r"      ((?:[a-z0-9_]+\.(?:[ch]|\[ch\])(?: |$))+)", line)):
             for name in match[1].split():
