@@ -119,10 +119,12 @@ CREATE INDEX tokens_by_end ON tokens (expires_s);
 CREATE INDEX tokens_sharing_key ON tokens (key_number) WHERE key_number <> number;
 
 -- Deleted clients and servers that tokens still name: those tokens are revoked since gone_s. One row instead of an update
--- of every token.
+-- of every token; it may go when the last of them has expired, at until_s.
 CREATE TABLE gone (
         id INTEGER PRIMARY KEY,
         is_server INTEGER NOT NULL CHECK (is_server IN (0, 1)),
         name TEXT NOT NULL,
-        gone_s INTEGER NOT NULL
+        gone_s INTEGER NOT NULL,
+        until_s INTEGER NOT NULL
 ) STRICT;
+CREATE INDEX gone_by_end ON gone (until_s);

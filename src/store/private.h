@@ -80,7 +80,7 @@ enum query_id {
         QUERY_TOKENS_OF_CLIENT,
         QUERY_TOKENS_OF_SERVER,
         QUERY_TOKENS_PURGE,
-        QUERY_GONE_NEXT,
+        QUERY_TOKEN_DELETE,
         QUERY_GONE_PURGE,
 
         QUERIES
@@ -108,6 +108,8 @@ struct store {
         sqlite3 *db;
         sqlite3_stmt *queries[QUERIES]; /* prepared when first used */
         bool in_transaction;            /* begun and not ended by our caller, whatever SQLite made of it */
+        bool savepoint_wanted, savepoint_open; /* begun by our caller; known to SQLite, too */
+        uint64_t token_to_undo;         /* added since the former, but not under the latter; 0 none */
         bool tokens_added, tokens_added_in_savepoint;
         int error;                      /* the last one, for a transaction that SQLite gave up */
         int lease_error;                /* why there are no new numbers */
@@ -116,7 +118,6 @@ struct store {
         struct secret seal_key, mark_key;
         struct live_count live_counts[LIVE_COUNTS];
         uint64_t generation;
-        int64_t gone_seen; /* where the purge of gone parties goes on */
 };
 
 /* A prepared statement in use. Bound data must live as long as it; query_done() hands the statement back. */
@@ -162,6 +163,12 @@ int row_scope(struct query *query, int at, struct scope *ret);
 int row_secret(struct query *query, int at, const char *column, int64_t row, struct secret *ret);
 
 const char *query_sql(enum query_id id);
+
+/*
+ * SQLite copies every page that changes under a savepoint, which costs as much as the change. A request for a token makes
+ * one change, the last thing before its answer: that one is undone by deleting it. Any other change opens the savepoint.
+ */
+int savepoint_before(struct store *store, enum query_id id);
 
 /* -errno for a result code; remembers it as store->error. */
 int store_failure(struct store *store, int code);

@@ -42,7 +42,8 @@ static const char *const table[QUERIES] = {
         [QUERY_CLIENT_UPDATE] = "UPDATE clients SET suspended = ?3, profiles = ?4, default_audience = ?5 WHERE id = ?1",
         [QUERY_CLIENT_POLICIES_DELETE] = "DELETE FROM policies WHERE for_label = 0 "
                                          "AND subject = (SELECT name FROM clients WHERE id = ?1)",
-        [QUERY_CLIENT_GONE] = "INSERT INTO gone (id, is_server, name, gone_s) SELECT id, 0, name, ?2 FROM clients "
+        [QUERY_CLIENT_GONE] = "INSERT INTO gone (id, is_server, name, gone_s, until_s) SELECT id, 0, name, ?2, "
+                              "(SELECT max(expires_s) FROM tokens) FROM clients "
                               "WHERE id = ?1 AND EXISTS (SELECT 1 FROM tokens WHERE client_id = ?1)",
         [QUERY_CLIENT_DELETE] = "DELETE FROM clients WHERE id = ?1",
         [QUERY_CLIENT_BY_NAME] = "SELECT " CLIENT_COLUMNS("clients") " FROM clients WHERE name = ?1",
@@ -62,7 +63,8 @@ static const char *const table[QUERIES] = {
         [QUERY_SERVER_POLICIES_DELETE] = "DELETE FROM policies WHERE audience IN (SELECT a.name FROM audiences a "
                                          "WHERE a.server_id = ?1 AND NOT EXISTS (SELECT 1 FROM audiences b "
                                          "WHERE b.name = a.name AND b.server_id <> ?1))",
-        [QUERY_SERVER_GONE] = "INSERT INTO gone (id, is_server, name, gone_s) SELECT id, 1, name, ?2 FROM servers "
+        [QUERY_SERVER_GONE] = "INSERT INTO gone (id, is_server, name, gone_s, until_s) SELECT id, 1, name, ?2, "
+                              "(SELECT max(expires_s) FROM tokens) FROM servers "
                               "WHERE id = ?1 AND EXISTS (SELECT 1 FROM tokens WHERE server_id = ?1)",
         [QUERY_SERVER_DELETE] = "DELETE FROM servers WHERE id = ?1",
         [QUERY_SERVER_BY_NAME] = "SELECT " SERVER_COLUMNS " FROM servers s WHERE s.name = ?1",
@@ -147,10 +149,9 @@ static const char *const table[QUERIES] = {
                                    "t.number > ?1 AND " TOKEN_LIVE "ORDER BY t.number LIMIT ?2",
         [QUERY_TOKENS_PURGE] = "DELETE FROM tokens WHERE number IN (SELECT number FROM tokens WHERE expires_s < ?1 "
                                "ORDER BY expires_s LIMIT ?2)",
-        [QUERY_GONE_NEXT] = "SELECT max(id) FROM (SELECT id FROM gone WHERE id > ?1 ORDER BY id LIMIT ?2)",
-        [QUERY_GONE_PURGE] = "DELETE FROM gone WHERE id > ?1 AND id <= ?2 "
-                             "AND NOT EXISTS (SELECT 1 FROM tokens WHERE client_id = gone.id) "
-                             "AND NOT EXISTS (SELECT 1 FROM tokens WHERE server_id = gone.id)",
+        [QUERY_TOKEN_DELETE] = "DELETE FROM tokens WHERE number = ?1",
+        [QUERY_GONE_PURGE] = "DELETE FROM gone WHERE id IN (SELECT id FROM gone WHERE until_s < ?1 "
+                             "ORDER BY until_s LIMIT ?2)",
 };
 
 const char *query_sql(enum query_id id) {
@@ -208,8 +209,12 @@ int query_begin(struct store *store, enum query_id id, struct query *ret) {
                 return r;
         if (sqlite3_stmt_busy(store->queries[id]))
                 return -EIO;
-        if (id != QUERY_BEGIN && !sqlite3_stmt_readonly(store->queries[id]) && sqlite3_get_autocommit(store->db))
-                return store->in_transaction && store->error != 0 ? store->error : -EIO;
+        if (id != QUERY_BEGIN && !sqlite3_stmt_readonly(store->queries[id])) {
+                if (sqlite3_get_autocommit(store->db))
+                        return store->in_transaction && store->error != 0 ? store->error : -EIO;
+                if ((r = savepoint_before(store, id)) != 0)
+                        return r;
+        }
 
         *ret = (struct query){ .store = store, .stmt = store->queries[id] };
         return 0;

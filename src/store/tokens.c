@@ -206,6 +206,8 @@ int store_token_add(struct store *store, const struct grant *grant, const uint8_
                 return r < 0 ? r : -EIO; /* a number or a token came twice: that is no decision, that is a bug */
 
         store->tokens_added = store->tokens_added_in_savepoint = true;
+        if (store->savepoint_wanted && !store->savepoint_open)
+                store->token_to_undo = grant->number;
         if (count->client_id == grant->client_id)
                 count->n++;
         return 0;
@@ -320,42 +322,26 @@ int store_token_each(struct store *store, uint64_t after, int64_t limit, const s
         return query_end(r);
 }
 
-/* Names of the deleted that no token needs any more; a few at a time, round and round. */
-static int purge_gone(struct store *store, int64_t limit) {
-        _cleanup_(query_done) struct query next = {}, purge = {};
-        int64_t last;
-        int r;
-
-        if ((r = query_begin(store, QUERY_GONE_NEXT, &next)) != 0)
-                return r;
-        query_int(&next, 1, store->gone_seen);
-        query_int(&next, 2, limit);
-        if ((r = query_next(&next)) != 0)
-                return r < 0 ? r : -EIO;
-        last = row_int(&next, 0); /* NULL, none, reads as 0 */
-        query_done(&next);
-
-        if (last > 0) {
-                if ((r = query_begin(store, QUERY_GONE_PURGE, &purge)) != 0)
-                        return r;
-                query_int(&purge, 1, store->gone_seen);
-                query_int(&purge, 2, last);
-                r = query_run(&purge);
-        }
-        store->gone_seen = last;
-        return r;
-}
-
-int store_token_purge(struct store *store, int64_t before_s, int64_t limit, int64_t *ret_n) {
+static int purge(struct store *store, enum query_id id, int64_t before_s, int64_t limit, int64_t *ret_n) {
         _cleanup_(query_done) struct query q = {};
-        int r = query_begin(store, QUERY_TOKENS_PURGE, &q);
+        int r = query_begin(store, id, &q);
 
         if (r != 0)
                 return r;
         query_int(&q, 1, before_s);
         query_int(&q, 2, limit);
-        if ((r = query_run(&q)) != 0)
-                return r;
-        *ret_n = sqlite3_changes64(store->db);
-        return purge_gone(store, limit);
+        r = query_run(&q);
+        if (r == 0)
+                *ret_n = sqlite3_changes64(store->db);
+        return r;
+}
+
+int store_token_purge(struct store *store, int64_t before_s, int64_t limit, int64_t *ret_n) {
+        int64_t n_gone;
+        int r = purge(store, QUERY_TOKENS_PURGE, before_s, limit, ret_n);
+
+        /* who is gone is remembered as long as a token may need the name */
+        if (r == 0 && *ret_n < limit)
+                r = purge(store, QUERY_GONE_PURGE, before_s, limit, &n_gone);
+        return r;
 }
