@@ -1,0 +1,1285 @@
+#include <errno.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/cleanup.h"
+#include "base/config.h"
+#include "base/log.h"
+#include "domain/refusal.h"
+#include "endpoint/aced.h"
+#include "endpoint/router.h"
+#include "format/cbor.h"
+#include "format/coap.h"
+#include "format/cose.h"
+#include "store/clients.h"
+#include "store/credentials.h"
+#include "store/policies.h"
+#include "store/servers.h"
+#include "store/store.h"
+#include "support/dtls_client.h"
+#include "support/fake.h"
+#include "transport/engine.h"
+#include "transport/translate.h"
+
+/*
+ * From bytes in to bytes out: a GnuTLS client in this process, the store in memory, time as a number.
+ */
+#define MS INT64_C(1000)
+#define S (1000 * MS)
+#define START_S 1700000000
+#define START_US (1000 * S)
+#define DEVICES 8
+#define PLAIN_PORT 5000 /* of the first plain device; with DTLS, the n-th device has port n */
+#define DATAGRAM_MAX 16384
+
+/* ---- the world: one engine, clients "c0".. that may read at rs1, rs1 with identity "rs1" */
+
+struct world {
+        struct config *config;
+        struct store *store;
+        struct aced as;
+        struct engine *engine;
+        struct engine_time now;
+        struct device *devices[DEVICES]; /* who hears what is sent to port n */
+        struct buf plain;                /* the last datagram to a plain port */
+        unsigned n_plain;
+};
+
+struct device {
+        struct world *world;
+        struct dtls_client *dtls;
+        struct address remote;
+        struct buf heard; /* the last message */
+        uint16_t mid;
+};
+
+static const uint8_t token_key[16] = "AS-RS key of rs1";
+
+static struct address loopback(unsigned port) {
+        return (struct address){ .in = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port),
+                                         .sin_addr = { htonl(INADDR_LOOPBACK) } },
+                                 .size = sizeof(struct sockaddr_in) };
+}
+
+static void add_credential(struct store *store, const char *identity, int64_t client_id, int64_t server_id) {
+        struct credential credential = { .kind = CREDENTIAL_PSK, .client_id = client_id, .server_id = server_id };
+        struct secret secret = { .size = 16 };
+        bool same;
+
+        snprintf((char *)secret.data, secret.size, "key of %s", identity);
+        credential.identity_size = strlen(identity);
+        memcpy(credential.identity, identity, credential.identity_size);
+        assert_int_equal(store_credential_add(store, &credential, &secret, &same), 0);
+}
+
+static void add_client(struct store *store, unsigned n) {
+        struct client client = { .profiles = PROFILE_BIT(PROFILE_COAP_DTLS) };
+        struct policy policy = { .audience = "rs1" };
+
+        snprintf(client.name, sizeof(client.name), "c%u", n);
+        assert_int_equal(store_client_add(store, &client), 0);
+        add_credential(store, client.name, client.id, 0);
+        snprintf(policy.subject, sizeof(policy.subject), "%s", client.name);
+        assert_int_equal(scope_set(&policy.scopes, SCOPE_TEXT, BYTES_LITERAL("read")), 0);
+        assert_int_equal(store_policy_add(store, &policy), 0);
+}
+
+static void add_server(struct store *store) {
+        struct server server = { .name = "rs1", .profiles = PROFILE_BIT(PROFILE_COAP_DTLS), .scope_kind = SCOPE_TEXT,
+                                 .token_format = TOKEN_FORMAT_ENCRYPT0, .token_alg = AEAD_AES_CCM_16_64_128,
+                                 .has_clock = true };
+        struct server_key key = {};
+
+        assert_int_equal(scope_set(&server.default_scope, SCOPE_TEXT, BYTES_LITERAL("read")), 0);
+        assert_int_equal(store_server_add(store, &server), 0);
+        assert_int_equal(store_audience_add(store, server.id, BYTES_LITERAL("rs1"), false), 0);
+        key.server_id = server.id;
+        secret_set(&key.key, bytes_of(token_key, sizeof(token_key)));
+        assert_int_equal(store_server_key_set(store, &key), 0);
+        add_credential(store, "rs1", 0, server.id);
+}
+
+static void fill_store(struct store *store) {
+        assert_int_equal(store_begin(store), 0);
+        add_server(store);
+        for (unsigned i = 0; i < DEVICES; i++)
+                add_client(store, i);
+        assert_int_equal(store_commit(store), 0);
+}
+
+/* path NULL: in memory */
+static void world_open(struct world *world, const char *path) {
+        static const uint8_t seal_key[32] = { 1 };
+        struct diags diags = {};
+
+        *world = (struct world){ .now = { START_US, START_S }, .plain = BUF_INIT(DATAGRAM_MAX) };
+        log_set_level(0); /* what is refused here is refused on purpose */
+        fake_random_seed(11);
+        assert_int_equal(config_load(NULL, &world->config, &diags), 0);
+        assert_int_equal(store_open(&(struct store_options){ .path = path, .seal_key = bytes_of(seal_key, 32) },
+                                    &world->store, &diags), 0);
+        fill_store(world->store);
+        world->as = (struct aced){ .config = world->config, .store = world->store, .started_s = START_S };
+        assert_int_equal(engine_new(&world->as, &world->engine), 0);
+}
+
+static void world_close(struct world *world) {
+        engine_free(world->engine);
+        store_free(world->store);
+        config_free(world->config);
+        buf_done(&world->plain);
+}
+
+static int64_t n_tokens(const struct world *world) {
+        struct store_status status;
+
+        assert_int_equal(store_status(world->store, &status), 0);
+        return status.n_tokens;
+}
+
+static struct engine_figures figures(const struct world *world) {
+        struct engine_figures ret;
+
+        engine_figures(world->engine, &ret);
+        return ret;
+}
+
+static void wait_us(struct world *world, int64_t us) {
+        world->now.monotonic_us += us;
+        world->now.wall_s = START_S + (world->now.monotonic_us - START_US) / S;
+}
+
+static void input(struct world *world, enum door door, const struct address *remote, struct bytes data) {
+        engine_input(world->engine, &(struct datagram){ .door = door, .socket = 3, .remote = *remote, .data = data },
+                     world->now);
+}
+
+/* Everything that the engine has to say goes to who it is for. */
+static void deliver(struct world *world) {
+        const struct datagram *datagrams;
+        size_t n = engine_output(world->engine, &datagrams);
+
+        for (size_t i = 0; i < n; i++) {
+                unsigned port = ntohs(datagrams[i].remote.in.sin_port);
+
+                assert_int_equal(datagrams[i].socket, 3);
+                if (datagrams[i].door == DOOR_COAP) {
+                        buf_clear(&world->plain);
+                        assert_int_equal(buf_add(&world->plain, datagrams[i].data), 0);
+                        world->n_plain++;
+                } else if (port < DEVICES && world->devices[port]) {
+                        dtls_client_input(world->devices[port]->dtls, datagrams[i].data);
+                }
+        }
+        engine_sent(world->engine);
+        assert_int_equal(engine_output(world->engine, &datagrams), 0);
+}
+
+/* ---- devices */
+
+static void device_flush(struct device *device) {
+        _cleanup_(buf_done) struct buf datagram = BUF_INIT(DATAGRAM_MAX);
+
+        while (dtls_client_output(device->dtls, &datagram))
+                input(device->world, DOOR_COAPS, &device->remote, buf_bytes(&datagram));
+}
+
+static int device_handshake(struct device *device, const char *identity) {
+        struct world *world = device->world;
+        uint8_t key[16] = {};
+        int r;
+
+        snprintf((char *)key, sizeof(key), "key of %s", identity);
+        assert_int_equal(dtls_client_new(&(struct dtls_client_options){ .identity = bytes_text(identity),
+                                                                        .key = bytes_of(key, sizeof(key)) },
+                                         &device->dtls), 0);
+        for (unsigned i = 0; i < 20 && (r = dtls_client_handshake(device->dtls)) == -EAGAIN; i++) {
+                device_flush(device);
+                engine_run(world->engine, world->now);
+                deliver(world);
+        }
+        return r;
+}
+
+static void device_open(struct world *world, struct device *device, unsigned n, const char *identity) {
+        *device = (struct device){ .world = world, .remote = loopback(n), .heard = BUF_INIT(1 << 17), .mid = 100 };
+        world->devices[n] = device;
+        assert_int_equal(device_handshake(device, identity), 0);
+}
+
+static void device_done(struct device *device) {
+        for (unsigned i = 0; i < DEVICES; i++)
+                if (device->world->devices[i] == device)
+                        device->world->devices[i] = NULL;
+        dtls_client_free(device->dtls);
+        buf_done(&device->heard);
+}
+
+/* ---- what is asked */
+
+struct ask {
+        enum coap_type type;
+        uint8_t code;
+        const char *path; /* without the first slash */
+        int content_format, accept; /* CF_NONE: not given */
+        uint16_t option;  /* one more, with value; 0: none */
+        struct bytes value, payload;
+        uint8_t token;
+};
+
+/* Each has defaults, of which a case may say another. */
+#pragma GCC diagnostic ignored "-Woverride-init"
+#pragma GCC diagnostic ignored "-Woverride-init-side-effects"
+
+/* { 5: "rs1", 9: "read" } */
+#define TOKEN_REQUEST BYTES_LITERAL("\xa2\x05\x63rs1\x09\x64read")
+#define TOKEN_ASK(...) ((struct ask){ .code = CODE_POST, .path = "token", .content_format = CF_ACE_CBOR, \
+                                      .accept = CF_NONE, .payload = TOKEN_REQUEST, .token = 0x77, ##__VA_ARGS__ })
+#define GET_ASK(where, ...) ((struct ask){ .code = CODE_GET, .path = where, .content_format = CF_NONE, \
+                                           .accept = CF_NONE, .token = 0x77, ##__VA_ARGS__ })
+
+static void compose(const struct ask *ask, uint16_t mid, struct buf *ret) {
+        struct coap_message message = { .type = ask->type, .code = ask->code, .mid = mid,
+                                        .token = bytes_of(&ask->token, 1), .payload = ask->payload };
+        uint8_t scratch[2][4];
+
+        for (const char *at = ask->path; at && *at; at += strspn(at, "/")) {
+                struct bytes segment = bytes_of(at, strcspn(at, "/"));
+
+                assert_int_equal(coap_message_add(&message, OPTION_URI_PATH, segment), 0);
+                at += segment.size;
+        }
+        if (ask->content_format != CF_NONE)
+                coap_message_add_uint(&message, OPTION_CONTENT_FORMAT, (uint32_t)ask->content_format, scratch[0]);
+        if (ask->accept != CF_NONE)
+                coap_message_add_uint(&message, OPTION_ACCEPT, (uint32_t)ask->accept, scratch[1]);
+        if (ask->option != 0)
+                coap_message_add(&message, ask->option, ask->value);
+        buf_clear(ret);
+        assert_int_equal(coap_message_encode(&message, ret), 0);
+}
+
+static void send_bytes(struct device *device, struct bytes message) {
+        assert_int_equal(dtls_client_send(device->dtls, message), 0);
+        device_flush(device);
+}
+
+static void send_ask(struct device *device, const struct ask *ask) {
+        _cleanup_(buf_done) struct buf message = BUF_INIT(1 << 17);
+
+        compose(ask, ++device->mid, &message);
+        send_bytes(device, buf_bytes(&message));
+}
+
+/* The next message that came; false when there is none. It borrows from device->heard. */
+static bool hear(struct device *device, struct coap_message *ret) {
+        bool header_ok;
+
+        deliver(device->world);
+        if (dtls_client_receive(device->dtls, &device->heard) != 0)
+                return false;
+        assert_int_equal(coap_message_decode(buf_bytes(&device->heard), ret, &header_ok), 0);
+        return true;
+}
+
+static void run(struct world *world) {
+        while (engine_run(world->engine, world->now))
+                ;
+}
+
+static struct coap_message ask(struct device *device, const struct ask *what) {
+        struct coap_message answer;
+
+        send_ask(device, what);
+        run(device->world);
+        assert_true(hear(device, &answer));
+        assert_int_equal(answer.type, TYPE_ACK);
+        assert_int_equal(answer.mid, device->mid);
+        assert_true(bytes_equal(answer.token, bytes_of(&what->token, 1)));
+        return answer;
+}
+
+static int64_t option_of(const struct coap_message *message, uint16_t number) {
+        const struct coap_option *option = coap_message_option(message, number, 0);
+        uint32_t value;
+
+        return option && coap_option_uint(option, &value) ? (int64_t)value : -1;
+}
+
+struct token_answer {
+        struct cbor_item access_token, expires_in, cnf;
+};
+
+static void read_token_answer(const struct coap_message *message, struct token_answer *ret) {
+        static const struct cbor_field fields[] = {
+                { ACE_ACCESS_TOKEN, CBOR_BYTES, offsetof(struct token_answer, access_token) },
+                { ACE_EXPIRES_IN, CBOR_UINT, offsetof(struct token_answer, expires_in) },
+                { ACE_CNF, CBOR_MAP, offsetof(struct token_answer, cnf) },
+        };
+
+        assert_int_equal(message->code, CODE_CREATED);
+        assert_int_equal(option_of(message, OPTION_CONTENT_FORMAT), CF_ACE_CBOR);
+        assert_int_equal(cbor_map(message->payload, fields, N_ELEMENTS(fields), ret), 0);
+        assert_true(ret->access_token.kind == CBOR_BYTES && ret->cnf.kind == CBOR_MAP);
+}
+
+/* ---- a token */
+
+struct claims {
+        struct cbor_item aud, scope, cnf, exp;
+};
+
+static void t_token(void **state) {
+        static const struct cbor_field fields[] = {
+                { CLAIM_AUD, CBOR_TEXT, offsetof(struct claims, aud) },
+                { CLAIM_SCOPE, CBOR_TEXT, offsetof(struct claims, scope) },
+                { CLAIM_CNF, CBOR_MAP, offsetof(struct claims, cnf) },
+                { CLAIM_EXP, CBOR_UINT, offsetof(struct claims, exp) },
+        };
+        _cleanup_(buf_done) struct buf plain = BUF_INIT(1024);
+        struct coap_message answer;
+        struct token_answer token;
+        struct claims claims;
+        struct device device;
+        struct world world;
+
+        world_open(&world, NULL);
+        device_open(&world, &device, 0, "c0");
+        assert_int_equal(n_tokens(&world), 0);
+        answer = ask(&device, &TOKEN_ASK());
+        read_token_answer(&answer, &token);
+        assert_true(answer.payload.size <= 160);
+        assert_int_equal(n_tokens(&world), 1);
+
+        assert_int_equal(cose_encrypt0_open(token.access_token.content, bytes_of(token_key, 16), &plain), 0);
+        assert_int_equal(cbor_map(buf_bytes(&plain), fields, N_ELEMENTS(fields), &claims), 0);
+        assert_true(bytes_equal(claims.aud.content, BYTES_LITERAL("rs1")));
+        assert_true(bytes_equal(claims.scope.content, BYTES_LITERAL("read")));
+        assert_true(bytes_equal(claims.cnf.raw, token.cnf.raw));
+        assert_int_equal(claims.exp.argument, START_S + token.expires_in.argument);
+        device_done(&device);
+        world_close(&world);
+}
+
+static void t_introspection(void **state) {
+        _cleanup_(buf_done) struct buf payload = BUF_INIT(1024);
+        struct cbor_writer w = CBOR_WRITER(&payload);
+        struct device client, server;
+        struct coap_message answer;
+        struct token_answer token;
+        struct world world;
+
+        world_open(&world, NULL);
+        device_open(&world, &client, 0, "c0");
+        device_open(&world, &server, 1, "rs1");
+        answer = ask(&client, &TOKEN_ASK());
+        read_token_answer(&answer, &token);
+        cbor_put_map(&w, 1);
+        cbor_put_uint(&w, INTRO_TOKEN);
+        cbor_put_bytes(&w, token.access_token.content);
+        assert_int_equal(cbor_end(&w), 0);
+        answer = ask(&server, &TOKEN_ASK(.path = "introspect", .payload = buf_bytes(&payload)));
+        assert_int_equal(answer.code, CODE_CREATED);
+        assert_non_null(bytes_find(answer.payload, BYTES_LITERAL("\x0a\xf5"))); /* active: true */
+        answer = ask(&client, &TOKEN_ASK(.path = "introspect", .payload = buf_bytes(&payload)));
+        assert_int_equal(answer.code, CODE_FORBIDDEN);
+        device_done(&client);
+        device_done(&server);
+        world_close(&world);
+}
+
+/* RFC 7252 §4.5 through all layers: a POST that comes again runs once, and the answer is the same bytes. */
+static void t_retransmitted_post(void **state) {
+        _cleanup_(buf_done) struct buf message = BUF_INIT(1024), first = BUF_INIT(1024);
+        struct coap_message answer;
+        struct device device;
+        struct world world;
+
+        world_open(&world, NULL);
+        device_open(&world, &device, 0, "c0");
+        compose(&TOKEN_ASK(), 4711, &message);
+        send_bytes(&device, buf_bytes(&message));
+        send_bytes(&device, buf_bytes(&message)); /* while it waits */
+        run(&world);
+        assert_true(hear(&device, &answer));
+        buf_add(&first, buf_bytes(&device.heard));
+        assert_false(hear(&device, &answer));
+
+        for (unsigned i = 0; i < 3; i++) { /* while the answer is lost on its way */
+                wait_us(&world, 20 * S);
+                send_bytes(&device, buf_bytes(&message));
+                run(&world);
+                assert_true(hear(&device, &answer));
+                assert_true(bytes_equal(buf_bytes(&device.heard), buf_bytes(&first)));
+        }
+        assert_int_equal(n_tokens(&world), 1);
+        assert_int_equal(figures(&world).n_duplicates, 4);
+        assert_int_equal(figures(&world).n_requests, 1);
+        device_done(&device);
+        world_close(&world);
+}
+
+/* ---- batches */
+
+static void t_batch_is_one_commit(void **state) {
+        struct device devices[4];
+        struct coap_message answer;
+        struct token_answer token;
+        struct world world;
+        uint64_t n_before;
+
+        world_open(&world, NULL);
+        for (unsigned i = 0; i < 4; i++)
+                device_open(&world, &devices[i], i, (const char *[]){ "c0", "c1", "c2", "c3" }[i]);
+        n_before = figures(&world).n_batches;
+        for (unsigned i = 0; i < 12; i++)
+                send_ask(&devices[i % 4], &TOKEN_ASK(.token = (uint8_t)i));
+        assert_int_equal(figures(&world).n_pending, 12);
+        assert_true(engine_due(world.engine) <= world.now.monotonic_us);
+        assert_false(engine_run(world.engine, world.now));
+        assert_int_equal(figures(&world).n_batches, n_before + 1);
+        assert_int_equal(figures(&world).n_pending, 0);
+        for (unsigned i = 0; i < 12; i++) {
+                assert_true(hear(&devices[i % 4], &answer));
+                assert_int_equal(answer.token.data[0], i);
+                read_token_answer(&answer, &token);
+        }
+        assert_int_equal(n_tokens(&world), 12);
+
+        world.config->batch_max = 5;
+        engine_reconfigure(world.engine);
+        for (unsigned i = 0; i < 12; i++)
+                send_ask(&devices[i % 4], &TOKEN_ASK());
+        assert_true(engine_run(world.engine, world.now));
+        assert_int_equal(n_tokens(&world), 17);
+        assert_true(engine_run(world.engine, world.now));
+        assert_false(engine_run(world.engine, world.now));
+        assert_int_equal(figures(&world).n_batches, n_before + 4);
+        assert_int_equal(n_tokens(&world), 24);
+        for (unsigned i = 0; i < 4; i++)
+                device_done(&devices[i]);
+        world_close(&world);
+}
+
+/* No file may grow: what a full disk or a quota does to a commit. */
+static void forbid_growth(bool forbid) {
+        struct rlimit limit;
+
+        signal(SIGXFSZ, SIG_IGN);
+        assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+        limit.rlim_cur = forbid ? 512 : limit.rlim_max;
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+static void remove_directory(const char *directory) {
+        static const char *const names[] = { "db", "db-wal", "db-shm" };
+        char path[128];
+
+        for (size_t i = 0; i < N_ELEMENTS(names); i++) {
+                snprintf(path, sizeof(path), "%s/%s", directory, names[i]);
+                unlink(path);
+        }
+        assert_int_equal(rmdir(directory), 0);
+}
+
+static void t_commit_fails(void **state) {
+        char directory[] = "/tmp/aced-test-engine-XXXXXX", path[64];
+        struct coap_message answer;
+        struct token_answer token;
+        struct device devices[3];
+        struct world world;
+
+        assert_non_null(mkdtemp(directory));
+        snprintf(path, sizeof(path), "%s/db", directory);
+        world_open(&world, path);
+        for (unsigned i = 0; i < 3; i++)
+                device_open(&world, &devices[i], i, (const char *[]){ "c0", "c1", "c2" }[i]);
+        answer = ask(&devices[0], &TOKEN_ASK());
+        read_token_answer(&answer, &token);
+
+        forbid_growth(true);
+        for (unsigned i = 0; i < 6; i++)
+                send_ask(&devices[i % 3], &TOKEN_ASK());
+        send_ask(&devices[0], &GET_ASK(".well-known/core"));
+        run(&world);
+        forbid_growth(false);
+        for (unsigned i = 0; i < 6; i++) {
+                assert_true(hear(&devices[i % 3], &answer));
+                if (answer.code != CODE_INTERNAL_ERROR && answer.code != CODE_UNAVAILABLE)
+                        fail_msg("answer %u: code %02x", i, answer.code);
+                assert_int_equal(answer.payload.size, 0);
+        }
+        assert_true(hear(&devices[0], &answer)); /* what needs no store is not concerned */
+        assert_int_equal(answer.code, CODE_CONTENT);
+        assert_int_equal(n_tokens(&world), 1);
+
+        for (unsigned i = 0; i < 3; i++) {
+                answer = ask(&devices[i], &TOKEN_ASK());
+                read_token_answer(&answer, &token);
+        }
+        assert_int_equal(n_tokens(&world), 4);
+        for (unsigned i = 0; i < 3; i++)
+                device_done(&devices[i]);
+        world_close(&world);
+        remove_directory(directory);
+}
+
+/* Datagrams that overtake each other: every answer goes with its own request. */
+static void t_wrong_order(void **state) {
+        _cleanup_(buf_done) struct buf message = BUF_INIT(1024);
+        struct buf records[6];
+        struct coap_message answer;
+        struct device device;
+        struct world world;
+        unsigned seen = 0;
+
+        world_open(&world, NULL);
+        device_open(&world, &device, 0, "c0");
+        for (unsigned i = 0; i < 6; i++) {
+                compose(&TOKEN_ASK(.token = (uint8_t)i), (uint16_t)(10 + i), &message);
+                assert_int_equal(dtls_client_send(device.dtls, buf_bytes(&message)), 0);
+                records[i] = BUF_INIT(1024);
+                assert_true(dtls_client_output(device.dtls, &records[i]));
+        }
+        for (unsigned i = 6; i-- > 0;) {
+                input(&world, DOOR_COAPS, &device.remote, buf_bytes(&records[i]));
+                input(&world, DOOR_COAPS, &device.remote, buf_bytes(&records[i])); /* the network's own copy */
+                buf_done(&records[i]);
+        }
+        run(&world);
+        while (hear(&device, &answer)) {
+                assert_int_equal(answer.code, CODE_CREATED);
+                assert_int_equal(answer.mid, 10 + answer.token.data[0]);
+                seen |= 1u << answer.token.data[0];
+        }
+        assert_int_equal(seen, 0x3f);
+        assert_int_equal(n_tokens(&world), 6);
+        device_done(&device);
+        world_close(&world);
+}
+
+/* ---- every way to say no, over DTLS; the session goes on */
+
+static const char long_path[] = "1/2/3/4/5/6/7/8/9";
+static const uint8_t large[8000];
+
+static void t_refusals(void **state) {
+        const struct {
+                const char *what;
+                struct ask ask;
+                uint8_t code;
+        } cases[] = {
+                { "no such path", GET_ASK("nowhere"), CODE_NOT_FOUND },
+                { "root", GET_ASK(""), CODE_NOT_FOUND },
+                { "longer path than any", GET_ASK(long_path), CODE_NOT_FOUND },
+                { "administration is not here", GET_ASK("v1/status"), CODE_NOT_FOUND },
+                { "GET /token", GET_ASK("token"), CODE_METHOD_NOT_ALLOWED },
+                { "unknown method", TOKEN_ASK(.code = 12), CODE_METHOD_NOT_ALLOWED },
+                { "Accept CBOR", TOKEN_ASK(.accept = CF_CBOR), CODE_NOT_ACCEPTABLE },
+                { "CBOR, not ACE", TOKEN_ASK(.content_format = CF_CBOR), CODE_UNSUPPORTED_FORMAT },
+                { "no format", TOKEN_ASK(.content_format = CF_NONE), CODE_UNSUPPORTED_FORMAT },
+                { "too large", TOKEN_ASK(.payload = bytes_of(large, 1025)), CODE_TOO_LARGE },
+                { "much too large", TOKEN_ASK(.payload = bytes_of(large, sizeof(large))), CODE_TOO_LARGE },
+                { "first of several blocks", TOKEN_ASK(.option = OPTION_BLOCK1, .value = BYTES_LITERAL("\x0e")),
+                  CODE_TOO_LARGE },
+                { "a later block", TOKEN_ASK(.option = OPTION_BLOCK1, .value = BYTES_LITERAL("\x16")), CODE_TOO_LARGE },
+                { "more than its block", TOKEN_ASK(.option = OPTION_BLOCK1, .value = BYTES_LITERAL("\x00"),
+                                                   .payload = bytes_of(large, 17)), CODE_BAD_REQUEST },
+                { "reserved block size", TOKEN_ASK(.option = OPTION_BLOCK1, .value = BYTES_LITERAL("\x07")),
+                  CODE_BAD_REQUEST },
+                { "block option of four bytes", TOKEN_ASK(.option = OPTION_BLOCK2, .value = BYTES_LITERAL("\0\0\0\0")),
+                  CODE_BAD_OPTION },
+                { "later block of a POST's answer", TOKEN_ASK(.option = OPTION_BLOCK2, .value = BYTES_LITERAL("\x16")),
+                  CODE_BAD_OPTION },
+                { "unknown critical option", TOKEN_ASK(.option = 4001), CODE_BAD_OPTION },
+                { "If-None-Match", TOKEN_ASK(.option = OPTION_IF_NONE_MATCH), CODE_BAD_OPTION },
+                { "Proxy-Uri", TOKEN_ASK(.option = OPTION_PROXY_URI, .value = BYTES_LITERAL("coap://a")),
+                  CODE_PROXYING_NOT_SUPPORTED },
+                { "Proxy-Scheme", TOKEN_ASK(.option = OPTION_PROXY_SCHEME, .value = BYTES_LITERAL("coap")),
+                  CODE_PROXYING_NOT_SUPPORTED },
+                { "no CBOR", TOKEN_ASK(.payload = BYTES_LITERAL("\xff")), CODE_BAD_REQUEST },
+                { "nothing wrong", TOKEN_ASK(), CODE_CREATED },
+                { "whole body in a block", TOKEN_ASK(.option = OPTION_BLOCK1, .value = BYTES_LITERAL("\x06")),
+                  CODE_CREATED },
+                { "block size for the answer", TOKEN_ASK(.option = OPTION_BLOCK2, .value = BYTES_LITERAL("\x06")),
+                  CODE_CREATED },
+                { "Uri-Host", TOKEN_ASK(.option = OPTION_URI_HOST, .value = BYTES_LITERAL("elsewhere")), CODE_CREATED },
+                { "Uri-Port", TOKEN_ASK(.option = OPTION_URI_PORT, .value = BYTES_LITERAL("\x01")), CODE_CREATED },
+                { "No-Response", TOKEN_ASK(.option = OPTION_NO_RESPONSE, .value = BYTES_LITERAL("\x1a")), CODE_CREATED },
+                { "Observe", TOKEN_ASK(.option = OPTION_OBSERVE), CODE_CREATED },
+                { "unknown elective option", TOKEN_ASK(.option = 4000), CODE_CREATED },
+                { "Accept ACE", TOKEN_ASK(.accept = CF_ACE_CBOR), CODE_CREATED },
+        };
+        struct coap_message answer;
+        int64_t n_created = 0;
+        struct device device;
+        struct world world;
+
+        world_open(&world, NULL);
+        device_open(&world, &device, 0, "c0");
+        for (size_t i = 0; i < N_ELEMENTS(cases); i++) {
+                answer = ask(&device, &cases[i].ask);
+                if (answer.code != cases[i].code)
+                        fail_msg("%s: code %02x", cases[i].what, answer.code);
+                n_created += answer.code == CODE_CREATED;
+                if (n_tokens(&world) != n_created)
+                        fail_msg("%s: tokens", cases[i].what);
+                if (answer.code == CODE_TOO_LARGE && option_of(&answer, OPTION_SIZE1) != world.config->payload_max)
+                        fail_msg("%s: Size1", cases[i].what);
+                if (answer.code == CODE_CREATED && cases[i].ask.option == OPTION_BLOCK1)
+                        assert_int_equal(option_of(&answer, OPTION_BLOCK1), 6);
+        }
+        device_done(&device);
+        world_close(&world);
+}
+
+static void t_too_many_queries(void **state) {
+        struct coap_message message = { .code = CODE_GET };
+        struct request request;
+        struct block_asks asks;
+
+        for (unsigned i = 0; i < QUERIES_MAX; i++)
+                assert_int_equal(coap_message_add(&message, OPTION_URI_QUERY, BYTES_LITERAL("a=b")), 0);
+        assert_int_equal(translate_request(&message, 1024, &request, &asks), 0);
+        assert_int_equal(request.n_queries, QUERIES_MAX);
+        assert_int_equal(coap_message_add(&message, OPTION_URI_QUERY, BYTES_LITERAL("a=b")), 0);
+        assert_int_equal(translate_request(&message, 1024, &request, &asks), REFUSE_BAD_OPTION);
+}
+
+static void t_unknown_identity(void **state) {
+        struct device device = { .heard = BUF_INIT(1024) };
+        struct world world;
+
+        world_open(&world, NULL);
+        device.world = &world;
+        device.remote = loopback(0);
+        world.devices[0] = &device;
+        assert_int_equal(device_handshake(&device, "mallory"), -EPROTO);
+        assert_int_equal(dtls_client_alert(device.dtls), 115);
+        assert_int_equal(figures(&world).n_requests, 0);
+        device_done(&device);
+        world_close(&world);
+}
+
+static void t_ping(void **state) {
+        struct coap_message answer;
+        struct device device;
+        struct world world;
+
+        world_open(&world, NULL);
+        device_open(&world, &device, 0, "c0");
+        send_bytes(&device, BYTES_LITERAL("\x40\x00\x12\x34"));
+        assert_true(hear(&device, &answer));
+        assert_int_equal(answer.type, TYPE_RST);
+        assert_int_equal(answer.mid, 0x1234);
+        send_bytes(&device, BYTES_LITERAL("garbage"));
+        assert_false(hear(&device, &answer));
+        answer = ask(&device, &TOKEN_ASK());
+        assert_int_equal(answer.code, CODE_CREATED);
+        device_done(&device);
+        world_close(&world);
+}
+
+/* ---- more than there is room for */
+
+static void t_overload(void **state) {
+        struct device devices[3];
+        struct coap_message answer;
+        struct world world;
+
+        world_open(&world, NULL);
+        for (unsigned i = 0; i < 3; i++)
+                device_open(&world, &devices[i], i, (const char *[]){ "c0", "c1", "c2" }[i]);
+        world.config->pending_max = 4;
+        engine_reconfigure(world.engine);
+        for (unsigned i = 0; i < 9; i++)
+                send_ask(&devices[i / 3], &TOKEN_ASK());
+        /* half of the room is all that one peer gets; when the room is full it is full for everybody */
+        for (unsigned i = 0; i < 3; i++) {
+                assert_true(hear(&devices[i], &answer));
+                assert_int_equal(answer.code, i == 0 ? CODE_TOO_MANY_REQUESTS : CODE_UNAVAILABLE);
+                assert_int_equal(option_of(&answer, OPTION_MAX_AGE), RETRY_AFTER_S);
+                assert_int_equal(hear(&devices[i], &answer), i == 2);
+        }
+        assert_true(hear(&devices[2], &answer));
+        assert_int_equal(answer.code, CODE_UNAVAILABLE);
+        assert_int_equal(figures(&world).n_refused_overload, 5);
+        assert_int_equal(figures(&world).n_pending, 4);
+        run(&world);
+        for (unsigned i = 0; i < 4; i++) {
+                assert_true(hear(&devices[i / 2], &answer));
+                assert_int_equal(answer.code, CODE_CREATED);
+        }
+        answer = ask(&devices[2], &TOKEN_ASK());
+        assert_int_equal(answer.code, CODE_CREATED);
+        assert_int_equal(n_tokens(&world), 5);
+        for (unsigned i = 0; i < 3; i++)
+                device_done(&devices[i]);
+        world_close(&world);
+}
+
+/* ---- sessions that end */
+
+static void t_closed_while_waiting(void **state) {
+        struct coap_message answer;
+        struct device device, other;
+        struct world world;
+
+        world_open(&world, NULL);
+        device_open(&world, &device, 0, "c0");
+        device_open(&world, &other, 1, "c1");
+        send_ask(&device, &TOKEN_ASK());
+        send_ask(&other, &TOKEN_ASK());
+        send_ask(&device, &TOKEN_ASK());
+        dtls_client_close(device.dtls);
+        device_flush(&device);
+        assert_int_equal(figures(&world).n_sessions, 1);
+        run(&world);
+        assert_true(hear(&other, &answer));
+        assert_int_equal(answer.code, CODE_CREATED);
+        assert_int_equal(n_tokens(&world), 1);
+        assert_int_equal(figures(&world).n_pending, 0);
+        device_done(&device);
+
+        device_open(&world, &device, 0, "c0"); /* from the same address */
+        answer = ask(&device, &TOKEN_ASK());
+        assert_int_equal(answer.code, CODE_CREATED);
+        device_done(&device);
+        device_done(&other);
+        world_close(&world);
+}
+
+static void t_close_says_notify(void **state) {
+        struct device devices[2];
+        struct world world;
+
+        world_open(&world, NULL);
+        device_open(&world, &devices[0], 0, "c0");
+        device_open(&world, &devices[1], 1, "c1");
+        send_ask(&devices[0], &TOKEN_ASK()); /* never run */
+        engine_close(world.engine, world.now);
+        deliver(&world);
+        for (unsigned i = 0; i < 2; i++)
+                assert_int_equal(dtls_client_receive(devices[i].dtls, &devices[i].heard), -EPIPE);
+        assert_int_equal(figures(&world).n_sessions, 0);
+        device_done(&devices[0]);
+        device_done(&devices[1]);
+        world_close(&world);
+}
+
+/* ---- the coap door */
+
+static void plain_send(struct world *world, unsigned port, struct bytes data) {
+        struct address remote = loopback(port);
+
+        input(world, DOOR_COAP, &remote, data);
+        run(world);
+        deliver(world);
+}
+
+/* One datagram from a new address; the number of datagrams that came back. */
+static unsigned plain_ask(struct world *world, struct bytes data) {
+        static unsigned port = PLAIN_PORT;
+        unsigned n_before = world->n_plain;
+
+        plain_send(world, ++port, data);
+        return world->n_plain - n_before;
+}
+
+static void t_plain(void **state) {
+        const struct {
+                const char *what;
+                struct ask ask;
+                uint8_t code;
+        } cases[] = {
+                { "discovery", GET_ASK(".well-known/core"), CODE_CONTENT },
+                { "non-confirmable discovery", GET_ASK(".well-known/core", .type = TYPE_NON), CODE_CONTENT },
+                { "first small block of discovery", GET_ASK(".well-known/core", .option = OPTION_BLOCK2), CODE_CONTENT },
+                { "token", TOKEN_ASK(), CODE_UNAUTHORIZED },
+                { "empty token request", TOKEN_ASK(.payload = BYTES_NONE), CODE_UNAUTHORIZED },
+                { "introspection", TOKEN_ASK(.path = "introspect"), CODE_UNAUTHORIZED },
+                { "administration", GET_ASK("v1/status"), CODE_NOT_FOUND },
+                { "root", GET_ASK(""), CODE_NOT_FOUND },
+                { "method", GET_ASK("token"), CODE_METHOD_NOT_ALLOWED },
+                { "unknown method", GET_ASK("token", .code = 20), CODE_METHOD_NOT_ALLOWED },
+                { "option", GET_ASK("", .option = 65001), CODE_BAD_OPTION },
+                { "proxy", GET_ASK("", .option = OPTION_PROXY_SCHEME, .value = BYTES_LITERAL("c")),
+                  CODE_PROXYING_NOT_SUPPORTED },
+                { "large", TOKEN_ASK(.payload = bytes_of(large, 2000)), CODE_TOO_LARGE },
+                { "block", GET_ASK("", .code = CODE_POST, .option = OPTION_BLOCK1, .value = BYTES_LITERAL("\x08")),
+                  CODE_TOO_LARGE },
+        };
+        _cleanup_(buf_done) struct buf message = BUF_INIT(DATAGRAM_MAX);
+        struct coap_message answer;
+        struct world world;
+        bool header_ok;
+
+        world_open(&world, NULL);
+        for (size_t i = 0; i < N_ELEMENTS(cases); i++) {
+                compose(&cases[i].ask, 9, &message);
+                if (plain_ask(&world, buf_bytes(&message)) != 1)
+                        fail_msg("%s: not one answer", cases[i].what);
+                assert_int_equal(coap_message_decode(buf_bytes(&world.plain), &answer, &header_ok), 0);
+                if (answer.code != cases[i].code)
+                        fail_msg("%s: code %02x", cases[i].what, answer.code);
+                /* nobody can be flooded by us: design.md's bounds for those who are not authenticated */
+                if (answer.code == CODE_CONTENT ? world.plain.size >= 3 * message.size : world.plain.size > message.size)
+                        fail_msg("%s: %zu bytes for %zu", cases[i].what, world.plain.size, message.size);
+        }
+        assert_int_equal(n_tokens(&world), 0);
+
+        assert_int_equal(plain_ask(&world, BYTES_LITERAL("\x40\x00\x12\x34")), 1);
+        assert_true(bytes_equal(buf_bytes(&world.plain), BYTES_LITERAL("\x70\x00\x12\x34")));
+        assert_int_equal(plain_ask(&world, BYTES_LITERAL("\x40\x01\x12\x34\xff")), 1);
+        assert_true(bytes_equal(buf_bytes(&world.plain), BYTES_LITERAL("\x70\x00\x12\x34")));
+        assert_int_equal(plain_ask(&world, BYTES_LITERAL("\x50\x00\x12\x34")), 0);
+        assert_int_equal(plain_ask(&world, BYTES_LITERAL("\x60\x00\x12\x34")), 0);
+        assert_int_equal(plain_ask(&world, BYTES_LITERAL("\x16\xfe\xfd garbage")), 0);
+        assert_int_equal(plain_ask(&world, BYTES_NONE), 0);
+        world_close(&world);
+}
+
+/* The links as they are for everybody, put together from blocks of 16 bytes, are the links as they come at once. */
+static void t_discovery_in_blocks(void **state) {
+        _cleanup_(buf_done) struct buf message = BUF_INIT(1024), whole = BUF_INIT(4096), parts = BUF_INIT(4096);
+        struct coap_message answer = {};
+        struct world world;
+        bool header_ok;
+
+        world_open(&world, NULL);
+        compose(&GET_ASK(".well-known/core"), 1, &message);
+        assert_int_equal(plain_ask(&world, buf_bytes(&message)), 1);
+        assert_int_equal(coap_message_decode(buf_bytes(&world.plain), &answer, &header_ok), 0);
+        buf_add(&whole, answer.payload);
+        assert_non_null(bytes_find(buf_bytes(&whole), BYTES_LITERAL("</token>;rt=ace.token")));
+
+        for (uint8_t n = 0; n == 0 || option_of(&answer, OPTION_BLOCK2) & 8; n++) {
+                const uint8_t block = (uint8_t)(n << 4);
+
+                compose(&GET_ASK(".well-known/core", .option = OPTION_BLOCK2, .value = bytes_of(&block, 1)), 2, &message);
+                assert_int_equal(plain_ask(&world, buf_bytes(&message)), 1);
+                assert_int_equal(coap_message_decode(buf_bytes(&world.plain), &answer, &header_ok), 0);
+                assert_int_equal(answer.code, CODE_CONTENT);
+                assert_int_equal(option_of(&answer, OPTION_BLOCK2) & ~8, block);
+                buf_add(&parts, answer.payload);
+                assert_in_range(n, 0, 14);
+        }
+        assert_true(bytes_equal(buf_bytes(&parts), buf_bytes(&whole)));
+        compose(&GET_ASK(".well-known/core", .option = OPTION_BLOCK2, .value = BYTES_LITERAL("\xf0")), 3, &message);
+        assert_int_equal(plain_ask(&world, buf_bytes(&message)), 1);
+        assert_int_equal(coap_message_decode(buf_bytes(&world.plain), &answer, &header_ok), 0);
+        assert_int_equal(answer.code, CODE_BAD_REQUEST);
+        world_close(&world);
+}
+
+/* An answer that is too long is cut when it can be asked for again, smaller than asked if need be; else it is 5.00. */
+static void t_long_answers(void **state) {
+        static const struct {
+                const char *what;
+                bool may_cut;
+                struct block asked;
+                uint8_t code;
+                size_t answer_size, size_max;
+                uint8_t says;
+                int64_t block2; /* -1: none */
+                size_t payload_size;
+        } cases[] = {
+                { "fits", true, {}, CODE_CONTENT, 1000, 1152, CODE_CONTENT, -1, 1000 },
+                { "does not fit", true, {}, CODE_CONTENT, 3000, 1152, CODE_CONTENT, 0 << 4 | 8 | 6, 1024 },
+                { "second block", true, { true, false, 6, 1 }, CODE_CONTENT, 3000, 1152, CODE_CONTENT, 1 << 4 | 8 | 6, 1024 },
+                { "last block", true, { true, false, 6, 2 }, CODE_CONTENT, 3000, 1152, CODE_CONTENT, 2 << 4 | 6, 952 },
+                { "behind the last", true, { true, false, 6, 3 }, CODE_CONTENT, 3000, 1152, CODE_BAD_REQUEST, -1, 0 },
+                { "far behind", true, { true, false, 6, 0xfffff }, CODE_CONTENT, 3000, 1152, CODE_BAD_REQUEST, -1, 0 },
+                { "small room", true, {}, CODE_CONTENT, 3000, 64, CODE_CONTENT, 0 << 4 | 8 | 1, 32 },
+                { "smaller than asked", true, { true, false, 4, 1 }, CODE_CONTENT, 3000, 64, CODE_CONTENT,
+                  8 << 4 | 8 | 1, 32 },
+                { "whole, a size asked", true, { true, false, 6, 0 }, CODE_CONTENT, 500, 1152, CODE_CONTENT, 6, 500 },
+                { "no room", true, {}, CODE_CONTENT, 3000, 10, CODE_INTERNAL_ERROR, -1, 0 },
+                { "POST does not fit", false, {}, CODE_CREATED, 3000, 1152, CODE_INTERNAL_ERROR, -1, 0 },
+                { "POST, a size asked", false, { true, false, 0, 0 }, CODE_CREATED, 100, 1152, CODE_CREATED, -1, 100 },
+                { "error does not fit", true, {}, CODE_UNAUTHORIZED, 20, 16, CODE_UNAUTHORIZED, -1, 0 },
+        };
+
+        for (size_t i = 0; i < N_ELEMENTS(cases); i++) {
+                const struct block_asks asks = { .may_cut = cases[i].may_cut, .answer_block = cases[i].asked };
+                _cleanup_(buf_done) struct buf message = BUF_INIT(4096);
+                struct response response;
+                struct answer answer;
+                int64_t block2;
+
+                response_init(&response);
+                response.code = cases[i].code;
+                response.content_format = CF_LINK_FORMAT;
+                assert_int_equal(buf_add(&response.payload, bytes_of(large, cases[i].answer_size)), 0);
+                translate_response(&response, &asks,
+                                   &(struct answer_limits){ .size_max = cases[i].size_max, .token_size = 4 }, &answer);
+                block2 = option_of(&answer.message, OPTION_BLOCK2);
+                if (answer.message.code != cases[i].says || block2 != cases[i].block2 ||
+                    answer.message.payload.size != cases[i].payload_size)
+                        fail_msg("%s: code %02x, Block2 %d, %zu bytes", cases[i].what, answer.message.code, (int)block2,
+                                 answer.message.payload.size);
+                answer.message.token = bytes_of("abcd", 4);
+                assert_int_equal(coap_message_encode(&answer.message, &message), 0);
+                assert_true(message.size <= cases[i].size_max);
+                response_done(&response);
+        }
+}
+
+/* However many addresses ask: the least recently used is forgotten, and its duplicate runs again; the recent one's does not. */
+static void t_plain_peers_are_bounded(void **state) {
+        _cleanup_(buf_done) struct buf message = BUF_INIT(1024);
+        struct world world;
+        uint64_t n;
+
+        world_open(&world, NULL);
+        compose(&GET_ASK(".well-known/core"), 9, &message);
+        for (unsigned i = 0; i < 1025; i++)
+                plain_send(&world, 2000 + i, buf_bytes(&message));
+        n = figures(&world).n_requests;
+        assert_int_equal(n, 1025);
+        plain_send(&world, 3024, buf_bytes(&message));
+        plain_send(&world, 2001, buf_bytes(&message)); /* now the last used */
+        assert_int_equal(figures(&world).n_requests, n);
+        plain_send(&world, 2000, buf_bytes(&message));
+        plain_send(&world, 2001, buf_bytes(&message));
+        assert_int_equal(figures(&world).n_requests, n + 1);
+        plain_send(&world, 2002, buf_bytes(&message));
+        assert_int_equal(figures(&world).n_requests, n + 2);
+
+        /* pings and garbage displace nobody */
+        for (unsigned i = 0; i < 2000; i++)
+                plain_send(&world, 10000 + i, BYTES_LITERAL("\x40\x00\x12\x34"));
+        plain_send(&world, 2002, buf_bytes(&message));
+        assert_int_equal(figures(&world).n_requests, n + 2);
+
+        /* silence for EXCHANGE_LIFETIME: nothing is left, no timer either */
+        wait_us(&world, 260 * S);
+        run(&world);
+        assert_true(engine_due(world.engine) == INT64_MAX);
+        plain_send(&world, 2002, buf_bytes(&message));
+        assert_int_equal(figures(&world).n_requests, n + 3);
+        world_close(&world);
+}
+
+/* ---- a network that loses, doubles, delays and reorders */
+
+#define SEEDS 250
+#define SIM_DEVICES 3
+#define SIM_REQUESTS 5
+#define PARCELS_MAX 4096
+#define GIVE_UP 4 /* retransmissions of a client */
+
+struct parcel {
+        int64_t at_us;
+        bool to_server;
+        unsigned device;
+        size_t size;
+        uint8_t data[512];
+};
+
+enum progress { NOT_SENT, ASKING, PROMISED, ANSWERED, LOST };
+
+/* One request as its client sees it (RFC 7252 §4.2, NSTART 1), and what truly happened. */
+struct question {
+        enum progress progress;
+        bool is_non, reached_server;
+        uint16_t mid;
+        unsigned n_sent;
+        int64_t due_us, timeout_us;
+        struct buf message, token; /* the access token that answered it */
+};
+
+struct simulation {
+        struct world world;
+        uint64_t seed, random;
+        struct device devices[SIM_DEVICES];
+        struct question questions[SIM_DEVICES][SIM_REQUESTS];
+        struct parcel *parcels;
+        size_t n_parcels;
+        int64_t run_us; /* when the server gets around to work */
+        unsigned loss_percent, n_promised;
+};
+
+static uint32_t sim_random(struct simulation *sim, uint32_t below) {
+        sim->random = sim->random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+        return (uint32_t)(sim->random >> 33) % below;
+}
+
+static void sim_post(struct simulation *sim, bool to_server, unsigned device, struct bytes data) {
+        unsigned n_copies = sim_random(sim, 100) < sim->loss_percent ? 0 : sim_random(sim, 100) < 15 ? 2 : 1;
+
+        while (n_copies-- > 0) {
+                struct parcel *parcel = &sim->parcels[sim->n_parcels++];
+
+                assert_in_range(sim->n_parcels, 1, PARCELS_MAX);
+                assert_true(data.size <= sizeof(parcel->data));
+                *parcel = (struct parcel){ .to_server = to_server, .device = device, .size = data.size };
+                parcel->at_us = sim->world.now.monotonic_us + 5 * MS + sim_random(sim, 200) * MS +
+                                (sim_random(sim, 10) == 0 ? sim_random(sim, 6000) * MS : 0);
+                memcpy(parcel->data, data.data, data.size);
+        }
+}
+
+static void sim_collect(struct simulation *sim) {
+        const struct datagram *datagrams;
+        size_t n = engine_output(sim->world.engine, &datagrams);
+
+        for (size_t i = 0; i < n; i++)
+                sim_post(sim, false, ntohs(datagrams[i].remote.in.sin_port), datagrams[i].data);
+        engine_sent(sim->world.engine);
+}
+
+static void sim_say(struct simulation *sim, unsigned n, struct bytes message) {
+        _cleanup_(buf_done) struct buf datagram = BUF_INIT(DATAGRAM_MAX);
+
+        assert_int_equal(dtls_client_send(sim->devices[n].dtls, message), 0);
+        while (dtls_client_output(sim->devices[n].dtls, &datagram))
+                sim_post(sim, true, n, buf_bytes(&datagram));
+}
+
+static void sim_ask(struct simulation *sim, unsigned n, struct question *question) {
+        struct device *device = &sim->devices[n];
+
+        if (question->n_sent == 0) {
+                unsigned number = (unsigned)(question - sim->questions[n]);
+
+                question->mid = ++device->mid;
+                question->is_non = sim_random(sim, 6) == 0;
+                question->timeout_us = 2 * S + sim_random(sim, 1000) * MS;
+                question->message = BUF_INIT(512);
+                question->token = BUF_INIT(512);
+                question->progress = ASKING;
+                compose(&TOKEN_ASK(.type = question->is_non ? TYPE_NON : TYPE_CON, .token = (uint8_t)number),
+                        question->mid, &question->message);
+        } else {
+                question->timeout_us *= 2;
+        }
+        question->n_sent++;
+        question->due_us = sim->world.now.monotonic_us + question->timeout_us;
+        sim_say(sim, n, buf_bytes(&question->message));
+}
+
+/* What a client does when its patience ends. */
+static void sim_out_of_time(struct simulation *sim, unsigned n, struct question *question) {
+        if (question->progress == PROMISED || question->is_non || question->n_sent > GIVE_UP)
+                question->progress = LOST;
+        else
+                sim_ask(sim, n, question);
+}
+
+/* However often the answer to one question comes, it is one answer. */
+static void sim_answered(struct simulation *sim, struct question *question, const struct coap_message *message) {
+        struct token_answer token;
+
+        read_token_answer(message, &token);
+        if (question->token.size == 0)
+                buf_add(&question->token, token.access_token.content);
+        if (!bytes_equal(buf_bytes(&question->token), token.access_token.content))
+                fail_msg("seed %llu: two answers to one request", (unsigned long long)sim->seed);
+        if (question->progress != LOST)
+                question->progress = ANSWERED;
+}
+
+static void sim_hear(struct simulation *sim, unsigned n, const struct coap_message *message) {
+        struct question *question = NULL;
+
+        if (message->code == CODE_EMPTY) {
+                assert_int_equal(message->type, TYPE_ACK);
+                for (unsigned i = 0; i < SIM_REQUESTS; i++)
+                        if (sim->questions[n][i].n_sent > 0 && sim->questions[n][i].mid == message->mid)
+                                question = &sim->questions[n][i];
+                assert_non_null(question);
+                if (question->progress == ASKING) {
+                        question->progress = PROMISED;
+                        sim->n_promised++;
+                        question->due_us = sim->world.now.monotonic_us + 100 * S;
+                }
+                return;
+        }
+        assert_int_equal(message->token.size, 1);
+        question = &sim->questions[n][message->token.data[0]];
+        assert_true(message->type != TYPE_ACK || message->mid == question->mid);
+        if (message->type == TYPE_CON) {
+                const uint8_t ack[4] = { 0x60, 0, (uint8_t)(message->mid >> 8), (uint8_t)message->mid };
+
+                sim_say(sim, n, bytes_of(ack, sizeof(ack)));
+        }
+        sim_answered(sim, question, message);
+}
+
+static void sim_take(struct simulation *sim, size_t at) {
+        struct parcel parcel = sim->parcels[at];
+        struct device *device = &sim->devices[parcel.device];
+        struct coap_message message;
+        bool header_ok;
+        uint64_t n_before;
+
+        sim->parcels[at] = sim->parcels[--sim->n_parcels];
+        if (parcel.to_server) {
+                n_before = figures(&sim->world).n_requests;
+                input(&sim->world, DOOR_COAPS, &device->remote, bytes_of(parcel.data, parcel.size));
+                assert_in_range(figures(&sim->world).n_requests, n_before, n_before + 1);
+                sim_collect(sim);
+                return;
+        }
+        dtls_client_input(device->dtls, bytes_of(parcel.data, parcel.size));
+        while (dtls_client_receive(device->dtls, &device->heard) == 0) {
+                assert_int_equal(coap_message_decode(buf_bytes(&device->heard), &message, &header_ok), 0);
+                sim_hear(sim, parcel.device, &message);
+        }
+}
+
+static int64_t earliest(int64_t a, int64_t b) {
+        return a < b ? a : b;
+}
+
+/* The question that a device is about, asked when the one before has ended; NULL when all have. */
+static struct question *sim_current(struct simulation *sim, unsigned n) {
+        for (unsigned i = 0; i < SIM_REQUESTS; i++)
+                if (sim->questions[n][i].progress < ANSWERED)
+                        return &sim->questions[n][i];
+        return NULL;
+}
+
+/* The next thing that happens. False: nothing will, any more. */
+static bool sim_step(struct simulation *sim) {
+        int64_t due_us = earliest(sim->run_us, INT64_MAX), engine_us = engine_due(sim->world.engine);
+        struct question *question;
+        bool busy = sim->n_parcels > 0;
+        size_t first = 0;
+
+        for (unsigned n = 0; n < SIM_DEVICES; n++) {
+                question = sim_current(sim, n);
+                if (question && question->progress == NOT_SENT)
+                        sim_ask(sim, n, question);
+                if (question)
+                        due_us = earliest(due_us, question->due_us);
+                busy = busy || question;
+        }
+        if (!busy && engine_us == INT64_MAX)
+                return false;
+        for (size_t i = 1; i < sim->n_parcels; i++)
+                if (sim->parcels[i].at_us < sim->parcels[first].at_us)
+                        first = i;
+        if (sim->n_parcels > 0)
+                due_us = earliest(due_us, sim->parcels[first].at_us);
+        if (!busy)
+                due_us = earliest(sim->run_us, engine_us);
+
+        if (due_us > sim->world.now.monotonic_us)
+                wait_us(&sim->world, due_us - sim->world.now.monotonic_us);
+        if (sim->n_parcels > 0 && sim->parcels[first].at_us <= due_us)
+                sim_take(sim, first);
+        for (unsigned n = 0; n < SIM_DEVICES; n++) {
+                question = sim_current(sim, n);
+                if (question && question->progress != NOT_SENT && question->due_us <= due_us)
+                        sim_out_of_time(sim, n, question);
+        }
+        if (sim->run_us <= due_us || !busy) {
+                engine_run(sim->world.engine, sim->world.now);
+                sim_collect(sim);
+                /* mostly prompt, at times so busy that answers become separate ones */
+                sim->run_us = sim->world.now.monotonic_us + 10 * MS +
+                              (sim_random(sim, 8) == 0 ? sim_random(sim, 4000) * MS : sim_random(sim, 60) * MS);
+        }
+        return true;
+}
+
+/* Sessions are opened before the weather turns bad; then all is asked, and all timers are let run out. */
+static void simulate(struct simulation *sim, uint64_t seed, unsigned *ret_answered) {
+        static const char *const identities[SIM_DEVICES] = { "c0", "c1", "c2" };
+        struct world *world = &sim->world;
+        unsigned n_answered = 0;
+        int64_t n_before = n_tokens(world);
+
+        sim->seed = sim->random = seed;
+        sim->loss_percent = (unsigned)(seed % 5) * 12;
+        sim->n_parcels = 0;
+        memset(sim->questions, 0, sizeof(sim->questions));
+        assert_int_equal(engine_new(&world->as, &world->engine), 0);
+        for (unsigned n = 0; n < SIM_DEVICES; n++)
+                device_open(world, &sim->devices[n], n, identities[n]);
+        world->config->session_idle_s = 1000;
+        world->config->batch_max = seed % 2 ? 256 : 1; /* one at a time: some wait so long that they get a promise first */
+        engine_reconfigure(world->engine);
+        sim->run_us = world->now.monotonic_us;
+        while (sim_step(sim))
+                ;
+
+        for (unsigned n = 0; n < SIM_DEVICES; n++) {
+                for (unsigned i = 0; i < SIM_REQUESTS; i++) {
+                        n_answered += sim->questions[n][i].token.size > 0;
+                        buf_done(&sim->questions[n][i].message);
+                        buf_done(&sim->questions[n][i].token);
+                }
+                device_done(&sim->devices[n]);
+        }
+        /* each request that came through had one effect; every answered one is among them */
+        if (n_tokens(world) - n_before != (int64_t)figures(world).n_requests)
+                fail_msg("seed %llu: %lld tokens for %llu requests", (unsigned long long)seed,
+                         (long long)(n_tokens(world) - n_before), (unsigned long long)figures(world).n_requests);
+        if (figures(world).n_requests > SIM_DEVICES * SIM_REQUESTS || n_answered > figures(world).n_requests)
+                fail_msg("seed %llu: %u answered, %llu requests", (unsigned long long)seed, n_answered,
+                         (unsigned long long)figures(world).n_requests);
+        if (sim->loss_percent == 0 && n_answered != SIM_DEVICES * SIM_REQUESTS)
+                fail_msg("seed %llu: %u answered, though nothing was lost", (unsigned long long)seed, n_answered);
+        assert_int_equal(figures(world).n_sessions, 0); /* idle for long enough */
+        assert_int_equal(figures(world).n_pending, 0);
+        engine_free(world->engine);
+        world->engine = NULL;
+        *ret_answered += n_answered;
+}
+
+static void t_bad_network(void **state) {
+        unsigned n_answered = 0, n_asked = SEEDS * SIM_DEVICES * SIM_REQUESTS;
+        struct simulation *sim = calloc(1, sizeof(*sim));
+
+        assert_non_null(sim);
+        sim->parcels = calloc(PARCELS_MAX, sizeof(*sim->parcels));
+        assert_non_null(sim->parcels);
+        world_open(&sim->world, NULL);
+        engine_free(TAKE_PTR(sim->world.engine));
+        sim->world.config->tokens_per_client_max = 1000000;
+        for (uint64_t seed = 1; seed <= SEEDS; seed++)
+                simulate(sim, seed, &n_answered);
+        print_message("# %u of %u requests answered over %u seeds\n", n_answered, n_asked, SEEDS);
+        assert_true(n_answered > n_asked * 8 / 10 && n_answered < n_asked);
+        assert_true(sim->n_promised > SEEDS / 10); /* separate answers were among them */
+        world_close(&sim->world);
+        free(sim->parcels);
+        free(sim);
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(t_token),
+                cmocka_unit_test(t_introspection),
+                cmocka_unit_test(t_retransmitted_post),
+                cmocka_unit_test(t_batch_is_one_commit),
+                cmocka_unit_test(t_commit_fails),
+                cmocka_unit_test(t_wrong_order),
+                cmocka_unit_test(t_refusals),
+                cmocka_unit_test(t_too_many_queries),
+                cmocka_unit_test(t_unknown_identity),
+                cmocka_unit_test(t_ping),
+                cmocka_unit_test(t_overload),
+                cmocka_unit_test(t_closed_while_waiting),
+                cmocka_unit_test(t_close_says_notify),
+                cmocka_unit_test(t_plain),
+                cmocka_unit_test(t_discovery_in_blocks),
+                cmocka_unit_test(t_long_answers),
+                cmocka_unit_test(t_plain_peers_are_bounded),
+                cmocka_unit_test(t_bad_network),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
