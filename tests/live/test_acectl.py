@@ -171,7 +171,7 @@ MISTAKES = [
     ("client credential add nobody", "nobody"), ("client credential add {client} --key-hex 00", "key"),
     ("client credential add {client} --key-hex xyz", "key"), ("client show nobody", "nobody"), ("client delete nobody", "nobody"),
     ("client set {client} --label -x", "label"), ("rs add x --token-alg DES", "token_alg"), ("rs add x --token-key-hex 00", "key"),
-    ("rs add x --scope-kind numbers", "scope_kind"), ("rs add x --max-lifetime -1", "max-lifetime"), ("rs add x --max-lifetime=-1", "max_lifetime"),
+    ("rs add x --scope-kind numbers", "scope_kind"), ("rs add x --max-lifetime -1", "max-lifetime"), ("rs add x --max-lifetime=-1", "max-lifetime"),
     ("rs add x --default-lifetime 10 --max-lifetime 5", "lifetime"),
     ("rs add x --audience one --audience b\x7fad", "audience"), ("rs add x --clock maybe", "clock"),
     ("policy add --audience a --scope read", "client"), ("policy add --client {client} --audience a", "scope"),
