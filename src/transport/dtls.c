@@ -22,6 +22,7 @@
 #define RESEND_MAX_US 60000000
 #define VERDICT_US 200000                 /* see record_is_suspect() */
 #define COOKIE_KEY_LIFE_US INT64_C(3600000000)
+#define TIMERS_MAX 256                    /* of each kind in one call: when many are due at once, others get their turn */
 #define GNUTLS_HOLD_MS (24 * 3600 * 1000) /* handshake timeouts are ours; GnuTLS has no clock of ours to keep them by */
 
 /* RFC 6347 §4.1, §4.2.2: offsets in a datagram that starts with a ClientHello */
@@ -623,9 +624,9 @@ static int64_t idle_due(const struct dtls *dtls) {
 void dtls_timers(struct dtls *dtls, struct engine_time now) {
         struct timer *timer;
 
-        while ((timer = heap_first(&dtls->timers)) && timer->due_us <= now.monotonic_us)
+        for (unsigned n = 0; n < TIMERS_MAX && (timer = heap_first(&dtls->timers)) && timer->due_us <= now.monotonic_us; n++)
                 half_open_timer(timer_owner(timer, struct dtls_session, timer), now);
-        while (idle_due(dtls) <= now.monotonic_us)
+        for (unsigned n = 0; n < TIMERS_MAX && idle_due(dtls) <= now.monotonic_us; n++)
                 evict(TAILQ_FIRST(&dtls->open));
 }
 

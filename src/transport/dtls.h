@@ -47,7 +47,7 @@ void dtls_set_limits(struct dtls *dtls, const struct dtls_limits *limits);
 /* Errors are the peer's: they are answered with an alert where RFC 6347 §4.1.2.7 wants one, counted, and end here. */
 void dtls_input(struct dtls *dtls, unsigned socket, const struct address *remote, struct bytes datagram,
                 struct engine_time now);
-/* Handshake retransmissions, timeouts, idle sessions. */
+/* Handshake retransmissions, timeouts, idle sessions; a bounded number, so that dtls_due() may still be in the past. */
 void dtls_timers(struct dtls *dtls, struct engine_time now);
 int64_t dtls_due(const struct dtls *dtls);
 

@@ -43,6 +43,7 @@ struct rig {
         int psk_result;        /* not 0: what psk() answers */
         bool close_on_deliver; /* deliver() closes its session */
         bool echo;             /* deliver() sends the record back */
+        bool is_deaf;          /* what is sent is lost */
 };
 
 static struct engine_time at;
@@ -76,6 +77,8 @@ static void take_out(void *context, unsigned socket, const struct address *remot
         struct rig *rig = context;
         struct parcel *parcel = &rig->out[rig->n_out];
 
+        if (rig->is_deaf)
+                return;
         assert_in_range(rig->n_out, 0, QUEUE_MAX - 1);
         assert_in_range(data.size, 1, sizeof(parcel->data));
         rig->n_out++;
@@ -775,6 +778,24 @@ static void garbage(void **state) {
         assert_delivered(rig, "hello|");
 }
 
+/* Alerts in the clear, which anybody can send, do not end a session whose handshake is done. */
+static void forged_alerts(void **state) {
+        _cleanup_(rig_freep) struct rig *rig = rig_new(NULL);
+        _cleanup_(dtls_client_freep) struct dtls_client *client = connected(rig, 1);
+        uint8_t alert[HEADER + 2] = { 21, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 1, 0, 0, 2 };
+
+        for (unsigned description = 0; description < 256; description++) {
+                alert[HEADER] = (uint8_t)(1 + description % 2);
+                alert[HEADER + 1] = (uint8_t)(description / 2);
+                alert[10] = (uint8_t)description;
+                input(rig, 1, bytes_of(alert, sizeof(alert)));
+        }
+        assert_int_equal(rig->n_closed, 0);
+        assert_int_equal(rig->n_out, 0);
+        say(rig, 1, client, BYTES_LITERAL("hello"));
+        assert_delivered(rig, "hello|");
+}
+
 /* A record with any bit flipped or cut anywhere is as if it never came; the whole one still counts. */
 static void broken_records(void **state) {
         _cleanup_(rig_freep) struct rig *rig = rig_new(NULL);
@@ -1092,6 +1113,24 @@ static void idle_sessions_go(void **state) {
         assert_int_equal(dtls_due(rig->dtls), INT64_MAX);
 }
 
+/* Many that are due at once go in several calls, so that one call is short. */
+static void idle_sessions_go_in_portions(void **state) {
+        enum { N = 300 };
+        const struct dtls_limits own = { .sessions_max = N, .handshakes_max = 1, .handshake_timeout_us = 30 * SECOND,
+                                         .idle_us = 3600 * SECOND };
+        _cleanup_(rig_freep) struct rig *rig = rig_new(&own);
+
+        for (unsigned n = 0; n < N; n++)
+                dtls_client_free(connected(rig, n));
+        rig->is_deaf = true;
+        advance(rig, 3600 * SECOND);
+        assert_int_equal(figures(rig).n_sessions, N - 256);
+        assert_true(dtls_due(rig->dtls) <= at.monotonic_us);
+        advance(rig, 0);
+        assert_int_equal(figures(rig).n_sessions, 0);
+        assert_int_equal(rig->n_closed, N);
+}
+
 /* Records that anybody could have sent do not keep a session alive. */
 static void garbage_is_no_use(void **state) {
         _cleanup_(rig_freep) struct rig *rig = rig_new(NULL);
@@ -1146,6 +1185,7 @@ int main(void) {
                 cmocka_unit_test(no_randomness),
                 cmocka_unit_test(broken_hellos),
                 cmocka_unit_test(garbage),
+                cmocka_unit_test(forged_alerts),
                 cmocka_unit_test(broken_records),
                 cmocka_unit_test(replays_are_delivered_once),
                 cmocka_unit_test(many_records),
@@ -1161,6 +1201,7 @@ int main(void) {
                 cmocka_unit_test(sessions_are_limited),
                 cmocka_unit_test(limits_change),
                 cmocka_unit_test(idle_sessions_go),
+                cmocka_unit_test(idle_sessions_go_in_portions),
                 cmocka_unit_test(garbage_is_no_use),
                 cmocka_unit_test(memory_of_a_session),
         };
