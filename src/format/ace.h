@@ -7,25 +7,25 @@
 /* The maps of RFC 9200 and 9201, application/ace+cbor. Decoded structs borrow from the payload. */
 
 /*
- * POST /token. REFUSE_MALFORMED (also an empty payload); REFUSE_WRONG_TYPE: a parameter of a wrong kind, a key twice, in
- * the request, its req_cnf or the COSE_Key there. What is well-formed but cannot be granted (grant type, req_cnf) is told
- * in *ret_ask and refused by grant_decide() in its turn (AS-059). req_cnf is read when it has exactly one confirmation
- * method that we know; unknown members are ignored (RFC 8747 §3.1). ace_profile with an integer, which RFC 9200 does not
- * define, is ignored like an unknown parameter.
+ * POST /token. REFUSE_MALFORMED (also an empty payload); REFUSE_WRONG_TYPE: a parameter of a wrong kind, a key twice,
+ * in the request, its req_cnf or the COSE_Key there. What is well-formed but cannot be granted (grant type, req_cnf) is
+ * told in *ret_ask and refused by grant_decide() in its turn (AS-059). req_cnf is read when it has exactly one
+ * confirmation method that we know; unknown members are ignored (RFC 8747 §3.1). ace_profile with an integer, which RFC
+ * 9200 does not define, is ignored like an unknown parameter.
  */
 int token_ask_decode(struct bytes payload, struct token_ask *ret_ask);
 
 /*
- * 2.01 of the token endpoint: access_token, expires_in, cnf, and scope and ace_profile when due. cnf has a new key by value
- * (RFC 9202 §3.3.1); a key that the client named by its kid is named in return, not sent again (RFC 9201 §3.2). The buffer
- * may hold a key: the caller wipes it.
+ * 2.01 of the token endpoint: access_token, expires_in, cnf, and scope and ace_profile when due. cnf has a new key by
+ * value (RFC 9202 §3.3.1); a key that the client named by its kid is named in return, not sent again (RFC 9201 §3.2).
+ * The buffer may hold a key: the caller wipes it.
  */
 int token_answer_encode(const struct grant *grant, struct bytes access_token, struct buf *out);
 
 /* { 30: error, ? 31: description } (RFC 9200 §5.8.3). description NULL: none. */
 int ace_error_encode(int error, const char *description, struct buf *out);
 
-/* POST /introspect. REFUSE_MALFORMED, REFUSE_WRONG_TYPE, REFUSE_MISSING. A token_type_hint, integer or text, is ignored. */
+/* POST /introspect. REFUSE_MALFORMED, REFUSE_WRONG_TYPE, REFUSE_MISSING. A token_type_hint is ignored. */
 struct introspect_ask {
         struct bytes token;
 };

@@ -87,8 +87,8 @@ static size_t utf8_sequence(struct bytes text) {
 
         if (first < 0x80)
                 return 1;
-        n = first >= 0xc2 && first <= 0xdf ? 2 : first >= 0xe0 && first <= 0xef ? 3 : first >= 0xf0 && first <= 0xf4 ? 4 : 0;
-        if (n == 0 || text.size < n)
+        n = first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
+        if (first < 0xc2 || first > 0xf4 || text.size < n)
                 return 0;
         /* no overlong forms, no surrogates, nothing above U+10FFFF */
         if (first == 0xe0)
@@ -337,7 +337,8 @@ static struct cbor_item *field_item(const struct cbor_field *field, void *target
         return (struct cbor_item *)((char *)target + field->offset);
 }
 
-static const struct cbor_field *find_field(const struct cbor_field *fields, size_t n_fields, const struct cbor_item *key) {
+static const struct cbor_field *find_field(const struct cbor_field *fields, size_t n_fields,
+                                           const struct cbor_item *key) {
         int64_t label;
 
         if (!cbor_item_int(key, &label))

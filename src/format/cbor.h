@@ -29,7 +29,7 @@ enum cbor_kind {
         CBOR_TEXT_OR_BYTES = CBOR_TEXT | CBOR_BYTES,
         CBOR_ANY = (1 << 11) - 1,
 
-        CBOR_CHUNKS = 1 << 11, /* bytes or text of indefinite length: only raw is set; no table takes it, not by CBOR_ANY */
+        CBOR_CHUNKS = 1 << 11, /* bytes or text of indefinite length: only raw is set; CBOR_ANY does not take it */
 };
 
 struct cbor_item {
@@ -53,15 +53,17 @@ struct cbor_field {
 /*
  * Read raw as one map with the rows' labels. Every row's item in *target is set (CBOR_ABSENT where the label is not
  * there). Unknown labels, integer or text, are skipped. Returns 0; REFUSE_MALFORMED: not exactly one well-formed map;
- * REFUSE_WRONG_TYPE: a wrong kind, a key twice (any key, also an unknown one, and however long its integer is encoded), a
- * key that is neither integer nor text, more than CBOR_PAIRS_MAX pairs.
+ * REFUSE_WRONG_TYPE: a wrong kind, a key twice (any key, also an unknown one, and however long its integer is encoded),
+ * a key that is neither integer nor text, more than CBOR_PAIRS_MAX pairs.
  */
 int cbor_map(struct bytes raw, const struct cbor_field *fields, size_t n_fields, void *target);
 
 /* Read raw as one item of any kind. Returns 0 or REFUSE_MALFORMED. */
 int cbor_item(struct bytes raw, struct cbor_item *ret);
 
-/* Read raw as one array of at most max items. Returns 0, REFUSE_MALFORMED, or REFUSE_WRONG_TYPE (no array, too many). */
+/*
+ * Read raw as one array of at most max items. Returns 0, REFUSE_MALFORMED, or REFUSE_WRONG_TYPE (no array, too many).
+ */
 int cbor_array(struct bytes raw, struct cbor_item *items, size_t max, size_t *ret_n);
 
 /*
@@ -99,8 +101,8 @@ void cbor_put_tag(struct cbor_writer *w, uint64_t tag);
 /* An item that is encoded already. */
 void cbor_put_raw(struct cbor_writer *w, struct bytes item);
 /*
- * Make room for at least size more bytes at once, or as many as the limit allows. Before a secret is written: a buffer that
- * grows later gives memory up with the secret in it.
+ * Make room for at least size more bytes at once, or as many as the limit allows. Before a secret is written: a buffer
+ * that grows later gives memory up with the secret in it.
  */
 void cbor_hold(struct cbor_writer *w, size_t size);
 /* Only the head of a byte string of size bytes, which the caller writes next with buf_reserve(). */

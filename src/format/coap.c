@@ -13,7 +13,9 @@
 
 /* libcoap counts deltas in 16 bits, and some releases let one that is too large come out as a small one */
 static bool delta_is_too_large(struct bytes option) {
-        return option.size >= 3 && option.data[0] >> 4 == 14 && 269 + (option.data[1] << 8 | option.data[2]) > UINT16_MAX;
+        if (option.size < 3 || option.data[0] >> 4 != 14)
+                return false;
+        return 269 + (option.data[1] << 8 | option.data[2]) > UINT16_MAX;
 }
 
 static int decode_options(struct bytes *in, struct coap_message *message) {
@@ -78,7 +80,8 @@ int coap_message_decode(struct bytes datagram, struct coap_message *ret, bool *r
         ret->token = BYTES_NONE;
         ret->n_options = 0;
         ret->payload = BYTES_NONE;
-        return decode_rest(bytes_of(datagram.data + HEADER_SIZE, datagram.size - HEADER_SIZE), datagram.data[0] & 15, ret);
+        return decode_rest(bytes_of(datagram.data + HEADER_SIZE, datagram.size - HEADER_SIZE), datagram.data[0] & 15,
+                           ret);
 }
 
 /* RFC 7252 §3.1: in order of their numbers, equal ones in the order they were given */
@@ -201,9 +204,9 @@ struct option_rule {
 };
 
 /*
- * RFC 7252 §5.10, RFC 7641, 7959, 7967, 8768. What is critical and not here is refused: If-Match and If-None-Match, as no
- * resource here has a condition to check; OSCORE; Proxy-Uri and Proxy-Scheme. Block1 and Block2 are known as far as they
- * say that the body is whole: number 0 and no more blocks.
+ * RFC 7252 §5.10, RFC 7641, 7959, 7967, 8768. What is critical and not here is refused: If-Match and If-None-Match, as
+ * no resource here has a condition to check; OSCORE; Proxy-Uri and Proxy-Scheme. Block1 and Block2 are known as far as
+ * they say that the body is whole: number 0 and no more blocks.
  */
 static const struct option_rule rules[] = {
         { OPTION_URI_HOST, 1, 255, false, 0 },

@@ -27,8 +27,8 @@ struct coap_message {
 /*
  * Decode a datagram; the struct borrows from it. Returns 0, or REFUSE_MALFORMED for a message format error (RFC 7252
  * §3, §4.2: wrong version is not for us either, reserved token length, payload marker without payload, empty message
- * with more than its header, reserved code class, option out of range, a token longer than 8). *ret_header_ok says whether type, version and
- * MID could at least be read, so that a confirmable can be rejected with RST.
+ * with more than its header, reserved code class, option out of range, a token longer than 8). *ret_header_ok says
+ * whether type, version and MID could at least be read, so that a confirmable can be rejected with RST.
  */
 int coap_message_decode(struct bytes datagram, struct coap_message *ret, bool *ret_header_ok);
 
@@ -41,8 +41,8 @@ int coap_message_add(struct coap_message *message, uint16_t number, struct bytes
 int coap_message_add_uint(struct coap_message *message, uint16_t number, uint32_t value, uint8_t scratch[static 4]);
 
 /*
- * The n-th (from 0) option with this number, or NULL. One whose size is out of its limits is treated like an unknown one
- * (RFC 7252 §5.4.3): not found.
+ * The n-th (from 0) option with this number, or NULL. One whose size is out of its limits is treated like an unknown
+ * one (RFC 7252 §5.4.3): not found.
  */
 const struct coap_option *coap_message_option(const struct coap_message *message, uint16_t number, unsigned n);
 
@@ -51,12 +51,12 @@ bool coap_option_uint(const struct coap_option *option, uint32_t *ret);
 
 /*
  * May an option with this value stand in a request (RFC 7252 §5.10 table 4 and the RFCs of the others: length limits,
- * repeatable or not)? A known option that breaks its limits is treated like an unknown one (§5.4.3). *message as decoded.
- * Returns 0 when no critical option is unknown or out of its limits, else REFUSE_BAD_OPTION with the number.
+ * repeatable or not)? A known option that breaks its limits is treated like an unknown one (§5.4.3). *message as
+ * decoded. Returns 0 when no critical option is unknown or out of its limits, else REFUSE_BAD_OPTION with the number.
  *
- * Refused with the unknown ones: If-Match, If-None-Match, OSCORE; Proxy-Uri and Proxy-Scheme (the caller may turn those two
- * into 5.05, RFC 7252 §5.10.2); Block1 and Block2 that name another block than the first or say that more follow, as bodies
- * are not assembled (RFC 7959 §2.1: both options are critical).
+ * Refused with the unknown ones: If-Match, If-None-Match, OSCORE; Proxy-Uri and Proxy-Scheme (the caller may turn those
+ * two into 5.05, RFC 7252 §5.10.2); Block1 and Block2 that name another block than the first or say that more follow,
+ * as bodies are not assembled (RFC 7959 §2.1: both options are critical).
  */
 int coap_request_check_options(const struct coap_message *message, uint16_t *ret_bad);
 

@@ -74,7 +74,8 @@ static int put_cipher(enum aead_alg alg, struct bytes key, struct bytes nonce, s
         return r;
 }
 
-static int put_headers(struct bytes protected_header, struct bytes kid, struct bytes nonce, bool tagged, struct buf *out) {
+static int put_headers(struct bytes protected_header, struct bytes kid, struct bytes nonce, bool tagged,
+                       struct buf *out) {
         struct cbor_writer w = CBOR_WRITER(out);
 
         if (tagged)
@@ -143,7 +144,8 @@ static int read_buckets(struct bytes protected_map, struct bytes unprotected_map
         int r;
 
         if ((r = read_headers(protected_map, ret)) != 0 || (r = read_headers(unprotected_map, &unprotected)) != 0 ||
-            (r = merge_header(&ret->kid, &unprotected.kid)) != 0 || (r = merge_header(&ret->iv, &unprotected.iv)) != 0 ||
+            (r = merge_header(&ret->kid, &unprotected.kid)) != 0 ||
+            (r = merge_header(&ret->iv, &unprotected.iv)) != 0 ||
             (r = merge_header(&ret->partial_iv, &unprotected.partial_iv)) != 0)
                 return r;
         if (unprotected.alg.kind != CBOR_ABSENT || unprotected.crit.kind != CBOR_ABSENT)
@@ -155,7 +157,7 @@ static int judge_headers(const struct headers *headers, struct cose_encrypt0_par
         const struct aead_info *info;
         int64_t label;
 
-        /* A Partial IV needs a Base IV, which our keys have none of; of crit we would have to understand every label. */
+        /* A Partial IV needs a Base IV, which our keys have none of; crit needs all of its labels to be understood. */
         if (headers->crit.kind != CBOR_ABSENT || headers->partial_iv.kind != CBOR_ABSENT)
                 return REFUSE_WRONG_TYPE;
         if (!cbor_item_int(&headers->alg, &label))
@@ -187,7 +189,8 @@ int cose_encrypt0_parse(struct bytes object, struct cose_encrypt0_parts *ret) {
         if (r != 0)
                 return r;
         /* RFC 9052 §5.2; a detached ciphertext (null) is not for us */
-        if (n != N_ELEMENTS(items) || items[0].kind != CBOR_BYTES || items[1].kind != CBOR_MAP || items[2].kind != CBOR_BYTES)
+        if (n != N_ELEMENTS(items) || items[0].kind != CBOR_BYTES || items[1].kind != CBOR_MAP ||
+            items[2].kind != CBOR_BYTES)
                 return REFUSE_WRONG_TYPE;
         parts.protected_header = items[0].content;
         parts.cipher = items[2].content;

@@ -29,8 +29,8 @@ int cwt_claims_encode(const struct grant *grant, struct bytes issuer, struct buf
         cbor_put_int(&w, grant->issued_s);
         put_cti(&w, grant->number);
         /*
-         * The key by value also when the client named one that it has (RFC 9202 §4): the server may not have got, or may
-         * have lost, the token that brought it. The kid tells a server that knows it already.
+         * The key by value also when the client named one that it has (RFC 9202 §4): the server may not have got, or
+         * may have lost, the token that brought it. The kid tells a server that knows it already.
          */
         cbor_put_uint(&w, CLAIM_CNF);
         ace_put_symmetric_cnf(&w, grant->key_number, secret_bytes(&grant->pop_key));

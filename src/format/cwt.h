@@ -7,7 +7,8 @@ struct grant;
 
 /*
  * The claims of a token (RFC 8392 §3, RFC 8747 §3, RFC 9200 §5.10): iss, aud, exp, iat, cti, cnf with the symmetric
- * COSE_Key by value, scope. *claims is appended to. The buffer holds the PoP key: the caller wipes it. Errors of buf_add().
+ * COSE_Key by value, scope. *claims is appended to. The buffer holds the PoP key: the caller wipes it. Errors of
+ * buf_add().
  */
 int cwt_claims_encode(const struct grant *grant, struct bytes issuer, struct buf *claims);
 

@@ -66,9 +66,10 @@ int json_parse(struct bytes text, struct json_document *ret_document, struct dia
         if (text_depth(text) > JSON_DEPTH_MAX)
                 return syntax_fault(faults, 0, "the JSON text has too many arrays and objects inside each other");
         root = json_loadb((const char *)text.data, text.size, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
+        if (!root && json_error_code(&error) == json_error_out_of_memory)
+                return -ENOMEM;
         if (!root)
-                return json_error_code(&error) == json_error_out_of_memory ? -ENOMEM :
-                                                                             syntax_fault(faults, error.line, error.text);
+                return syntax_fault(faults, error.line, error.text);
         ret_document->root = root;
         return 0;
 }
@@ -108,7 +109,8 @@ static void text_fault(struct reading *reading, const struct json_field *field, 
         if (field->max == 0)
                 snprintf(what, sizeof(what), "%sat least %" PRId64 " bytes are expected", each, field->min);
         else
-                snprintf(what, sizeof(what), "%s%" PRId64 " to %" PRId64 " bytes are expected", each, field->min, field->max);
+                snprintf(what, sizeof(what), "%s%" PRId64 " to %" PRId64 " bytes are expected", each, field->min,
+                         field->max);
         fault(reading, field->name, what);
 }
 
@@ -245,12 +247,13 @@ void json_faults_line(const struct diags *faults, char *line, size_t size) {
         line[0] = '\0';
         for (size_t i = 0; i < faults->n_items && used < size; i++) {
                 const struct diag *item = &faults->items[i];
+                const char *between = i > 0 ? "; " : "";
                 int n;
 
                 if (item->line > 0)
-                        n = snprintf(line + used, size - used, "%sline %u: %s", i > 0 ? "; " : "", item->line, item->text);
+                        n = snprintf(line + used, size - used, "%sline %u: %s", between, item->line, item->text);
                 else
-                        n = snprintf(line + used, size - used, "%s%s", i > 0 ? "; " : "", item->text);
+                        n = snprintf(line + used, size - used, "%s%s", between, item->text);
                 if (n < 0)
                         return;
                 used += (size_t)n;

@@ -4,8 +4,9 @@
 #include "base/diag.h"
 
 /*
- * JSON text (RFC 8259) ⇄ structs, for the control socket: field tables over jansson, as cbor.h has them over CBOR. Every
- * fault is told, not the first alone, in words that name the member: an administrator must hear about a typing error.
+ * JSON text (RFC 8259) ⇄ structs, for the control socket: field tables over jansson, as cbor.h has them over CBOR.
+ * Every fault is told, not the first alone, in words that name the member: an administrator must hear about a typing
+ * error.
  */
 #define JSON_TEXT_MAX (1024 * 1024) /* bytes of one text; the doors allow less */
 #define JSON_DEPTH_MAX 8            /* arrays and objects inside each other */
@@ -56,15 +57,14 @@ struct json_field {
         enum json_field_kind kind;
         size_t offset;    /* in the target struct */
         bool required;
-        int64_t min, max; /* inclusive. INT: of the value; both 0: any int64_t. TEXT: bytes; TEXTS: bytes of each string; max 0: no
-                             limit */
+        int64_t min, max; /* inclusive. INT: the value; both 0: any. TEXT, TEXTS: bytes of each string; max 0: any */
 };
 
 /*
- * Read text as one object with the rows' members. Every row's place in *target is set, absent members as absent; null is
- * no value of any kind. Returns 0; REFUSE_ADMIN_SYNTAX: not one JSON object (duplicate members, over-deep and over-long
- * texts too); REFUSE_ADMIN_VALUE: an unknown or missing member, a wrong kind, out of range; each with a row per fault in
- * *faults (file NULL; line of a syntax fault, else 0); -ENOMEM. *ret_document is set on 0 only.
+ * Read text as one object with the rows' members. Every row's place in *target is set, absent members as absent; null
+ * is no value of any kind. Returns 0; REFUSE_ADMIN_SYNTAX: not one JSON object (duplicate members, over-deep and
+ * over-long texts too); REFUSE_ADMIN_VALUE: an unknown or missing member, a wrong kind, out of range; each with a row
+ * per fault in *faults (file NULL; line of a syntax fault, else 0); -ENOMEM. *ret_document is set on 0 only.
  */
 int json_read(struct bytes text, const struct json_field *fields, size_t n_fields, void *target,
               struct json_document *ret_document, struct diags *faults);
@@ -72,7 +72,7 @@ int json_read(struct bytes text, const struct json_field *fields, size_t n_field
 /* Any one JSON value, within the same bounds. 0, REFUSE_ADMIN_SYNTAX with a fault, -ENOMEM. */
 int json_parse(struct bytes text, struct json_document *ret_document, struct diags *faults);
 
-/* Append value as JSON without white space, members in the order they were set. 0, -ENOMEM, -EOVERFLOW, -EINVAL (value NULL). */
+/* Append value as JSON without white space, members as they were set. 0, -ENOMEM, -EOVERFLOW, -EINVAL (value NULL). */
 int json_print(const struct json_t *value, struct buf *out);
 
 /* The faults as one line, "; " between them, cut to size with a final zero: for a response's detail. */

@@ -155,7 +155,8 @@ enum {
 enum { CNF_COSE_KEY = 1, CNF_ENCRYPTED_COSE_KEY = 2, CNF_KID = 3, CNF_OSC = 4 };
 
 /* COSE key parameters and key types (RFC 9052 §7, RFC 9053 §7) */
-enum { KEY_KTY = 1, KEY_KID = 2, KEY_ALG = 3, KEY_OPS = 4, KEY_K = -1, KEY_CRV = -1, KEY_X = -2, KEY_Y = -3, KEY_D = -4 };
+enum { KEY_KTY = 1, KEY_KID = 2, KEY_ALG = 3, KEY_OPS = 4, KEY_K = -1, KEY_CRV = -1, KEY_X = -2, KEY_Y = -3,
+       KEY_D = -4 };
 enum { KTY_OKP = 1, KTY_EC2 = 2, KTY_SYMMETRIC = 4 };
 
 /* COSE algorithms (RFC 9053) */

@@ -488,7 +488,8 @@ static int mismatch(struct matcher *m, const char *expected, size_t expected_siz
 
         if (cbor_print(item->raw, &found) != 0)
                 return fail(m, -EINVAL, "the item is not well-formed");
-        return fail(m, -ENOENT, "%.*s expected, %.*s found", (int)expected_size, expected, (int)found.size, (char *)found.data);
+        return fail(m, -ENOENT, "%.*s expected, %.*s found", (int)expected_size, expected, (int)found.size,
+                    (char *)found.data);
 }
 
 static bool same_meaning(const struct cbor_item *a, const struct cbor_item *b) {

@@ -10,7 +10,9 @@
  * (_ h'..', h'..') ""_ ''_, comments / .. / and # to the end of the line. Maps keep the order that is written.
  */
 
-/* Append the encoding of one item. Returns 0, or -EINVAL with *ret_at (may be NULL) at the place of the fault; -ENOMEM. */
+/*
+ * Append the encoding of one item. Returns 0, or -EINVAL with *ret_at (may be NULL) at the place of the fault; -ENOMEM.
+ */
 int edn_encode(const char *text, struct buf *out, const char **ret_at);
 
 /* Items that patterns have captured: name → bytes. */
@@ -25,7 +27,9 @@ struct edn_captures {
         struct edn_capture items[EDN_CAPTURES_MAX];
 };
 
-/* The item captured under this name, as encoded, or data NULL. For a byte or text string *ret_content is its content. */
+/*
+ * The item captured under this name, as encoded, or data NULL. For a byte or text string *ret_content is its content.
+ */
 struct bytes edn_captured(const struct edn_captures *captures, const char *name, struct bytes *ret_content);
 
 /* Set a variable by hand (cut to what fits is a failure: -EOVERFLOW). item is one encoded item. */
@@ -42,11 +46,14 @@ int edn_capture(struct edn_captures *captures, const char *name, struct bytes it
  *      << pattern >>           a byte string that holds one item like pattern
  *      {key: pattern, ...}     map: exactly these keys in any order; with a final `...` further keys may be there
  *      [pattern, ...]          array: with a final `...` further items may follow
- * Values match by what they mean: 1 matches however long it was encoded.
- * captures may be NULL when the pattern has none. Returns 0; -ENOENT when it does not match, with the reason in words in why; -EINVAL for a faulty pattern or item,
- * with the reason too; -EOVERFLOW when captures are full.
+ * Values match by what they mean: 1 matches however long it was encoded. captures may be NULL when the pattern has
+ * none. Returns 0; -ENOENT when it does not match, with the reason in words in why; -EINVAL for a faulty pattern or
+ * item, with the reason too; -EOVERFLOW when captures are full.
  */
 int edn_match(const char *pattern, struct bytes item, struct edn_captures *captures, char *why, size_t why_size);
 
-/* The same with $name replaced by the captured items, for building requests. captures may be NULL. Errors as edn_encode(). */
+/*
+ * The same with $name replaced by the captured items, for building requests. captures may be NULL. Errors as
+ * edn_encode().
+ */
 int edn_encode_with(const char *text, const struct edn_captures *captures, struct buf *out, const char **ret_at);

@@ -127,7 +127,8 @@ static void what_is_no_cbor_is_malformed(void **state) {
 }
 
 static void parameters_are_read(void **state) {
-        _cleanup_(buf_done) struct buf payload = from_edn("{24: \"C1\", 5: \"rs1\", 9: \"read write\", 33: 2, 38: null, 4: {3: h'00001234'}}");
+        _cleanup_(buf_done) struct buf payload =
+                from_edn("{24: \"C1\", 5: \"rs1\", 9: \"read write\", 33: 2, 38: null, 4: {3: h'00001234'}}");
         struct token_ask ask;
 
         assert_int_equal(token_ask_decode(buf_bytes(&payload), &ask), 0);
@@ -296,9 +297,11 @@ static void example_introspections_are_read(void **state) {
 /* What we write of these, we write byte for byte. */
 static void example_answers_are_written(void **state) {
         json_t *root = vectors_load("ace-examples");
-        _cleanup_(buf_done) struct buf error = example(root, "dtls-error"), cnf = example(root, "dtls-psk-token-cnf-kid-only");
+        _cleanup_(buf_done) struct buf error = example(root, "dtls-error");
+        _cleanup_(buf_done) struct buf cnf = example(root, "dtls-psk-token-cnf-kid-only");
         _cleanup_(buf_done) struct buf by_value = example(root, "dtls-psk-resp-cnf");
-        _cleanup_(buf_done) struct buf out = BUF_INIT(SIZE_MAX_TEST), kid = BUF_INIT(SIZE_MAX_TEST), key = BUF_INIT(SIZE_MAX_TEST);
+        _cleanup_(buf_done) struct buf out = BUF_INIT(SIZE_MAX_TEST), kid = BUF_INIT(SIZE_MAX_TEST);
+        _cleanup_(buf_done) struct buf key = BUF_INIT(SIZE_MAX_TEST);
         struct cbor_writer w = CBOR_WRITER(&kid), v = CBOR_WRITER(&key);
 
         assert_int_equal(ace_error_encode(ACE_INVALID_REQUEST, NULL, &out), 0);
@@ -376,7 +379,8 @@ static void byte_scopes_stay_bytes(void **state) {
 /* The token and the answer with it, as the endpoint makes them. */
 static size_t answer_size(bool tagged, bool with_kid, bool tell_profile) {
         static const uint8_t zeros[16];
-        _cleanup_(buf_done) struct buf claims = BUF_INIT(SIZE_MAX_TEST), token = BUF_INIT(SIZE_MAX_TEST), out = BUF_INIT(SIZE_MAX_TEST);
+        _cleanup_(buf_done) struct buf claims = BUF_INIT(SIZE_MAX_TEST), token = BUF_INIT(SIZE_MAX_TEST);
+        _cleanup_(buf_done) struct buf out = BUF_INIT(SIZE_MAX_TEST);
         struct cbor_writer w = CBOR_WRITER(&token);
         struct grant grant = typical_grant();
         char why[200];
@@ -386,10 +390,12 @@ static size_t answer_size(bool tagged, bool with_kid, bool tell_profile) {
         if (tagged)
                 cbor_put_tag(&w, TAG_CWT);
         assert_int_equal(cbor_end(&w), 0);
-        assert_int_equal(cose_encrypt0(AEAD_AES_CCM_16_64_128, bytes_of(zeros, 16), with_kid ? BYTES_LITERAL("k1") : BYTES_NONE,
+        assert_int_equal(cose_encrypt0(AEAD_AES_CCM_16_64_128, bytes_of(zeros, 16),
+                                       with_kid ? BYTES_LITERAL("k1") : BYTES_NONE,
                                        bytes_of(zeros, 13), buf_bytes(&claims), tagged, &token), 0);
         assert_int_equal(token_answer_encode(&grant, buf_bytes(&token), &out), 0);
-        assert_int_equal(edn_match("{1: bstr, 2: 3600, 8: {1: {1: 4, 2: bstr[4], -1: bstr[16]}}, ...}", buf_bytes(&out), NULL, why,
+        assert_int_equal(edn_match("{1: bstr, 2: 3600, 8: {1: {1: 4, 2: bstr[4], -1: bstr[16]}}, ...}", buf_bytes(&out),
+                                   NULL, why,
                                    sizeof(why)), 0);
         return out.size;
 }
@@ -405,7 +411,8 @@ static void a_typical_answer_is_at_most_160_bytes(void **state) {
 }
 
 static void errors_are_written(void **state) {
-        _cleanup_(buf_done) struct buf plain = BUF_INIT(SIZE_MAX_TEST), described = BUF_INIT(SIZE_MAX_TEST), tight = BUF_INIT(4);
+        _cleanup_(buf_done) struct buf plain = BUF_INIT(SIZE_MAX_TEST), described = BUF_INIT(SIZE_MAX_TEST);
+        _cleanup_(buf_done) struct buf tight = BUF_INIT(4);
 
         assert_int_equal(ace_error_encode(ACE_INCOMPATIBLE_PROFILES, NULL, &plain), 0);
         assert_edn(buf_bytes(&plain), "{30: 8}");
@@ -469,21 +476,24 @@ static struct token typical_token(void) {
 
 /* AS-154, AS-156, AS-160, AS-161, AS-177 */
 static void introspection_answers_are_written(void **state) {
-        _cleanup_(buf_done) struct buf active = BUF_INIT(SIZE_MAX_TEST), inactive = BUF_INIT(SIZE_MAX_TEST), bare = BUF_INIT(SIZE_MAX_TEST);
+        _cleanup_(buf_done) struct buf active = BUF_INIT(SIZE_MAX_TEST), inactive = BUF_INIT(SIZE_MAX_TEST);
+        _cleanup_(buf_done) struct buf bare = BUF_INIT(SIZE_MAX_TEST);
         struct token token = typical_token();
 
         assert_int_equal(introspect_answer_encode(&token, BYTES_LITERAL("coaps://as.example"), &active), 0);
-        assert_edn(buf_bytes(&active), "{1: \"coaps://as.example\", 3: \"rs1\", 4: 1700003600, 6: 1700000000, 7: h'00001235', "
-                                       "8: {1: {1: 4, 2: h'00001234', -1: h'30313233343536373839616263646566'}}, 9: \"read\", "
-                                       "10: true, 38: 1}");
+        assert_edn(buf_bytes(&active),
+                   "{1: \"coaps://as.example\", 3: \"rs1\", 4: 1700003600, 6: 1700000000, 7: h'00001235', "
+                   "8: {1: {1: 4, 2: h'00001234', -1: h'30313233343536373839616263646566'}}, 9: \"read\", 10: true, "
+                   "38: 1}");
         assert_int_equal(introspect_answer_encode(NULL, BYTES_LITERAL("coaps://as.example"), &inactive), 0);
         assert_edn(buf_bytes(&inactive), "{10: false}");
 
         token.scope.kind = SCOPE_NONE;
         token.profile = 0;
         assert_int_equal(introspect_answer_encode(&token, BYTES_LITERAL("as"), &bare), 0);
-        assert_edn(buf_bytes(&bare), "{1: \"as\", 3: \"rs1\", 4: 1700003600, 6: 1700000000, 7: h'00001235', "
-                                     "8: {1: {1: 4, 2: h'00001234', -1: h'30313233343536373839616263646566'}}, 10: true}");
+        assert_edn(buf_bytes(&bare),
+                   "{1: \"as\", 3: \"rs1\", 4: 1700003600, 6: 1700000000, 7: h'00001235', "
+                   "8: {1: {1: 4, 2: h'00001234', -1: h'30313233343536373839616263646566'}}, 10: true}");
 }
 
 /* The encoders hold ACE_KEY_ROOM at once, so that no buffer grows, and leaves memory behind, with a key in it. */

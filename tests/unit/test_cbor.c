@@ -408,7 +408,8 @@ static void maps_fill_every_field(void **state) {
         int64_t number;
 
         memset(&message, 0xaa, sizeof(message));
-        assert_int_equal(edn_encode("{9: h'0102', 77: [1, {2: 3}], -1: h'ff', 1: 12, \"x\": null, 300: true}", &raw, NULL), 0);
+        assert_int_equal(edn_encode("{9: h'0102', 77: [1, {2: 3}], -1: h'ff', 1: 12, \"x\": null, 300: true}", &raw,
+                                    NULL), 0);
         assert_int_equal(cbor_map(buf_bytes(&raw), fields, N_ELEMENTS(fields), &message), 0);
         assert_true(cbor_item_int(&message.number, &number) && number == 12);
         assert_int_equal(message.text.kind, CBOR_ABSENT);
@@ -785,7 +786,8 @@ static void notation_is_written(void **state) {
 
                 assert_int_equal(edn_encode(cases[i].text, &raw, &at), cases[i].hex ? 0 : -EINVAL);
                 assert_hex(buf_bytes(&raw), cases[i].hex ? cases[i].hex : "");
-                assert_true(cases[i].hex ? at == NULL : at >= cases[i].text && at <= cases[i].text + strlen(cases[i].text));
+                assert_true(cases[i].hex ? at == NULL : at >= cases[i].text &&
+                            at <= cases[i].text + strlen(cases[i].text));
         }
 }
 
@@ -820,7 +822,8 @@ static void patterns_match(void **state) {
                 { "{1: *, ...}", "{1: 2, 2: 1}", 0 },
                 { "{...}", "{1: 2, 2: 1}", 0 },
                 { "{3: *, ...}", "{1: 2, 2: 1}", -ENOENT },
-                { "{8: {1: {1: 4, 2: bstr, -1: bstr[16]}}}", "{8: {1: {1: 4, 2: h'01', -1: h'00000000000000000000000000000000'}}}", 0 },
+                { "{8: {1: {1: 4, 2: bstr, -1: bstr[16]}}}",
+                  "{8: {1: {1: 4, 2: h'01', -1: h'00000000000000000000000000000000'}}}", 0 },
                 { "[1, *]", "[1, 2]", 0 },
                 { "[1]", "[1, 2]", -ENOENT },
                 { "[1, 2, 3]", "[1, 2]", -ENOENT },
@@ -863,7 +866,8 @@ static void patterns_match(void **state) {
 static void mismatches_say_where(void **state) {
         char why[200];
 
-        assert_int_equal(edn_match("{8: {1: [1, bstr[2]]}}", BYTES_LITERAL("\xa1\x08\xa1\x01\x82\x01\x41\xff"), NULL, why,
+        assert_int_equal(edn_match("{8: {1: [1, bstr[2]]}}", BYTES_LITERAL("\xa1\x08\xa1\x01\x82\x01\x41\xff"), NULL,
+                                   why,
                                    sizeof(why)), -ENOENT);
         assert_string_equal(why, "at /8/1/1: bstr[2] expected, h'ff' found");
 }

@@ -108,7 +108,8 @@ static void a_request_is_taken_apart(void **state) {
         uint32_t format;
         bool header_ok;
 
-        assert_int_equal(coap_message_decode(from_hex("5202beef0102b5746f6b656e01611113ffa0", data), &message, &header_ok), 0);
+        assert_int_equal(coap_message_decode(from_hex("5202beef0102b5746f6b656e01611113ffa0", data), &message,
+                                             &header_ok), 0);
         assert_int_equal(message.type, TYPE_NON);
         assert_int_equal(message.code, CODE_POST);
         assert_int_equal(message.mid, 0xbeef);
@@ -128,7 +129,8 @@ static void a_faulty_message_has_its_header(void **state) {
         struct coap_message message;
         bool header_ok;
 
-        assert_int_equal(coap_message_decode(BYTES_LITERAL("\x40\x01\x12\x34\xff"), &message, &header_ok), REFUSE_MALFORMED);
+        assert_int_equal(coap_message_decode(BYTES_LITERAL("\x40\x01\x12\x34\xff"), &message, &header_ok),
+                         REFUSE_MALFORMED);
         assert_true(header_ok);
         assert_int_equal(message.type, TYPE_CON);
         assert_int_equal(message.mid, 0x1234);
@@ -244,7 +246,8 @@ static void what_the_format_cannot_say_is_refused(void **state) {
         assert_int_equal(coap_message_encode(&message, &out), -EINVAL);
 
         /* over the buffer's limit nothing stays */
-        assert_int_equal(coap_message_encode(&(struct coap_message){ .code = CODE_GET, .payload = BYTES_LITERAL("123456") },
+        assert_int_equal(coap_message_encode(&(struct coap_message){ .code = CODE_GET,
+                                                                     .payload = BYTES_LITERAL("123456") },
                                              &tight), -EOVERFLOW);
         assert_int_equal(tight.size, 0);
 
@@ -305,10 +308,12 @@ static void critical_options_are_known_and_in_their_limits(void **state) {
                 int r;
 
                 for (unsigned n = 0; n < cases[i].times; n++)
-                        assert_int_equal(coap_message_add(&message, cases[i].number, bytes_of(value, cases[i].size)), 0);
+                        assert_int_equal(coap_message_add(&message, cases[i].number, bytes_of(value, cases[i].size)),
+                                         0);
                 r = coap_request_check_options(&message, &bad);
                 if (r != (cases[i].bad ? REFUSE_BAD_OPTION : 0) || bad != cases[i].bad)
-                        fail_msg("option %u of %zu bytes, %u times: %d, bad %u", cases[i].number, cases[i].size, cases[i].times,
+                        fail_msg("option %u of %zu bytes, %u times: %d, bad %u", cases[i].number, cases[i].size,
+                                 cases[i].times,
                                  r, bad);
         }
 }
@@ -357,8 +362,8 @@ static void codes_are_printed(void **state) {
                 uint8_t code;
                 const char *text;
         } cases[] = {
-                { CODE_EMPTY, "0.00" }, { CODE_POST, "0.02" }, { CODE_CREATED, "2.01" }, { CODE_UNSUPPORTED_FORMAT, "4.15" },
-                { CODE_TOO_MANY_REQUESTS, "4.29" }, { CODE_INTERNAL_ERROR, "5.00" }, { 0xff, "7.31" },
+                { CODE_EMPTY, "0.00" }, { CODE_POST, "0.02" }, { CODE_CREATED, "2.01" },
+                { CODE_UNSUPPORTED_FORMAT, "4.15" }, { CODE_TOO_MANY_REQUESTS, "4.29" }, { CODE_INTERNAL_ERROR, "5.00" }, { 0xff, "7.31" },
         };
 
         for (size_t i = 0; i < N_ELEMENTS(cases); i++) {

@@ -127,7 +127,8 @@ static void try_cwt(json_t *root, const char *list, const char *name, const char
         json_t *plain_vector = vectors_find(vectors_get(root, "vectors"), plain_name);
         _cleanup_(buf_done) struct buf object = vectors_bytes(vector, "cbor");
         _cleanup_(buf_done) struct buf key = vectors_bytes(root, "keys.symmetric128.k");
-        _cleanup_(buf_done) struct buf expected = vectors_bytes(plain_vector, strcmp(plain_name, "A.1") == 0 ? "cbor" : "plaintext");
+        _cleanup_(buf_done) struct buf expected = vectors_bytes(plain_vector,
+                                                                strcmp(plain_name, "A.1") == 0 ? "cbor" : "plaintext");
         _cleanup_(buf_done) struct buf plain = BUF_INIT(SIZE_MAX_TEST);
 
         assert_int_equal(cose_encrypt0_open(buf_bytes(&object), buf_bytes(&key), &plain), 0);
@@ -203,28 +204,37 @@ static void headers_are_judged(void **state) {
                 { "[h'', {1: 10, 5: h'00000000000000000000000000'}, h'0011223344556677']", REFUSE_WRONG_TYPE },
                 { "[<<{}>>, {1: 10, 5: h'00000000000000000000000000'}, h'0011223344556677']", REFUSE_WRONG_TYPE },
                 { "[h'', {5: h'00000000000000000000000000'}, h'0011223344556677']", REFUSE_WRONG_TYPE },
-                { "[<<{1: \"AES-CCM-16-64-128\"}>>, {5: h'00000000000000000000000000'}, h'0011223344556677']", REFUSE_WRONG_TYPE },
-                { "[<<{1: 2}>>, {5: h'000000000000000000000000'}, h'00112233445566778899aabbccddeeff']", REFUSE_WRONG_TYPE },
-                { "[<<{1: -7}>>, {5: h'000000000000000000000000'}, h'00112233445566778899aabbccddeeff']", REFUSE_WRONG_TYPE },
+                { "[<<{1: \"AES-CCM-16-64-128\"}>>, {5: h'00000000000000000000000000'}, h'0011223344556677']",
+                  REFUSE_WRONG_TYPE },
+                { "[<<{1: 2}>>, {5: h'000000000000000000000000'}, h'00112233445566778899aabbccddeeff']",
+                  REFUSE_WRONG_TYPE },
+                { "[<<{1: -7}>>, {5: h'000000000000000000000000'}, h'00112233445566778899aabbccddeeff']",
+                  REFUSE_WRONG_TYPE },
                 /* twice */
                 { "[<<{1: 10, 1: 10}>>, {5: h'00000000000000000000000000'}, h'0011223344556677']", REFUSE_WRONG_TYPE },
                 { "[<<{1: 10}>>, {1: 10, 5: h'00000000000000000000000000'}, h'0011223344556677']", REFUSE_WRONG_TYPE },
-                { "[<<{1: 10, 5: h'00000000000000000000000000'}>>, {5: h'00000000000000000000000000'}, h'0011223344556677']",
+                { "[<<{1: 10, 5: h'00000000000000000000000000'}>>, {5: h'00000000000000000000000000'}, "
+                  "h'0011223344556677']",
                   REFUSE_MALFORMED },
-                { "[<<{1: 10, 4: h'01'}>>, {4: h'01', 5: h'00000000000000000000000000'}, h'0011223344556677']", REFUSE_MALFORMED },
+                { "[<<{1: 10, 4: h'01'}>>, {4: h'01', 5: h'00000000000000000000000000'}, h'0011223344556677']",
+                  REFUSE_MALFORMED },
                 /* crit and Partial IV */
                 { "[<<{1: 10, 2: [1]}>>, {5: h'00000000000000000000000000'}, h'0011223344556677']", REFUSE_WRONG_TYPE },
-                { "[<<{1: 10, 2: [99], 99: 1}>>, {5: h'00000000000000000000000000'}, h'0011223344556677']", REFUSE_WRONG_TYPE },
+                { "[<<{1: 10, 2: [99], 99: 1}>>, {5: h'00000000000000000000000000'}, h'0011223344556677']",
+                  REFUSE_WRONG_TYPE },
                 { "[<<{1: 10}>>, {2: [5], 5: h'00000000000000000000000000'}, h'0011223344556677']", REFUSE_WRONG_TYPE },
                 { "[<<{1: 10}>>, {6: h'01'}, h'0011223344556677']", REFUSE_WRONG_TYPE },
-                { "[<<{1: 10}>>, {5: h'00000000000000000000000000', 6: h'01'}, h'0011223344556677']", REFUSE_WRONG_TYPE },
+                { "[<<{1: 10}>>, {5: h'00000000000000000000000000', 6: h'01'}, h'0011223344556677']",
+                  REFUSE_WRONG_TYPE },
                 /* wrong kinds */
-                { "[<<{1: 10}>>, {4: \"kid\", 5: h'00000000000000000000000000'}, h'0011223344556677']", REFUSE_WRONG_TYPE },
+                { "[<<{1: 10}>>, {4: \"kid\", 5: h'00000000000000000000000000'}, h'0011223344556677']",
+                  REFUSE_WRONG_TYPE },
                 { "[<<{1: 10}>>, {5: 0}, h'0011223344556677']", REFUSE_WRONG_TYPE },
                 /* sizes: nonce of 13 for CCM, 12 for GCM; a ciphertext has at least its tag */
                 { "[<<{1: 10}>>, {}, h'0011223344556677']", REFUSE_MALFORMED },
                 { "[<<{1: 10}>>, {5: h'000000000000000000000000'}, h'0011223344556677']", REFUSE_MALFORMED },
-                { "[<<{1: 1}>>, {5: h'00000000000000000000000000'}, h'00112233445566778899aabbccddeeff']", REFUSE_MALFORMED },
+                { "[<<{1: 1}>>, {5: h'00000000000000000000000000'}, h'00112233445566778899aabbccddeeff']",
+                  REFUSE_MALFORMED },
                 { "[<<{1: 1}>>, {5: h'000000000000000000000000'}, h'00112233445566778899aabbccddeeff']", 0 },
                 { "[<<{1: 10}>>, {5: h'00000000000000000000000000'}, h'00112233445566']", REFUSE_MALFORMED },
                 { "[<<{1: 10}>>, {5: h'00000000000000000000000000'}, h'']", REFUSE_MALFORMED },
@@ -271,7 +281,8 @@ static void sealing_needs_the_right_sizes(void **state) {
                 assert_int_equal(cose_encrypt0_open(buf_bytes(&out), key, &plain), 0);
                 assert_true(bytes_equal(buf_bytes(&plain), BYTES_LITERAL("hello")));
                 /* another key, also of another size */
-                assert_int_equal(cose_encrypt0_open(buf_bytes(&out), bytes_of("0123456789abcdef0123456789abcdef", key.size),
+                assert_int_equal(cose_encrypt0_open(buf_bytes(&out),
+                                                    bytes_of("0123456789abcdef0123456789abcdef", key.size),
                                                     &plain), REFUSE_MALFORMED);
                 assert_int_equal(cose_encrypt0_open(buf_bytes(&out), bytes_of(zeros, 24), &plain), REFUSE_MALFORMED);
                 assert_int_equal(plain.size, 5);
@@ -296,7 +307,8 @@ static void nothing_can_be_sealed(void **state) {
         static const uint8_t zeros[64];
         _cleanup_(buf_done) struct buf out = BUF_INIT(SIZE_MAX_TEST), plain = BUF_INIT(SIZE_MAX_TEST);
 
-        assert_int_equal(cose_encrypt0(AEAD_A128GCM, bytes_of(zeros, 16), BYTES_LITERAL(""), bytes_of(zeros, 12), BYTES_NONE,
+        assert_int_equal(cose_encrypt0(AEAD_A128GCM, bytes_of(zeros, 16), BYTES_LITERAL(""), bytes_of(zeros, 12),
+                                       BYTES_NONE,
                                        false, &out), 0);
         assert_int_equal(cose_encrypt0_open(buf_bytes(&out), bytes_of(zeros, 16), &plain), 0);
         assert_int_equal(plain.size, 0);
@@ -330,8 +342,10 @@ static void judge(struct bytes mutant, void *context) {
 static void mutants_do_not_open(void **state) {
         json_t *root = vectors_load("cwt-rfc8392");
         _cleanup_(buf_done) struct buf key = vectors_bytes(root, "keys.symmetric128.k");
-        _cleanup_(buf_done) struct buf plain = vectors_bytes(vectors_find(vectors_get(root, "vectors"), "A.5"), "plaintext");
-        _cleanup_(buf_done) struct buf object = vectors_bytes(vectors_find(vectors_get(root, "vectors"), "A.5"), "cbor");
+        _cleanup_(buf_done) struct buf plain = vectors_bytes(vectors_find(vectors_get(root, "vectors"), "A.5"),
+                                                             "plaintext");
+        _cleanup_(buf_done) struct buf object = vectors_bytes(vectors_find(vectors_get(root, "vectors"), "A.5"),
+                                                              "cbor");
         struct opening opening = { .key = buf_bytes(&key), .plain = buf_bytes(&plain) };
 
         mutate(buf_bytes(&object), judge, &opening);
@@ -346,10 +360,12 @@ static void mutants_of_all_examples_are_refused_or_sound(void **state) {
         size_t i;
 
         json_array_foreach(vectors_get(root, "vectors"), i, vector) {
-                _cleanup_(buf_done) struct buf object = vectors_bytes(vector, "cbor"), key = BUF_INIT(0), plain = BUF_INIT(0);
+                _cleanup_(buf_done) struct buf object = vectors_bytes(vector, "cbor");
+                _cleanup_(buf_done) struct buf key = BUF_INIT(0), plain = BUF_INIT(0);
                 struct opening opening = {};
 
-                if (strcmp(vectors_text(vector, "type"), "COSE_Encrypt0") != 0 || *vectors_text(vector, "external_aad") ||
+                if (strcmp(vectors_text(vector, "type"), "COSE_Encrypt0") != 0 ||
+                    *vectors_text(vector, "external_aad") ||
                     strcmp(vectors_text(vector, "expect"), "valid") != 0)
                         continue;
                 key = vectors_bytes(vector, "key.k");
@@ -393,7 +409,8 @@ static void a_tokens_core_has_no_tags(void **state) {
 }
 
 static void an_opaque_token_is_its_own_core(void **state) {
-        static const char *const tokens[] = { "", "d0", "d83d", "d83dd0", "d83dd0ff", "5465737420746f6b656e", "d0808000", "ff", "d83dd081" };
+        static const char *const tokens[] = { "", "d0", "d83d", "d83dd0", "d83dd0ff", "5465737420746f6b656e",
+                                              "d0808000", "ff", "d83dd081" };
 
         for (size_t i = 0; i < N_ELEMENTS(tokens); i++) {
                 uint8_t data[SIZE_MAX_TEST];
@@ -405,7 +422,8 @@ static void an_opaque_token_is_its_own_core(void **state) {
 /* AS-173 */
 static void tags_do_not_change_a_tokens_hash(void **state) {
         json_t *root = vectors_load("ace-examples");
-        _cleanup_(buf_done) struct buf token = vectors_bytes(vectors_find(vectors_get(root, "vectors"), "trl-tagged-token"), "hex");
+        _cleanup_(buf_done) struct buf token = vectors_bytes(vectors_find(vectors_get(root, "vectors"),
+                                                                          "trl-tagged-token"), "hex");
         struct bytes forms[] = {
                 buf_bytes(&token),                              /* 61, 16 */
                 bytes_of(token.data + 2, token.size - 2),       /* 16 */
@@ -467,10 +485,13 @@ static void claims_have_byte_scopes_and_old_keys(void **state) {
                                    buf_bytes(&claims), NULL, why, sizeof(why)), 0);
         grant.scope.kind = SCOPE_NONE;
         assert_int_equal(cwt_claims_encode(&grant, BYTES_LITERAL("as"), &none), 0);
-        assert_int_equal(edn_match("{1: *, 3: *, 4: *, 6: *, 7: *, 8: *}", buf_bytes(&none), NULL, why, sizeof(why)), 0);
+        assert_int_equal(edn_match("{1: *, 3: *, 4: *, 6: *, 7: *, 8: *}", buf_bytes(&none), NULL, why, sizeof(why)),
+                         0);
 }
 
-/* The encoder holds ACE_KEY_ROOM at once, so that the buffer never grows, and leaves memory behind, with a key in it. */
+/*
+ * The encoder holds ACE_KEY_ROOM at once, so that the buffer never grows, and leaves memory behind, with a key in it.
+ */
 static void the_largest_claims_fit_the_room_held(void **state) {
         _cleanup_(buf_done) struct buf claims = BUF_INIT(SIZE_MAX_TEST);
         struct grant grant = typical_grant();

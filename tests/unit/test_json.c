@@ -30,7 +30,8 @@ static const struct json_field fields[] = {
         { "note", JSON_FIELD_TEXT, offsetof(struct message, note), .min = 2 },
 };
 
-static int read_message(const char *text, struct message *message, struct json_document *document, struct diags *faults) {
+static int read_message(const char *text, struct message *message, struct json_document *document,
+                        struct diags *faults) {
         return json_read(bytes_text(text), fields, N_ELEMENTS(fields), message, document, faults);
 }
 
@@ -39,8 +40,9 @@ static void members_are_read(void **state) {
         _cleanup_(diags_done) struct diags faults = {};
         struct message message;
 
-        assert_int_equal(read_message(" {\"any\":-9223372036854775808,\"name\":\"caf\\u00e9\",\"profiles\":[\"coap_dtls\",\"\"],"
-                                      "\"suspended\":true,\"lifetime_s\":3600}\n", &message, &document, &faults), 0);
+        assert_int_equal(read_message(" {\"any\":-9223372036854775808,\"name\":\"caf\\u00e9\","
+                                      "\"profiles\":[\"coap_dtls\",\"\"],\"suspended\":true,\"lifetime_s\":3600}\n",
+                                      &message, &document, &faults), 0);
         assert_string_equal(message.name, "caf\xc3\xa9");
         assert_true(message.profiles.set);
         assert_int_equal(message.profiles.n_items, 2);
@@ -66,7 +68,8 @@ static void absent_members_are_absent(void **state) {
 
         /* an empty array and false are there */
         json_document_done(&document);
-        assert_int_equal(read_message("{\"name\":\"a\",\"profiles\":[],\"suspended\":false,\"any\":0}", &message, &document, &faults), 0);
+        assert_int_equal(read_message("{\"name\":\"a\",\"profiles\":[],\"suspended\":false,\"any\":0}", &message,
+                                      &document, &faults), 0);
         assert_true(message.profiles.set && message.profiles.n_items == 0);
         assert_true(message.suspended.set && !message.suspended.value);
         assert_true(message.any.set && message.any.value == 0);
@@ -83,7 +86,8 @@ static void faults_name_the_member(void **state) {
                 { "{\"name\":null}", REFUSE_ADMIN_VALUE, "member \"name\": a string is expected" },
                 { "{\"name\":\"\"}", REFUSE_ADMIN_VALUE, "member \"name\": 1 to 8 bytes are expected" },
                 { "{\"name\":\"123456789\"}", REFUSE_ADMIN_VALUE, "member \"name\": 1 to 8 bytes are expected" },
-                { "{\"name\":\"a\",\"note\":\"1\"}", REFUSE_ADMIN_VALUE, "member \"note\": at least 2 bytes are expected" },
+                { "{\"name\":\"a\",\"note\":\"1\"}", REFUSE_ADMIN_VALUE,
+                  "member \"note\": at least 2 bytes are expected" },
                 { "{\"name\":\"a\",\"profiles\":\"coap_dtls\"}", REFUSE_ADMIN_VALUE,
                   "member \"profiles\": an array of strings is expected" },
                 { "{\"name\":\"a\",\"profiles\":[\"a\",1]}", REFUSE_ADMIN_VALUE,
@@ -92,13 +96,20 @@ static void faults_name_the_member(void **state) {
                   "member \"profiles\": an array of strings is expected" },
                 { "{\"name\":\"a\",\"profiles\":[\"12345678901\"]}", REFUSE_ADMIN_VALUE,
                   "member \"profiles\": in each string 0 to 10 bytes are expected" },
-                { "{\"name\":\"a\",\"lifetime_s\":\"1\"}", REFUSE_ADMIN_VALUE, "member \"lifetime_s\": an integer is expected" },
-                { "{\"name\":\"a\",\"lifetime_s\":1.0}", REFUSE_ADMIN_VALUE, "member \"lifetime_s\": an integer is expected" },
-                { "{\"name\":\"a\",\"lifetime_s\":0}", REFUSE_ADMIN_VALUE, "member \"lifetime_s\": 1 to 3600 is expected" },
-                { "{\"name\":\"a\",\"lifetime_s\":3601}", REFUSE_ADMIN_VALUE, "member \"lifetime_s\": 1 to 3600 is expected" },
-                { "{\"name\":\"a\",\"suspended\":1}", REFUSE_ADMIN_VALUE, "member \"suspended\": true or false is expected" },
-                { "{\"name\":\"a\",\"suspended\":\"true\"}", REFUSE_ADMIN_VALUE, "member \"suspended\": true or false is expected" },
-                { "{\"name\":\"a\",\"proflies\":[]}", REFUSE_ADMIN_VALUE, "member \"proflies\": there is no such member" },
+                { "{\"name\":\"a\",\"lifetime_s\":\"1\"}", REFUSE_ADMIN_VALUE,
+                  "member \"lifetime_s\": an integer is expected" },
+                { "{\"name\":\"a\",\"lifetime_s\":1.0}", REFUSE_ADMIN_VALUE,
+                  "member \"lifetime_s\": an integer is expected" },
+                { "{\"name\":\"a\",\"lifetime_s\":0}", REFUSE_ADMIN_VALUE,
+                  "member \"lifetime_s\": 1 to 3600 is expected" },
+                { "{\"name\":\"a\",\"lifetime_s\":3601}", REFUSE_ADMIN_VALUE,
+                  "member \"lifetime_s\": 1 to 3600 is expected" },
+                { "{\"name\":\"a\",\"suspended\":1}", REFUSE_ADMIN_VALUE,
+                  "member \"suspended\": true or false is expected" },
+                { "{\"name\":\"a\",\"suspended\":\"true\"}", REFUSE_ADMIN_VALUE,
+                  "member \"suspended\": true or false is expected" },
+                { "{\"name\":\"a\",\"proflies\":[]}", REFUSE_ADMIN_VALUE,
+                  "member \"proflies\": there is no such member" },
                 { "{\"name\":\"a\",\"Name\":\"b\"}", REFUSE_ADMIN_VALUE, "member \"Name\": there is no such member" },
                 /* all at once, in the table's order, unknown ones last */
                 { "{\"x\":1,\"suspended\":0,\"any\":[]}", REFUSE_ADMIN_VALUE,
@@ -169,7 +180,8 @@ static void too_many_faults_are_cut_off(void **state) {
         for (unsigned i = 0; i < 1000; i++)
                 assert_int_equal(buf_printf(&text, ",\"x%u\":0", i), 0);
         assert_int_equal(buf_printf(&text, "}"), 0);
-        assert_int_equal(json_read(buf_bytes(&text), fields, N_ELEMENTS(fields), &message, &document, &faults), REFUSE_ADMIN_VALUE);
+        assert_int_equal(json_read(buf_bytes(&text), fields, N_ELEMENTS(fields), &message, &document, &faults),
+                         REFUSE_ADMIN_VALUE);
         assert_int_equal(faults.n_items, JSON_FAULTS_MAX);
         json_faults_line(&faults, line, sizeof(line));
         assert_int_equal(strlen(line), sizeof(line) - 1);
@@ -232,7 +244,8 @@ static void strings_in_an_array_are_limited(void **state) {
 }
 
 static void values_are_printed_compactly(void **state) {
-        static const char *const texts[] = { "{\"b\":1,\"a\":[true,null,\"x\\ny\",-5,1.5]}", "[]", "\"caf\xc3\xa9\"", "null" };
+        static const char *const texts[] = { "{\"b\":1,\"a\":[true,null,\"x\\ny\",-5,1.5]}", "[]", "\"caf\xc3\xa9\"",
+                                             "null" };
 
         for (size_t i = 0; i < N_ELEMENTS(texts); i++) {
                 _cleanup_(json_document_done) struct json_document document = {};
@@ -266,7 +279,9 @@ static void judge(struct bytes mutant, void *context) {
 static void mutants_are_refused_or_sound(void **state) {
         size_t n_good = 0;
 
-        mutate(BYTES_LITERAL("{\"name\":\"a\\u00e9\",\"profiles\":[\"coap_dtls\"],\"lifetime_s\":60,\"suspended\":false}"), judge, &n_good);
+        mutate(BYTES_LITERAL("{\"name\":\"a\\u00e9\",\"profiles\":[\"coap_dtls\"],\"lifetime_s\":60,"
+                             "\"suspended\":false}"),
+               judge, &n_good);
         assert_in_range(n_good, 10, 500);
 }
 
@@ -288,7 +303,8 @@ static void keys_are_wiped_from_freed_memory(void **state) {
         _cleanup_(diags_done) struct diags faults = {};
 
         json_wipe_what_is_freed();
-        assert_int_equal(json_parse(BYTES_LITERAL("{\"key_hex\":\"0123456789abcdef0123456789abcdef\"}"), &document, &faults), 0);
+        assert_int_equal(json_parse(BYTES_LITERAL("{\"key_hex\":\"0123456789abcdef0123456789abcdef\"}"), &document,
+                                    &faults), 0);
         awaited = BYTES_LITERAL("0123456789abcdef0123456789abcdef");
         n_awaited = 0;
         json_document_done(&document);
