@@ -27,7 +27,7 @@ struct address {
 };
 
 bool address_equal(const struct address *a, const struct address *b);
-/* Family, port, address (and scope) in canonical bytes, for cookies and hashing. Returns how many of the 24 are used. */
+/* Family, port, address (and scope) in canonical bytes, for cookies and hashing. Returns how many are used. */
 size_t address_key(const struct address *address, uint8_t key[static ADDRESS_KEY_SIZE]);
 /* "127.0.0.1:5684", "[::1]:5684", "[fe80::1%2]:5684"; "-" for none. Cut when text_size is under ADDRESS_TEXT_SIZE. */
 void address_text(const struct address *address, char *text, size_t text_size);

@@ -13,8 +13,8 @@
 #define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
-#define PRIORITY                                                                                                      \
-        "NONE:+VERS-DTLS1.2:+PSK:+ECDHE-PSK:+AES-128-CCM-8:+AES-128-CCM:+AES-128-GCM:+CHACHA20-POLY1305:+AEAD:"       \
+#define PRIORITY                                                                                                \
+        "NONE:+VERS-DTLS1.2:+PSK:+ECDHE-PSK:+AES-128-CCM-8:+AES-128-CCM:+AES-128-GCM:+CHACHA20-POLY1305:+AEAD:" \
         "+GROUP-X25519:+GROUP-SECP256R1:+SIGN-ALL:+COMP-NULL"
 
 #define MTU 1400                          /* bytes of a datagram that we send, UDP and IP headers apart */
@@ -116,8 +116,9 @@ static struct dtls_session *session_find(const struct dtls *dtls, const struct s
 /* ---- what GnuTLS calls */
 
 /*
- * The size of the first record, 0 when there is no whole one. GnuTLS gets record by record, and only whole ones: it would
- * keep what follows a record that it discards for some later time, and take the next datagram for the rest of a cut one.
+ * The size of the first record, 0 when there is no whole one. GnuTLS gets record by record, and only whole ones: it
+ * would keep what follows a record that it discards for some later time, and take the next datagram for the rest of a
+ * cut one.
  */
 static size_t record_size(struct bytes input) {
         size_t size;
@@ -144,8 +145,8 @@ static bool record_is_suspect(const struct dtls_session *session, const uint8_t 
 }
 
 /*
- * Is there a whole record to pull? Application data that overtook the Finished is skipped: it cannot be trusted yet, and
- * the peer sends it again (RFC 7252 §4.2).
+ * Is there a whole record to pull? Application data that overtook the Finished is skipped: it cannot be trusted yet,
+ * and the peer sends it again (RFC 7252 §4.2).
  */
 static bool has_input(struct dtls_session *session) {
         size_t size;
@@ -624,8 +625,12 @@ static int64_t idle_due(const struct dtls *dtls) {
 void dtls_timers(struct dtls *dtls, struct engine_time now) {
         struct timer *timer;
 
-        for (unsigned n = 0; n < TIMERS_MAX && (timer = heap_first(&dtls->timers)) && timer->due_us <= now.monotonic_us; n++)
+        for (unsigned n = 0; n < TIMERS_MAX; n++) {
+                timer = heap_first(&dtls->timers);
+                if (!timer || timer->due_us > now.monotonic_us)
+                        break;
                 half_open_timer(timer_owner(timer, struct dtls_session, timer), now);
+        }
         for (unsigned n = 0; n < TIMERS_MAX && idle_due(dtls) <= now.monotonic_us; n++)
                 evict(TAILQ_FIRST(&dtls->open));
 }

@@ -9,8 +9,8 @@
  * sessions are found in O(1) by door socket and remote address. Records that carry application data go to deliver().
  *
  * Suites: TLS_PSK_WITH_{AES_128_CCM_8, AES_128_CCM, AES_128_GCM_SHA256, CHACHA20_POLY1305_SHA256} and, with ECDHE over
- * X25519 or P-256, TLS_ECDHE_PSK_WITH_CHACHA20_POLY1305_SHA256: the one AEAD suite of ECDHE-PSK that GnuTLS (3.7, 3.8) has.
- * An unknown identity is answered with unknown_psk_identity, a wrong key with decrypt_error (RFC 4279 §2).
+ * X25519 or P-256, TLS_ECDHE_PSK_WITH_CHACHA20_POLY1305_SHA256: the one AEAD suite of ECDHE-PSK that GnuTLS 3.7 and 3.8
+ * have. An unknown identity is answered with unknown_psk_identity, a wrong key with decrypt_error (RFC 4279 §2).
  */
 struct dtls;
 struct dtls_session;
@@ -65,7 +65,7 @@ void *dtls_session_owner(const struct dtls_session *session);
 
 struct dtls_figures {
         uint64_t n_cookies_sent, n_begun, n_done, n_failed, n_evicted, n_sessions, n_half_open;
-        uint64_t n_dropped; /* datagrams from unknown addresses that are no ClientHello, or that memory did not suffice for */
+        uint64_t n_dropped; /* datagrams from unknown addresses that are no ClientHello, or that memory was short for */
 };
 /* n_sessions counts the half-open ones too. */
 void dtls_figures(const struct dtls *dtls, struct dtls_figures *ret);

@@ -172,7 +172,8 @@ static unsigned to_server(struct rig *rig, unsigned n, struct dtls_client *clien
 static struct dtls_client *client_new(struct bytes identity, struct bytes key, const char *priority) {
         struct dtls_client *client;
 
-        assert_int_equal(dtls_client_new(&(struct dtls_client_options){ .identity = identity, .key = key, .priority = priority }, &client), 0);
+        assert_int_equal(dtls_client_new(&(struct dtls_client_options){ .identity = identity, .key = key,
+                                                                        .priority = priority }, &client), 0);
         return client;
 }
 
@@ -303,7 +304,8 @@ static void addresses(void **state) {
 
 static void addresses_compare(void **state) {
         static const char *const texts[] = {
-                "10.0.0.1:1", "10.0.0.1:2", "10.0.0.2:1", "[::1]:1", "[::1]:2", "[::2]:1", "[::1%1]:1", "[::ffff:10.0.0.1]:1",
+                "10.0.0.1:1", "10.0.0.1:2", "10.0.0.2:1", "[::1]:1", "[::1]:2", "[::2]:1", "[::1%1]:1",
+                "[::ffff:10.0.0.1]:1",
         };
         struct address a, b;
 
@@ -634,7 +636,7 @@ static size_t memory_in_use(void) {
         return mallinfo2().uordblks;
 }
 
-/* RFC 6347 §4.2.1: nothing is kept for an address that has not shown that it is there, and it gets no more than it sent */
+/* RFC 6347 §4.2.1: nothing is kept for an address that has not shown that it is there; it gets no more than it sent. */
 static void hellos_cost_nothing(void **state) {
         _cleanup_(rig_freep) struct rig *rig = rig_new(NULL);
         _cleanup_(dtls_client_freep) struct dtls_client *client = client_new(BYTES_LITERAL("meter"), KEY, NULL);
@@ -660,9 +662,9 @@ static void hellos_cost_nothing(void **state) {
 /* The shortest ClientHello there can be is still longer than the answer. */
 static void shortest_hello(void **state) {
         _cleanup_(rig_freep) struct rig *rig = rig_new(NULL);
-        uint8_t hello[HEADER + 54] = { 22, 0xfe, 0xff, 0, 0, 0, 0, 0, 0, 0, 5, 0, 54, 1, 0, 0, 42, 0, 0, 0, 0, 0, 0, 0, 42,
-                                       0xfe, 0xfd };
-        static const uint8_t end[] = { 0, 0, 0, 2, 0xc0, 0xa8, 1, 0 }; /* no session, no cookie, CCM_8, no compression */
+        uint8_t hello[HEADER + 54] = { 22, 0xfe, 0xff, 0, 0, 0, 0, 0, 0, 0, 5, 0, 54, 1, 0, 0, 42, 0, 0, 0, 0, 0, 0, 0,
+                                       42, 0xfe, 0xfd };
+        static const uint8_t end[] = { 0, 0, 0, 2, 0xc0, 0xa8, 1, 0 }; /* no session, no cookie, CCM_8, no method */
 
         memcpy(hello + sizeof(hello) - sizeof(end), end, sizeof(end));
         input(rig, 1, bytes_of(hello, sizeof(hello)));
