@@ -59,8 +59,8 @@ void response_done(struct response *response);
 void response_drop(struct response *response);
 
 /*
- * The payload is going to hold a secret, by an encoder that does not see to it itself: make room for size bytes at once,
- * as a buffer that grows leaves copies behind. 0, -ENOMEM.
+ * The payload is going to hold a secret, by an encoder that does not see to it itself: make room for size bytes at
+ * once, as a buffer that grows leaves copies behind. 0, -ENOMEM.
  */
 int response_reserve(struct response *response, size_t size);
 

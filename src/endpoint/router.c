@@ -68,7 +68,7 @@ static const struct resource resources[] = {
         { "/v1/servers/{}/credentials", METHOD_GET, ADMIN, NO, JSON, CODE_CONTENT, false, admin_server_credentials_get,
           .summary = "list a resource server's credentials, without keys" },
         { "/v1/servers/{}/credentials", METHOD_POST, ADMIN, JSON, JSON, CODE_CREATED, true,
-          admin_server_credentials_post, .summary = "give a resource server a credential; the answer alone has the key" },
+          admin_server_credentials_post, .summary = "give one a credential; the answer alone has the key" },
         { "/v1/servers/{}/credentials/{}", METHOD_DELETE, ADMIN, NO, NO, CODE_DELETED, true,
           admin_server_credential_delete, .summary = "remove a resource server's credential" },
         { "/v1/servers/{}/key", METHOD_PUT, ADMIN, JSON, JSON, CODE_CHANGED, true, admin_server_key_put,
@@ -209,7 +209,7 @@ static int put_error(const struct work *work, const struct refusal_row *row, str
 
         if (peer->channel == CHANNEL_LOCAL)
                 return put_json_error(row, response);
-        /* Only what speaks ACE says no in CBOR; and an anonymous request without a payload is shorter than any error. */
+        /* Only what speaks ACE says no in CBOR. An anonymous request without a payload is shorter than any error. */
         if (row->ace_error != 0 && work->resource && work->resource->writes == CF_ACE_CBOR &&
             (peer->channel != CHANNEL_PLAIN || work->request.payload.size > 0))
                 return put_ace_error(row, peer, response);

@@ -41,10 +41,10 @@ struct work {
 #define RETRY_AFTER_S 5 /* Max-Age of 4.29 (RFC 8516) and 5.03 (RFC 7252 §5.9.3.4) */
 
 /*
- * Run the requests in order, those that change something in a savepoint each, inside one transaction with one commit (an
- * answer leaves only after its rows are on disk). Every response is filled, by its handler, from the refusal table, or
- * as 5.00 (5.03 when the disk is full or the database locked) when something broke; if the commit fails every one that
- * changed or read rows becomes so, as even a read may tell what did not last. Without a request that needs the store
- * there is no transaction. Writes one log line a request. Must not be called inside a transaction.
+ * Run the requests in order, those that change something in a savepoint each, inside one transaction with one commit
+ * (an answer leaves only after its rows are on disk). Every response is filled, by its handler, from the refusal table,
+ * or as 5.00 (5.03 when the disk is full or the database locked) when something broke; if the commit fails every one
+ * that changed or read rows becomes so, as even a read may tell what did not last. Without a request that needs the
+ * store there is no transaction. Writes one log line a request. Must not be called inside a transaction.
  */
 void router_batch(struct aced *as, struct work *const *works, size_t n_works);

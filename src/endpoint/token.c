@@ -29,8 +29,8 @@ static void claims_done(struct buf *claims) {
 }
 
 /*
- * AS-028, AS-067, AS-069: a key of its own for each token that does not ask for one by kid, named by the token's number,
- * which never repeats.
+ * AS-028, AS-067, AS-069: a key of its own for each token that does not ask for one by kid, named by the token's
+ * number, which never repeats.
  */
 static int make_key(struct aced *as, struct grant *grant, uint64_t *ret_number) {
         int r;
@@ -47,8 +47,8 @@ static int make_key(struct aced *as, struct grant *grant, uint64_t *ret_number) 
 }
 
 /* RFC 8392 §7.1: the claims in COSE_Encrypt0; a CWT tag stands only over a tagged COSE object (§6). */
-static int encrypt_claims(struct aced *as, const struct server *server, const struct server_key *key, struct bytes claims,
-                          struct buf *token) {
+static int encrypt_claims(struct aced *as, const struct server *server, const struct server_key *key,
+                          struct bytes claims, struct buf *token) {
         struct cbor_writer w = CBOR_WRITER(token);
         size_t nonce_size = aead_info(server->token_alg)->nonce_size;
         struct bytes kid = key->kid_size > 0 ? bytes_of(key->kid, key->kid_size) : BYTES_NONE;

@@ -1,11 +1,11 @@
 /*
- * Conversations: scripts of requests and expected answers, run through the router with an in-memory database, a fake clock
- * and repeatable random numbers. README.md beside this file says how they are written. Prints TAP, a test a script.
+ * Conversations: scripts of requests and expected answers, run through the router with an in-memory database, a fake
+ * clock and repeatable random numbers. README.md beside this file says how they are written. Prints TAP, a test each.
  *
  *     talk [--ids FILE] SCRIPT…
  *
- * --ids names the file of checklist ids that each need a script of their name; with it every refusal that the router can be
- * brought to must also have come up.
+ * --ids names the file of checklist ids that each need a script of their name; with it every refusal that the router
+ * can be brought to must also have come up.
  */
 #include <ctype.h>
 #include <errno.h>
@@ -306,8 +306,8 @@ static bool cmd_admin(struct talk *talk, const char *verb, char *rest) {
 /* ---- expectations */
 
 /*
- * Does value have what pattern has? Objects: every member of the pattern; arrays: item by item. The text "*" is anything,
- * "=name" anything that is kept under name (text, or a number as text), "$name" the text that was kept.
+ * Does value have what pattern has? Objects: every member of the pattern; arrays: item by item. The text "*" is
+ * anything, "=name" anything that is kept under name (text, or a number as text), "$name" the text that was kept.
  */
 static bool json_matches(struct talk *talk, const json_t *pattern, const json_t *value, const char *where) {
         const char *text = json_string_value(pattern);
@@ -323,8 +323,8 @@ static bool json_matches(struct talk *talk, const json_t *pattern, const json_t 
                 return true;
         if (text && text[0] == '=') {
                 snprintf(number, sizeof(number), "%lld", (long long)json_integer_value(value));
-                return capture_string(talk, text + 1, bytes_text(json_is_string(value) ? json_string_value(value) : number),
-                                      true);
+                return capture_string(talk, text + 1,
+                                      bytes_text(json_is_string(value) ? json_string_value(value) : number), true);
         }
         if (text && text[0] == '$')
                 return captured(talk, text + 1, &kept) &&
@@ -457,7 +457,6 @@ static bool cmd_expect(struct talk *talk, const char *verb, char *rest) {
         return check_answer(talk, rest);
 }
 
-/* distinct N NAME: the last request N times more, answered as expected; what is captured as NAME is never the same twice */
 static int compare_strings(const void *a, const void *b) {
         return strcmp(*(char *const *)a, *(char *const *)b);
 }
@@ -481,6 +480,7 @@ static bool repeat_once(struct talk *talk, const char *name, char **ret_hex) {
         return true;
 }
 
+/* distinct N NAME: the last request N times more, answered as expected; what NAME captures is never the same twice */
 static bool cmd_distinct(struct talk *talk, const char *verb, char *rest) {
         const char *count = next_word(&rest), *name = next_word(&rest);
         size_t n = count ? strtoul(count, NULL, 10) : 0, done = 0;
@@ -626,7 +626,8 @@ static bool open_store(struct talk *talk) {
         r = store_open(&(struct store_options){ .path = talk->folder ? path : NULL, .seal_key = { seal_key, 32 } },
                        &talk->store, &diags);
         talk->as.store = talk->store;
-        return r == 0 || fail(talk, "cannot open the store: %s %s", strerror(-r), diags.n_items ? diags.items[0].text : "");
+        return r == 0 ||
+                fail(talk, "cannot open the store: %s %s", strerror(-r), diags.n_items ? diags.items[0].text : "");
 }
 
 /* file: the database is a file from here on, and empty again */
@@ -775,11 +776,11 @@ static const struct {
         const char *verb;
         bool (*run)(struct talk *talk, const char *verb, char *rest);
 } commands[] = {
-        { "title", cmd_title },       { "include", cmd_include }, { "clock", cmd_clock },   { "as", cmd_as },
-        { "shut", cmd_shut },         { "config", cmd_config },   { "rows", cmd_rows },     { "file", cmd_file },
-        { "reopen", cmd_reopen },     { "admin", cmd_admin },     { "=>", cmd_expect },     { "distinct", cmd_distinct },
-        { "token", cmd_token },       { "match", cmd_match },     { "same", cmd_compare },  { "differ", cmd_compare },
-        { "absent", cmd_compare },    { "let", cmd_let },
+        { "title", cmd_title },   { "include", cmd_include }, { "clock", cmd_clock },       { "as", cmd_as },
+        { "shut", cmd_shut },     { "config", cmd_config },   { "rows", cmd_rows },         { "file", cmd_file },
+        { "reopen", cmd_reopen }, { "admin", cmd_admin },     { "=>", cmd_expect },         { "token", cmd_token },
+        { "match", cmd_match },   { "same", cmd_compare },    { "differ", cmd_compare },    { "absent", cmd_compare },
+        { "let", cmd_let },       { "distinct", cmd_distinct },
 };
 
 static bool run_statement(struct talk *talk, char *statement) {

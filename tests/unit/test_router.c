@@ -115,10 +115,10 @@ static void open_store(struct world *world) {
         static const uint8_t key[32] = { 1 };
         _cleanup_(diags_done) struct diags diags = {};
         char path[256];
+        const struct store_options options = { .path = world->folder ? path : NULL, .seal_key = { key, 32 } };
 
         snprintf(path, sizeof(path), "%s/test.db", world->folder ? world->folder : "");
-        assert_int_equal(store_open(&(struct store_options){ .path = world->folder ? path : NULL, .seal_key = { key, 32 } },
-                                    &world->store, &diags), 0);
+        assert_int_equal(store_open(&options, &world->store, &diags), 0);
         world->as.store = world->store;
 }
 
@@ -292,7 +292,8 @@ static void test_admission(void **state) {
         for (size_t i = 0; i < N_ELEMENTS(cases); i++) {
                 _cleanup_(call_done) struct call call;
 
-                call_set(&call, cases[i].peer, cases[i].method, cases[i].target, cases[i].content_format, cases[i].payload);
+                call_set(&call, cases[i].peer, cases[i].method, cases[i].target, cases[i].content_format,
+                         cases[i].payload);
                 call.work.request.accept = cases[i].accept;
                 run(&world->as, &call, 1);
                 if (call.work.response.code != cases[i].code)
