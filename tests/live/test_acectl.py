@@ -1,6 +1,7 @@
 """acectl: every verb in every output, its exit codes, and what it says to odd names and mistakes."""
 
 import csv
+import functools
 import io
 import json
 import os
@@ -9,15 +10,17 @@ import re
 import shutil
 import subprocess
 
+import cbor2
 import pytest
 
-from realm import BUILD, SOURCE, Realm, program, run
+from realm import BUILD, SOURCE, Party, Realm, program, run
 from tokens import open_token
 
 DONE, REFUSED, USAGE, UNREACHABLE = 0, 1, 2, 3
 FORMATS = ["table", "json", "csv"]
 
 
+@functools.cache
 def verbs():
     """What acectl's own help for programs lists: {verb: {its options}}."""
     found = {}
@@ -114,7 +117,6 @@ def test_key_that_acectl_made_works(shared):
     made = shared.ctl("client", "credential", "add", "made")
     shared.policy("made", rs)
     key = shared.ctl("rs", "key", "set", rs.name)
-    from realm import Party
     answer = shared.token(Party("made", bytes.fromhex(made["identity_hex"]), bytes.fromhex(made["key_hex"])), rs, "read")
     assert open_token(answer[1], bytes.fromhex(key.get("key_hex") or key["token_key_hex"]))[3][3] == rs.name
 
@@ -215,7 +217,6 @@ def test_lists_of_many_pages(realm):
 
 
 def test_explain_agrees_with_the_token_endpoint(shared):
-    import cbor2
     client, rs = shared.add_client(), shared.add_rs()
     policy = shared.policy(client, rs, "read")
     told = shared.ctl("explain", client.name, rs.name, "read write")

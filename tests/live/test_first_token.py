@@ -6,6 +6,7 @@ import time
 import cbor2
 import pytest
 
+import coap
 from realm import introspect, run, token
 from tokens import open_token, opens, untag
 
@@ -127,6 +128,16 @@ def test_policy_and_server_bound_the_lifetime(shared):
     answer = shared.token(client, rs, "read")
     claims = open_token(answer[1], rs.token_key)[3]
     assert answer[2] == 120 == claims[4] - claims[6]
+
+
+def test_caches_do_not_outlive_the_token(shared):
+    """AS-045: without the option an answer is fresh for 60 seconds."""
+    client, rs = shared.add_client(), shared.add_rs()
+    shared.policy(client, rs, "read", "--max-lifetime", "30")
+    with shared.connect(client) as session:
+        answer = session.post("token", cbor2.dumps({5: rs.name, 9: "read"}))
+    assert answer.status == "2.01" and cbor2.loads(answer.payload)[2] == 30
+    assert answer.option(coap.MAX_AGE) is not None and answer.option(coap.MAX_AGE) <= 30
 
 
 def test_an_expired_token_is_inactive(shared):

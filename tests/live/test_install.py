@@ -9,10 +9,10 @@ import pytest
 from realm import BUILD, SOURCE, program, run
 
 FILES = """
-sbin/aced bin/acectl bin/aceclient etc/aced/aced.conf
+sbin/aced bin/acectl bin/aceclient bin/acebench etc/aced/aced.conf
 lib/systemd/system/aced.service lib/sysusers.d/aced.conf lib/tmpfiles.d/aced.conf
 share/man/man8/aced.8 share/man/man1/acectl.1 share/man/man1/aceclient.1 share/man/man5/aced.conf.5
-share/man/man7/aced-control.7
+share/man/man7/aced-control.7 share/man/man1/acebench.1
 """.split()
 
 
