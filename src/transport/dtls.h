@@ -11,6 +11,10 @@
  * Suites: TLS_PSK_WITH_{AES_128_CCM_8, AES_128_CCM, AES_128_GCM_SHA256, CHACHA20_POLY1305_SHA256} and, with ECDHE over
  * X25519 or P-256, TLS_ECDHE_PSK_WITH_CHACHA20_POLY1305_SHA256: the one AEAD suite of ECDHE-PSK that GnuTLS 3.7 and 3.8
  * have. An unknown identity is answered with unknown_psk_identity, a wrong key with decrypt_error (RFC 4279 §2).
+ *
+ * GnuTLS refuses a ClientHello whose server_name is no DNS name (RFC 6066 §3 forbids literal addresses there) with
+ * illegal_parameter, and cannot be told to look away: clients that put "::1" from a URI there, as coap-client 4.3.1
+ * does, must be given a host name. IPv4 literals pass.
  */
 struct dtls;
 struct dtls_session;
