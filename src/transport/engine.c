@@ -172,7 +172,7 @@ static void peer_kill(struct door_peer *peer) {
         TAILQ_INSERT_TAIL(&engine->dead, peer, link);
 }
 
-/* At the end of every call from outside, when nobody is busy with a peer. One with pending requests stays until those go. */
+/* At the end of every call from outside, when nobody is busy with a peer. One with pending requests stays as long. */
 static void bury(struct engine *engine) {
         struct door_peer *peer, *next;
 
@@ -330,8 +330,8 @@ static void on_deliver(void *context, struct dtls_session *session, struct bytes
 }
 
 static void on_dtls_send(void *context, unsigned socket, const struct address *remote, struct bytes data) {
-        output_add(context, &(struct datagram){
-                                    .door = DOOR_COAPS, .socket = socket, .remote = *remote, .data = data });
+        output_add(context, &(struct datagram){ .door = DOOR_COAPS, .socket = socket, .remote = *remote,
+                                                .data = data });
 }
 
 static void on_closed(void *context, struct dtls_session *session) {
@@ -350,8 +350,8 @@ static void on_send(void *context, struct exchange_peer *exchange, struct bytes 
         if (peer->is_dead)
                 return;
         if (peer->door == DOOR_COAP)
-                output_add(engine, &(struct datagram){
-                                           .door = DOOR_COAP, .socket = peer->socket, .remote = peer->remote, .data = data });
+                output_add(engine, &(struct datagram){ .door = DOOR_COAP, .socket = peer->socket,
+                                                       .remote = peer->remote, .data = data });
         else if (dtls_send(peer->session, data) < 0)
                 engine->figures.n_datagrams_dropped++; /* on -EPIPE on_closed() has been called */
 }
@@ -450,9 +450,11 @@ static uint8_t overload(const struct door_peer *peer) {
         int64_t pending_max = peer->engine->as->config->pending_max;
         int64_t share = (pending_max + 1) / 2;
 
+        if (share > PENDING_PER_PEER_MAX)
+                share = PENDING_PER_PEER_MAX;
         if ((int64_t)peer->engine->n_pending >= pending_max)
                 return CODE_UNAVAILABLE;
-        return peer->n_pending >= (share < PENDING_PER_PEER_MAX ? share : PENDING_PER_PEER_MAX) ? CODE_TOO_MANY_REQUESTS : 0;
+        return peer->n_pending >= share ? CODE_TOO_MANY_REQUESTS : 0;
 }
 
 static void on_request(void *context, struct exchange_peer *exchange, uint64_t ticket,

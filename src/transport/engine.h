@@ -53,6 +53,10 @@ int64_t engine_due(const struct engine *engine);
 /* Say close_notify to every session: the daemon stops. The datagrams are in engine_output(). */
 void engine_close(struct engine *engine, struct engine_time now);
 
+/*
+ * Dropped: for want of memory or of room in the output, or because the session broke while it was spoken to. Requests:
+ * new ones, those included that were refused here. Pending: of these, those that wait for a batch.
+ */
 struct engine_figures {
         uint64_t n_datagrams_in, n_datagrams_out, n_datagrams_dropped;
         uint64_t n_handshakes_begun, n_handshakes_done, n_handshakes_failed;

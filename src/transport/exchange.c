@@ -681,7 +681,8 @@ int64_t exchange_due(const struct exchange *exchange) {
 
 /* ---- objects */
 
-int exchange_new(const struct exchange_callbacks *callbacks, const struct exchange_limits *limits, struct exchange **ret) {
+int exchange_new(const struct exchange_callbacks *callbacks, const struct exchange_limits *limits,
+                 struct exchange **ret) {
         _cleanup_(exchange_freep) struct exchange *exchange = calloc(1, sizeof(*exchange));
         uint8_t *space;
         int r;
@@ -692,7 +693,8 @@ int exchange_new(const struct exchange_callbacks *callbacks, const struct exchan
         exchange->limits = *limits;
         TAILQ_INIT(&exchange->waiting);
         exchange->scratch = BUF_INIT(MESSAGE_SIZE_MAX);
-        r = buf_reserve(&exchange->scratch, MESSAGE_SIZE_MAX, &space); /* all at once: it never moves, leaving bytes behind */
+        /* all at once: it never moves, leaving bytes of keys behind */
+        r = buf_reserve(&exchange->scratch, MESSAGE_SIZE_MAX, &space);
         if (r < 0)
                 return r;
         *ret = TAKE_PTR(exchange);

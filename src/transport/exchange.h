@@ -12,10 +12,11 @@
  *   confirmable: ping, response, format error           → Reset (§4.2, §4.3)
  *   non-confirmable: empty, response, format error      → silence (§4.3)
  *   Acknowledgement, Reset: ours                        → outcome(); any other → silence
- *   request that is there already (§4.5)                → the first answer again, byte for byte; the empty Acknowledgement
- *                                                         again when the answer came or comes as a message of its own;
- *                                                         silence while it is worked on, when it was non-confirmable, and
- *                                                         when its answer is no longer kept: never is it executed twice
+ *   request that is there already (§4.5)                → the first answer again, byte for byte; the empty
+ *                                                         Acknowledgement again when the answer came or comes as a
+ *                                                         message of its own; silence while it is worked on, when it
+ *                                                         was non-confirmable, and when its answer is no longer kept:
+ *                                                         never is it executed twice
  *   request with an unknown method                      → 4.05 (§5.8); with Proxy-Uri or Proxy-Scheme → 5.05 (§5.10.2)
  *   request with another unknown critical option        → confirmable: 4.02; non-confirmable: silence (§5.4.1)
  *   any other request                                   → request()
@@ -46,7 +47,8 @@ struct exchange_callbacks {
 
 struct exchange; /* what peers share: callbacks, timers, limits, counters */
 
-int exchange_new(const struct exchange_callbacks *callbacks, const struct exchange_limits *limits, struct exchange **ret);
+int exchange_new(const struct exchange_callbacks *callbacks, const struct exchange_limits *limits,
+                 struct exchange **ret);
 /* After its peers are gone. */
 void exchange_free(struct exchange *exchange);
 void exchange_set_limits(struct exchange *exchange, const struct exchange_limits *limits);
@@ -67,7 +69,7 @@ size_t exchange_peer_size(const struct exchange_peer *peer);
 
 void exchange_input(struct exchange_peer *peer, struct bytes datagram, int64_t now_us);
 
-/* Is this a well-formed request, so that its sender is worth a struct exchange_peer? Everything else leaves no trace there. */
+/* Is this a well-formed request, so that its sender is worth a struct exchange_peer? All else leaves no trace there. */
 bool exchange_is_request(struct bytes datagram);
 
 /*

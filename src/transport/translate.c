@@ -138,8 +138,8 @@ static void put_parts(const struct response *response, const struct block_asks *
 }
 
 /* The block asked for, or a smaller one at the same place (RFC 7959 §2.4). False: none fits. */
-static bool put_block(const struct response *response, const struct block_asks *asks, const struct answer_limits *limits,
-                      struct answer *ret) {
+static bool put_block(const struct response *response, const struct block_asks *asks,
+                      const struct answer_limits *limits, struct answer *ret) {
         const struct block *asked = &asks->answer_block;
         unsigned szx = asked->is_given ? asked->szx : SZX_MAX;
         size_t at = (size_t)asked->number * block_size(szx);
@@ -158,8 +158,8 @@ static bool put_block(const struct response *response, const struct block_asks *
         return false;
 }
 
-void translate_response(const struct response *response, const struct block_asks *asks, const struct answer_limits *limits,
-                        struct answer *ret) {
+void translate_response(const struct response *response, const struct block_asks *asks,
+                        const struct answer_limits *limits, struct answer *ret) {
         bool success = response->code >> 5 == CLASS_SUCCESS;
         bool may_cut = asks->may_cut && success && response->payload.size > 0;
 

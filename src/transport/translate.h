@@ -23,10 +23,11 @@ struct block_asks {
 
 /*
  * Critical options are known to be ours (exchange.h). peer and now_s are left alone; the rest borrows from the message.
- * Uri-Host and Uri-Port are any: there is one server here. Elective options that we do not have are ignored, No-Response
- * and Observe among them. Returns 0; REFUSE_NOT_FOUND: a longer path than any of ours; REFUSE_BAD_OPTION: more queries
- * than we read, a block option twice, or a later block of an answer that cannot be made again; REFUSE_MALFORMED: a block
- * size that is reserved or that the payload belies (RFC 7959 §2.2); REFUSE_TOO_LARGE: over payload_max, or several blocks.
+ * Uri-Host and Uri-Port are any: there is one server here. Elective options that we do not have are ignored,
+ * No-Response and Observe among them. Returns 0; REFUSE_NOT_FOUND: a longer path than any of ours; REFUSE_BAD_OPTION:
+ * more queries than we read, a block option twice, or a later block of an answer that cannot be made again;
+ * REFUSE_MALFORMED: a block size that is reserved or that the payload belies (RFC 7959 §2.2); REFUSE_TOO_LARGE: over
+ * payload_max, or several blocks.
  */
 int translate_request(const struct coap_message *message, size_t payload_max, struct request *ret,
                       struct block_asks *ret_asks);
@@ -46,8 +47,8 @@ struct answer_limits {
 
 /*
  * The answer as a message of at most size_max bytes, without type, MID and token. What does not fit and cannot be cut
- * becomes 5.00 when it was a success; of an error the code alone is said. (A code alone always fits: size_max is at least
- * what a header and the token take.)
+ * becomes 5.00 when it was a success; of an error the code alone is said. (A code alone always fits: size_max is at
+ * least what a header and the token take.)
  */
-void translate_response(const struct response *response, const struct block_asks *asks, const struct answer_limits *limits,
-                        struct answer *ret);
+void translate_response(const struct response *response, const struct block_asks *asks,
+                        const struct answer_limits *limits, struct answer *ret);

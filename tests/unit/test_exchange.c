@@ -142,7 +142,7 @@ enum reaction {
         UNREFUSED, /* a request: met with silence */
 };
 
-/* Every row is the first datagram of a new peer. says ends in "*": only its beginning is given (a Message ID of ours follows). */
+/* Every row is the first datagram of a new peer. says ends in "*": its beginning (a Message ID of ours follows). */
 static const struct {
         const char *what, *hex;
         enum reaction reaction;
@@ -203,8 +203,8 @@ static const struct {
         { "non-confirmable, Proxy-Uri", "51011234aa" "d11661", REFUSED, "51a5*" },
         { "Block1, a later one", "40021234" "d10e1e", REQUEST, "" },
         { "Block2, a later one", "40011234" "d10a16", REQUEST, "" },
-        { "unknown critical option behind Block1", "40021234" "d10e1e" "20", REFUSED, "60821234" "ff6f7074696f6e203239" },
-        { "unknown critical option before Block1", "40021234" "d008" "61" "1e", REFUSED, "60821234" "ff6f7074696f6e203231" },
+        { "critical option behind Block1", "40021234" "d10e1e" "20", REFUSED, "60821234" "ff6f7074696f6e203239" },
+        { "critical option before Block1", "40021234" "d008" "61" "1e", REFUSED, "60821234" "ff6f7074696f6e203231" },
         { "Uri-Path, Content-Format, payload", "40021234" "b5746f6b656e" "1113" "ffa0", REQUEST, "" },
 };
 
@@ -601,7 +601,7 @@ static void t_one_confirmable_at_a_time(void **state) {
         hear_back(&line, "7000", last_mid(&line));
         assert_true(line.ended == tickets[1]);
         assert_int_equal(line.n_sent, n_sent + 3);
-        hear_back(&line, "6045", last_mid(&line)); /* with a response that nobody asked for: acknowledged all the same */
+        hear_back(&line, "6045", last_mid(&line)); /* with an unasked response: acknowledged all the same */
         assert_true(line.ended == tickets[2]);
         assert_int_equal(line.outcome, 1);
         close_line(&line);
