@@ -28,6 +28,7 @@
 #include "base/secret.h"
 #include "crypto/random.h"
 #include "endpoint/aced.h"
+#include "format/json.h"
 #include "store/seal_key.h"
 #include "store/store.h"
 #include "store/tokens.h"
@@ -602,6 +603,7 @@ int main(int argc, char **argv) {
         bool checking = false;
         int option;
 
+        json_wipe_what_is_freed();
         while ((option = getopt_long(argc, argv, "c:", long_options, NULL)) != -1)
                 switch (option) {
                 case 'c':
