@@ -23,11 +23,13 @@
 #include "base/config.h"
 #include "base/diag.h"
 #include "base/secret.h"
+#include "format/json.h"
 #include "main/print.h"
 #include "store/seal_key.h"
 #include "store/store.h"
 
-#define SOCKET_DEFAULT ACED_RUNSTATEDIR "/aced/control.sock"
+/* where systemd makes it for the unit, whatever the prefix; aced.conf(5) has the same default */
+#define SOCKET_DEFAULT "/run/aced/control.sock"
 #define CONFIG_DEFAULT ACED_SYSCONFDIR "/aced/aced.conf"
 #define ANSWER_MAX ((size_t)32 * 1024 * 1024)
 #define URL_MAX ((size_t)16 * 1024)
@@ -146,7 +148,7 @@ static const struct option token_filter[] = {
 };
 
 static const struct option init_options[] = {
-        { "--config", "config", OPTION_TEXT, "FILE", "the configuration that says where; " CONFIG_DEFAULT " if not given" },
+        { "--config", "config", OPTION_TEXT, "FILE", "the configuration that says where; else " CONFIG_DEFAULT },
         { "--state", "state", OPTION_TEXT, "DIRECTORY", "or the state directory itself" },
         {},
 };
@@ -205,7 +207,8 @@ static int run_config_check(struct invocation *invocation);
 static const struct verb verbs[] = {
         { "init", {}, init_options, .run = run_init,
           .help = "Make the state directory with its sealing key and an empty database." },
-        { "status", {}, no_options, "GET", "/v1/status", .help = "Show what runs, where it listens, figures and limits." },
+        { "status", {}, no_options, "GET", "/v1/status",
+          .help = "Show what runs, where it listens, figures and limits." },
 
         { "client add", { NEW_NAME }, client_options, "POST", "/v1/clients", .help = "Register a client." },
         { "client list", {}, no_options, "GET", "/v1/clients", client_columns, .help = "List clients." },
@@ -250,8 +253,8 @@ static const struct verb verbs[] = {
           .help = "Allow a client, or all with a label, a scope at an audience." },
         { "policy list", {}, policy_filter, "GET", "/v1/policies", policy_columns, .help = "List policies." },
         { "policy delete", { IN_PATH("ID") }, no_options, "DELETE", "/v1/policies/{}", .help = "Remove a policy." },
-        { "explain", { AS_MEMBER("CLIENT", "client"), AS_MEMBER("AUDIENCE", "audience"), MAYBE("SCOPE", "scope") }, no_options,
-          "GET", "/v1/explain", .help = "Say what this token request would be answered, and why." },
+        { "explain", { AS_MEMBER("CLIENT", "client"), AS_MEMBER("AUDIENCE", "audience"), MAYBE("SCOPE", "scope") },
+          no_options, "GET", "/v1/explain", .help = "Say what this token request would be answered, and why." },
 
         { "token list", {}, token_filter, "GET", "/v1/tokens", token_columns,
           .help = "List tokens, those that are alive." },
@@ -259,7 +262,8 @@ static const struct verb verbs[] = {
           .help = "Show a token, without its key." },
         { "token revoke", { IN_PATH("CTI-HEX") }, no_options, "DELETE", "/v1/tokens/{}", .help = "Revoke a token." },
 
-        { "config show", {}, no_options, "GET", "/v1/config", config_columns, .help = "Show the configuration in force." },
+        { "config show", {}, no_options, "GET", "/v1/config", config_columns,
+          .help = "Show the configuration in force." },
         { "config check", { MAYBE("FILE", "file") }, no_options, .run = run_config_check,
           .help = "Name every fault of a configuration file; " CONFIG_DEFAULT " if none is given." },
 };
@@ -457,7 +461,8 @@ static int help_for_people(const struct verb *verb, const struct word *words, si
 }
 
 /* For programs: everything there is, a row for each verb and one for each of its options. */
-static int help_for_programs(enum print_format format, const struct verb *verb, const struct word *words, size_t n_words) {
+static int help_for_programs(enum print_format format, const struct verb *verb, const struct word *words,
+                             size_t n_words) {
         json_t *rows = json_array();
         struct printer printer;
         int r = help_options(rows, global_options);
@@ -1099,7 +1104,7 @@ static int init_paths(const struct invocation *invocation, struct new_state *sta
                 say("init: --config and --state: one of the two says where");
                 return STATUS_USAGE;
         }
-        r = directory ? config_load(NULL, &config, &faults) : config_load(file ? file : CONFIG_DEFAULT, &config, &faults);
+        r = config_load(directory ? NULL : file ? file : CONFIG_DEFAULT, &config, &faults);
         if (r == -ENOENT && !file)
                 r = config_load(NULL, &config, &faults); /* no file: the defaults say where, as they do for aced */
         if (r == -ENOENT)
@@ -1117,8 +1122,8 @@ static int init_paths(const struct invocation *invocation, struct new_state *sta
 }
 
 static int refuse_existing(const char *path) {
-        say("init: %s is there already and was left alone: this state directory is in use. Choose another one, or move it "
-            "away first to begin anew", path);
+        say("init: %s is there already and was left alone: this state directory is in use. Choose another one, or "
+            "move it away first to begin anew", path);
         return STATUS_REFUSED;
 }
 
@@ -1175,7 +1180,8 @@ static int init_database(struct new_state *state, const struct secret *key) {
         int r;
 
         state->made_database = true;
-        r = store_open(&(struct store_options){ .path = state->database, .seal_key = secret_bytes(key) }, &store, &faults);
+        r = store_open(&(struct store_options){ .path = state->database, .seal_key = secret_bytes(key) }, &store,
+                       &faults);
         store_free(store);
         if (r != 0 && faults.n_items == 0)
                 say("init: cannot make %s: %s", state->database, strerror(-r));
@@ -1198,8 +1204,7 @@ static int init_owner(const struct new_state *state) {
 static int init_print(const struct invocation *invocation, const struct new_state *state) {
         const char *with_state = json_string_value(json_object_get(invocation->values, "state"));
         const struct passwd *owner = getpwuid(state->changes_owner ? state->uid : geteuid());
-        const char *next = with_state ? "name this directory as state_directory in [server] of a configuration file, check "
-                                        "it with aced --check FILE, start aced -c FILE" :
+        const char *next = with_state ? "name the directory as state_directory in [server] of a FILE; aced -c FILE" :
                                         "start aced (systemctl start aced), then acectl status";
         json_t *object = json_pack("{s:s, s:s, s:s, s:s, s:s}", "state_directory", state->directory,
                                    "database", state->database, "key_file", state->key,
@@ -1292,16 +1297,19 @@ static int run_help(const struct invocation *invocation, size_t n_words) {
                 return STATUS_USAGE;
         }
         if (invocation->format != PRINT_TABLE)
-                return check_printed(help_for_programs(invocation->format, invocation->verb, invocation->words, n_words));
+                return check_printed(help_for_programs(invocation->format, invocation->verb, invocation->words,
+                                                       n_words));
         return check_printed(help_for_people(invocation->verb, invocation->words, n_words));
 }
 
 static int run(int argc, char **argv) {
         const char *socket = getenv("ACED_CONTROL");
-        _cleanup_(invocation_done) struct invocation invocation = { .socket = socket && *socket ? socket : SOCKET_DEFAULT };
+        _cleanup_(invocation_done) struct invocation invocation = { .socket = SOCKET_DEFAULT };
         size_t n_words = 0;
         int r;
 
+        if (socket && *socket != '\0')
+                invocation.socket = socket;
         invocation.words = calloc((size_t)argc + 1, sizeof(*invocation.words));
         invocation.values = json_object();
         if (!invocation.words || !invocation.values)
@@ -1323,7 +1331,9 @@ static int run(int argc, char **argv) {
 int main(int argc, char **argv) {
         int r;
 
-        setlocale(LC_CTYPE, "");
+        /* libsmartcols shows what the locale cannot as \xNN; terminals without a locale set speak UTF-8 all the same */
+        if (!setlocale(LC_CTYPE, "") || MB_CUR_MAX == 1)
+                setlocale(LC_CTYPE, "C.UTF-8");
         if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
                 return out_of_memory();
         r = run(argc, argv);

@@ -36,8 +36,8 @@ void admin_document_done(struct json_document *document) {
         json_document_done(document);
 }
 
-int admin_read(const struct request *request, struct response *response, const struct json_field *fields, size_t n_fields,
-               void *target, struct json_document *ret_document) {
+int admin_read(const struct request *request, struct response *response, const struct json_field *fields,
+               size_t n_fields, void *target, struct json_document *ret_document) {
         _cleanup_(diags_done) struct diags faults = {};
         char line[sizeof(response->why)];
         int r = json_read(request->payload, fields, n_fields, target, ret_document, &faults);
@@ -105,7 +105,8 @@ int admin_reply(struct response *response, json_t **object) {
 int admin_refuse_value(struct response *response, const char *member, const char *value, const char *what) {
         bool is_long = strlen(value) > VALUE_TOLD_MAX;
 
-        response_why(response, "member \"%s\": \"%.*s%s\" %s", member, VALUE_TOLD_MAX, value, is_long ? "..." : "", what);
+        response_why(response, "member \"%s\": \"%.*s%s\" %s", member, VALUE_TOLD_MAX, value, is_long ? "..." : "",
+                     what);
         return REFUSE_ADMIN_VALUE;
 }
 
@@ -114,8 +115,8 @@ int admin_refuse_value(struct response *response, const char *member, const char
 int admin_check_name(struct response *response, const char *member, const char *value) {
         if (name_is_valid(bytes_text(value)))
                 return 0;
-        return admin_refuse_value(response, member, value, "is no name: 1 to 64 of A-Z a-z 0-9 . _ : @ + - are allowed, "
-                                  "with neither - nor . in front");
+        return admin_refuse_value(response, member, value, "is no name: 1 to 64 of A-Z a-z 0-9 . _ : @ + - are "
+                                  "allowed, with neither - nor . in front");
 }
 
 int admin_check_audience(struct response *response, const char *member, const char *value) {
@@ -203,8 +204,8 @@ int admin_read_scope(struct response *response, const char *member, const char *
         if (strncmp(text, SCOPE_BYTES_PREFIX, strlen(SCOPE_BYTES_PREFIX)) != 0) {
                 if (scope_set(ret, SCOPE_TEXT, bytes_text(text)) == 0)
                         return 0;
-                return admin_refuse_value(response, member, text, "is no scope: tokens with spaces between, at most 255 "
-                                          "bytes, of printable ASCII but quote and backslash; or hex: and bytes");
+                return admin_refuse_value(response, member, text, "is no scope: tokens with spaces between, at most "
+                                          "255 bytes, of printable ASCII but quote and backslash; or hex: and bytes");
         }
         if (bytes_from_hex(text + strlen(SCOPE_BYTES_PREFIX), bytes, sizeof(bytes), &size) == 0 &&
             scope_set(ret, SCOPE_BYTES, bytes_of(bytes, size)) == 0)
@@ -253,8 +254,8 @@ int admin_read_profiles(struct response *response, const struct json_texts *text
                                 found = PROFILE_BIT(profile);
                 }
                 if (found == 0)
-                        return admin_refuse_value(response, "profiles", texts->items[i], "is no ACE profile: coap_dtls, "
-                                                  "coap_oscore and mqtt_tls are");
+                        return admin_refuse_value(response, "profiles", texts->items[i],
+                                                  "is no ACE profile: coap_dtls, coap_oscore and mqtt_tls are");
                 profiles |= found;
         }
         *ret = profiles;

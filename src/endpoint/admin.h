@@ -15,18 +15,18 @@ struct store;
 #define INSTANT_MAX_S INT64_C(253402300799)     /* the end of the year 9999 */
 #define ADMIN_PAGE_MAX 1000                     /* items in one answer */
 #define ADMIN_PAGE_DEFAULT 100
-#define ADMIN_SECRET_ANSWER_MAX 4096            /* room for an answer that has a key inside, made before it is printed */
+#define ADMIN_SECRET_ANSWER_MAX 4096            /* room for an answer that has a key inside */
 
 /* A row of a field table: the member of the struct is named as the member of the object. */
 #define ADMIN_FIELD(type, member, field_kind, ...)                                                                    \
         { .name = #member, .kind = JSON_FIELD_##field_kind, .offset = offsetof(struct type, member), __VA_ARGS__ }
 
 /*
- * Read the body as one object by the field table; a refusal has said every fault. The document owns what *target borrows
- * and wipes the members that are keys when it goes: use _cleanup_(admin_document_done).
+ * Read the body as one object by the field table; a refusal has said every fault. The document owns what *target
+ * borrows and wipes the members that are keys when it goes: use _cleanup_(admin_document_done).
  */
-int admin_read(const struct request *request, struct response *response, const struct json_field *fields, size_t n_fields,
-               void *target, struct json_document *ret_document);
+int admin_read(const struct request *request, struct response *response, const struct json_field *fields,
+               size_t n_fields, void *target, struct json_document *ret_document);
 void admin_document_done(struct json_document *document);
 
 /* Refuse query parameters that are not among names (up to NULL), that come twice or without a value. */
@@ -80,8 +80,8 @@ int admin_server_find(struct store *store, struct bytes name, struct response *r
 int admin_audience_find(struct store *store, struct bytes audience, struct response *response, struct server *ret);
 
 /*
- * A page: {"items":[…],"next":…}. next is what ?after= takes for the page behind, null on the last one. Rows are offered
- * with the key they are ordered by; ask the store for admin_list_ask() of them.
+ * A page: {"items":[…],"next":…}. next is what ?after= takes for the page behind, null on the last one. Rows are
+ * offered with the key they are ordered by; ask the store for admin_list_ask() of them.
  */
 struct admin_list {
         json_t *items;

@@ -107,7 +107,8 @@ int admin_clients_get(struct aced *as, const struct request *request, struct res
         int r = admin_list_begin(&clients.list, request, response, (const char *const[]){ NULL });
 
         if (r == 0)
-                r = store_client_each(as->store, clients.list.after, admin_list_ask(&clients.list), list_client, &clients);
+                r = store_client_each(as->store, clients.list.after, admin_list_ask(&clients.list), list_client,
+                                      &clients);
         if (r == 0)
                 r = admin_list_reply(&clients.list, response);
         admin_list_done(&clients.list);
@@ -127,8 +128,8 @@ int admin_clients_post(struct aced *as, const struct request *request, struct re
         admin_copy(client.name, sizeof(client.name), ask.name);
         r = store_client_add(as->store, &client);
         if (r == REFUSE_ADMIN_EXISTS)
-                response_why(response, "there is a client \"%s\" already: choose another name, or change it with acectl "
-                             "client set", client.name);
+                response_why(response, "there is a client \"%s\" already: choose another name, or change it with "
+                             "acectl client set", client.name);
         if (r != 0 || (r = labels_store(as, &ask, client.id)) != 0)
                 return r;
         return client_reply(as, &client, response);

@@ -119,8 +119,8 @@ static int credentials_post(struct aced *as, const struct request *request, cons
                 return r;
         r = store_credential_add(as->store, &credential, &secret, &same_secret);
         if (r == REFUSE_ADMIN_EXISTS && same_secret)
-                response_why(response, "member \"key_hex\": this key is registered already; a key is shared by two parties "
-                             "only (RFC 9200 section 6.3): leave it out to have one made");
+                response_why(response, "member \"key_hex\": this key is registered already; a key is shared by two "
+                             "parties only (RFC 9200 section 6.3): leave it out to have one made");
         else if (r == REFUSE_ADMIN_EXISTS)
                 response_why(response, "the identity \"%.*s\" is taken by another credential: give another one",
                              (int)credential.identity_size, (const char *)credential.identity);
@@ -143,8 +143,8 @@ static int credential_delete(struct aced *as, const struct request *request, con
                 return r;
         r = store_credential_delete(as->store, id, party->client_id, party->server_id);
         if (r == REFUSE_ADMIN_UNKNOWN)
-                response_why(response, "\"%s\" has no credential %lld: list its credentials to see their ids", party->name,
-                             (long long)id);
+                response_why(response, "\"%s\" has no credential %lld: list its credentials to see their ids",
+                             party->name, (long long)id);
         return r;
 }
 
@@ -154,7 +154,8 @@ int admin_client_credentials_get(struct aced *as, const struct request *request,
         struct client client;
         int r = admin_client_find(as->store, request->segments[2], response, &client);
 
-        return r == 0 ? credentials_get(as, &(struct party){ .client_id = client.id, .name = client.name }, response) : r;
+        return r == 0 ? credentials_get(as, &(struct party){ .client_id = client.id, .name = client.name }, response) :
+                        r;
 }
 
 int admin_client_credentials_post(struct aced *as, const struct request *request, struct response *response) {
@@ -177,7 +178,8 @@ int admin_server_credentials_get(struct aced *as, const struct request *request,
         struct server server;
         int r = admin_server_find(as->store, request->segments[2], response, &server);
 
-        return r == 0 ? credentials_get(as, &(struct party){ .server_id = server.id, .name = server.name }, response) : r;
+        return r == 0 ? credentials_get(as, &(struct party){ .server_id = server.id, .name = server.name }, response) :
+                        r;
 }
 
 int admin_server_credentials_post(struct aced *as, const struct request *request, struct response *response) {

@@ -98,7 +98,8 @@ int admin_policies_get(struct aced *as, const struct request *request, struct re
 /* ---- add, delete */
 
 /* A client that is there, or a label: labels are born when somebody first names them. */
-static int read_subject(struct aced *as, const struct policy_ask *ask, struct response *response, struct policy *policy) {
+static int read_subject(struct aced *as, const struct policy_ask *ask, struct response *response,
+                        struct policy *policy) {
         struct client client;
         int r;
 
@@ -121,7 +122,7 @@ static int check_scope(struct response *response, const struct policy *policy, c
 
         if (policy->scopes.kind != server->scope_kind) {
                 response_why(response, "member \"scope\": resource server \"%s\" has scopes of %s", server->name,
-                             server->scope_kind == SCOPE_BYTES ? "bytes: write hex:0102" : "text: write \"read write\"");
+                             server->scope_kind == SCOPE_BYTES ? "bytes: write hex:0102" : "text: write read write");
                 return REFUSE_ADMIN_VALUE;
         }
         if (server->scopes.kind == SCOPE_NONE)
@@ -130,8 +131,8 @@ static int check_scope(struct response *response, const struct policy *policy, c
                 if (!scope_intersect(&token, &server->scopes, &common)) {
                         json_t *text = admin_scope(&token);
                         int r = text ? admin_refuse_value(response, "scope", json_string_value(text),
-                                                          "is none of the resource server's scopes: acectl rs show lists "
-                                                          "them") : -ENOMEM;
+                                                          "is none of the resource server's scopes: acectl rs show "
+                                                          "lists them") : -ENOMEM;
 
                         json_decref(text);
                         return r;
@@ -147,13 +148,15 @@ static int read_period(const struct policy_ask *ask, int64_t now_s, struct respo
                 return 0;
         if (policy->valid_until_s <= now_s || policy->valid_until_s <= policy->valid_from_s) {
                 response_why(response, "member \"until_s\": %lld is %s: the policy would never be valid",
-                             (long long)policy->valid_until_s, policy->valid_until_s <= now_s ? "past" : "not after from_s");
+                             (long long)policy->valid_until_s,
+                             policy->valid_until_s <= now_s ? "past" : "not behind from_s");
                 return REFUSE_ADMIN_VALUE;
         }
         return 0;
 }
 
-static int policy_read(struct aced *as, const struct request *request, struct response *response, struct policy *policy) {
+static int policy_read(struct aced *as, const struct request *request, struct response *response,
+                       struct policy *policy) {
         _cleanup_(admin_document_done) struct json_document document = {};
         struct server server;
         struct policy_ask ask;
@@ -184,8 +187,8 @@ int admin_policies_post(struct aced *as, const struct request *request, struct r
                 return r;
         r = store_policy_add(as->store, &policy);
         if (r == REFUSE_ADMIN_EXISTS)
-                response_why(response, "there is an equal policy for \"%s\" at \"%s\" already: acectl policy list shows it",
-                             policy.subject, policy.audience);
+                response_why(response, "there is an equal policy for \"%s\" at \"%s\" already: acectl policy list "
+                             "shows it", policy.subject, policy.audience);
         if (r != 0)
                 return r;
         object = policy_json(&policy);
@@ -200,7 +203,8 @@ int admin_policy_delete(struct aced *as, const struct request *request, struct r
                 return r;
         r = store_policy_delete(as->store, id);
         if (r == REFUSE_ADMIN_UNKNOWN)
-                response_why(response, "there is no policy %lld: acectl policy list shows those there are", (long long)id);
+                response_why(response, "there is no policy %lld: acectl policy list shows those there are",
+                             (long long)id);
         return r;
 }
 
@@ -221,7 +225,8 @@ static void explaining_done(struct explaining *e) {
         grant_done(&e->grant);
 }
 
-static int explain_read(struct aced *as, const struct request *request, struct response *response, struct explaining *e) {
+static int explain_read(struct aced *as, const struct request *request, struct response *response,
+                        struct explaining *e) {
         struct bytes client = request_query(request, "client"), scope = request_query(request, "scope");
         char text[2 * SCOPE_SIZE_MAX + 8];
         int r = admin_check_queries(request, response, (const char *const[]){ "client", "audience", "scope", NULL });
@@ -297,17 +302,25 @@ static int dropped_json(const struct explaining *e, int64_t now_s, json_t *dropp
         return 0;
 }
 
+static bool has_contributed(const struct explaining *e, const struct policy *policy) {
+        for (size_t i = 0; i < e->why.n_policies && i < EXPLAIN_POLICIES_MAX; i++)
+                if (e->why.policies[i] == policy->id)
+                        return true;
+        return false;
+}
+
 static int policies_json(const struct explaining *e, json_t *policies) {
         for (size_t i = 0; i < e->facts.n_policies; i++) {
                 const struct policy *policy = &e->facts.policies[i];
+                json_t *item;
 
-                for (size_t j = 0; j < e->why.n_policies && j < EXPLAIN_POLICIES_MAX; j++)
-                        if (e->why.policies[j] == policy->id &&
-                            json_array_append_new(policies, json_pack("{s:I, s:s, s:s, s:o}", "id", (json_int_t)policy->id,
-                                                                      "for", policy->for_label ? "label" : "client", "name",
-                                                                      policy->subject, "scope",
-                                                                      admin_scope(&policy->scopes))) != 0)
-                                return -ENOMEM;
+                if (!has_contributed(e, policy))
+                        continue;
+                item = json_pack("{s:I, s:s, s:s, s:o}", "id", (json_int_t)policy->id,
+                                 "for", policy->for_label ? "label" : "client", "name", policy->subject,
+                                 "scope", admin_scope(&policy->scopes));
+                if (json_array_append_new(policies, item) != 0)
+                        return -ENOMEM;
         }
         return 0;
 }

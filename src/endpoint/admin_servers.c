@@ -105,8 +105,8 @@ static int server_json(struct store *store, const struct server *server, json_t 
                          "group_audiences", lists.group, "profiles", admin_profiles(server->profiles),
                          "scopes", admin_scope(&server->scopes), "scope_kind", scope_kinds[server->scope_kind],
                          "default_scope", admin_scope(&server->default_scope), "token_alg",
-                         admin_alg_name(server->token_alg), "token_tagged", (int)server->token_tagged, "token_kid_hex", kid,
-                         "default_lifetime_s", (json_int_t)server->default_lifetime_s,
+                         admin_alg_name(server->token_alg), "token_tagged", (int)server->token_tagged, "token_kid_hex",
+                         kid, "default_lifetime_s", (json_int_t)server->default_lifetime_s,
                          "max_lifetime_s", (json_int_t)server->max_lifetime_s, "has_clock", (int)server->has_clock,
                          "created_s", (json_int_t)server->created_s);
         return *ret ? 0 : -ENOMEM;
@@ -133,8 +133,8 @@ static int read_alg(struct response *response, const char *text, enum aead_alg *
                         *ret = token_algs[i];
                         return 0;
                 }
-        return admin_refuse_value(response, "token_alg", text, "is no algorithm for tokens: AES-CCM-16-64-128, A128GCM and "
-                                  "A256GCM are");
+        return admin_refuse_value(response, "token_alg", text, "is no algorithm for tokens: AES-CCM-16-64-128, "
+                                  "A128GCM and A256GCM are");
 }
 
 static int read_scope_kind(struct response *response, const char *text, enum scope_kind *ret) {
@@ -254,8 +254,8 @@ static int audiences_add(struct aced *as, int64_t server_id, const struct json_t
                 int r = store_audience_add(as->store, server_id, bytes_text(texts->items[i]), is_group);
 
                 if (r == REFUSE_ADMIN_EXISTS)
-                        response_why(response, "the audience \"%s\" is taken by another resource server: choose another "
-                                     "name, or make it a group audience of all of them", texts->items[i]);
+                        response_why(response, "the audience \"%s\" is taken by another resource server: choose "
+                                     "another name, or make it a group audience of all of them", texts->items[i]);
                 if (r != 0)
                         return r;
         }
@@ -322,8 +322,8 @@ static int audiences_replace(struct aced *as, const struct server *server, const
                 return r;
         if (json_array_size(now.own) + json_array_size(now.group) > 0)
                 return 0;
-        response_why(response, "members \"audiences\" and \"group_audiences\": at least one audience is expected, tokens "
-                     "are asked for by it");
+        response_why(response, "members \"audiences\" and \"group_audiences\": at least one audience is expected, "
+                     "tokens are asked for by it");
         return REFUSE_ADMIN_VALUE;
 }
 
@@ -337,8 +337,8 @@ static int key_read(const struct request *request, struct response *response, co
         ret->server_id = server->id;
         ret->created_s = request->now_s;
         if (ask->kid_hex && *ask->kid_hex != '\0')
-                r = admin_read_hex(response, from_server ? "token_kid_hex" : "kid_hex", ask->kid_hex, 1, KID_SIZE_MAX, ret->kid,
-                                   &ret->kid_size);
+                r = admin_read_hex(response, from_server ? "token_kid_hex" : "kid_hex", ask->kid_hex, 1, KID_SIZE_MAX,
+                                   ret->kid, &ret->kid_size);
         if (r != 0)
                 return r;
         if (ask->key_hex)
@@ -367,13 +367,14 @@ static int check_key_change(const struct server_ask *ask, const struct server *b
         if (ask->token_key_hex)
                 return 0;
         if (server->token_alg != before->token_alg) {
-                response_why(response, "member \"token_alg\": a key serves one algorithm: give token_key_hex as well, %zu "
-                             "bytes for %s", aead_info(server->token_alg)->key_size, admin_alg_name(server->token_alg));
+                response_why(response, "member \"token_alg\": a key serves one algorithm: give token_key_hex as "
+                             "well, %zu bytes for %s", aead_info(server->token_alg)->key_size,
+                             admin_alg_name(server->token_alg));
                 return REFUSE_ADMIN_VALUE;
         }
         if (ask->token_kid_hex) {
-                response_why(response, "member \"token_kid_hex\": the id belongs to the key: give token_key_hex as well, or "
-                             "have a new key made with acectl rs key set");
+                response_why(response, "member \"token_kid_hex\": the id belongs to the key: give token_key_hex as "
+                             "well, or have a new key made with acectl rs key set");
                 return REFUSE_ADMIN_VALUE;
         }
         return 0;
@@ -402,7 +403,8 @@ int admin_servers_get(struct aced *as, const struct request *request, struct res
         int r = admin_list_begin(&servers.list, request, response, (const char *const[]){ NULL });
 
         if (r == 0)
-                r = store_server_each(as->store, servers.list.after, admin_list_ask(&servers.list), list_server, &servers);
+                r = store_server_each(as->store, servers.list.after, admin_list_ask(&servers.list), list_server,
+                                      &servers);
         if (r == 0)
                 r = admin_list_reply(&servers.list, response);
         admin_list_done(&servers.list);
@@ -416,8 +418,8 @@ static int server_add(struct aced *as, const struct request *request, struct ser
         int r = store_server_add(as->store, server);
 
         if (r == REFUSE_ADMIN_EXISTS)
-                response_why(response, "there is a resource server \"%s\" already: choose another name, or change it with "
-                             "acectl rs set", server->name);
+                response_why(response, "there is a resource server \"%s\" already: choose another name, or change it "
+                             "with acectl rs set", server->name);
         if (r != 0 || (r = audiences_replace(as, server, ask, response)) != 0 ||
             (r = key_read(request, response, server, &(struct key_ask){ ask->token_key_hex, ask->token_kid_hex }, true,
                           &key)) != 0 ||
@@ -500,8 +502,9 @@ int admin_server_key_put(struct aced *as, const struct request *request, struct 
             (r = key_read(request, response, &server, &ask, false, &key)) != 0 ||
             (r = key_store(as, &key, response)) != 0)
                 return r;
-        object = json_pack("{s:s, s:s, s:o, s:o, s:I}", "name", server.name, "token_alg", admin_alg_name(server.token_alg),
-                           "key_hex", admin_hex(secret_bytes(&key.key)), "kid_hex", admin_hex(bytes_of(key.kid, key.kid_size)),
+        object = json_pack("{s:s, s:s, s:o, s:o, s:I}", "name", server.name,
+                           "token_alg", admin_alg_name(server.token_alg), "key_hex", admin_hex(secret_bytes(&key.key)),
+                           "kid_hex", admin_hex(bytes_of(key.kid, key.kid_size)),
                            "created_s", (json_int_t)key.created_s);
         return admin_reply(response, &object);
 }

@@ -19,8 +19,9 @@ static json_t *token_json(const struct token *token, int64_t now_s) {
         return json_pack("{s:o, s:s, s:s, s:s, s:s, s:o, s:s?, s:o, s:I, s:I, s:I}", "cti", admin_cti(token->number),
                          "state", token_state(token, now_s), "client", token->client_name, "server", token->server_name,
                          "audience", token->audience, "scope", admin_scope(&token->scope),
-                         "profile", describe_name(VOCABULARY_PROFILE, token->profile), "kid", admin_cti(token->key_number),
-                         "issued_s", (json_int_t)token->issued_s, "expires_s", (json_int_t)token->expires_s,
+                         "profile", describe_name(VOCABULARY_PROFILE, token->profile),
+                         "kid", admin_cti(token->key_number), "issued_s", (json_int_t)token->issued_s,
+                         "expires_s", (json_int_t)token->expires_s,
                          "revoked_s", (json_int_t)token->revoked_s);
 }
 

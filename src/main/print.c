@@ -245,7 +245,8 @@ static int printer_item(struct printer *printer, const json_t *item) {
                 return print_json(item, 4);
         }
         for (size_t i = 0; r == 0 && printer->columns[i].member; i++)
-                r = print_csv_value(printer->columns[i].member, json_object_get(item, printer->columns[i].member), i == 0);
+                r = print_csv_value(printer->columns[i].member, json_object_get(item, printer->columns[i].member),
+                                    i == 0);
         print_csv_end();
         return r;
 }
@@ -295,7 +296,8 @@ static int walk(const json_t *object, const char *prefix,
                 if (r == 0)
                         r = take_text(&out, &name);
                 if (r == 0)
-                        r = json_is_object(value) ? walk(value, name, each, context) : each(context, name, member, value);
+                        r = json_is_object(value) ? walk(value, name, each, context) :
+                                                    each(context, name, member, value);
                 if (r != 0)
                         return r;
         }

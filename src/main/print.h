@@ -4,8 +4,8 @@
 #include <stdbool.h>
 
 /*
- * What acectl shows, on standard output: a table for people, JSON as aced sent it, or CSV (RFC 4180). Control characters
- * never reach the terminal. Results are 0 or -ENOMEM; print_finish() tells whether everything could be written.
+ * What acectl shows, on standard output: a table for people, JSON as aced sent it, or CSV (RFC 4180). Control
+ * characters never reach the terminal. Results are 0 or -ENOMEM; print_finish() tells whether all could be written.
  */
 enum print_format { PRINT_TABLE, PRINT_JSON, PRINT_CSV };
 
@@ -29,7 +29,7 @@ int printer_items(struct printer *printer, const json_t *items);
 int printer_end(struct printer *printer);
 void printer_done(struct printer *printer);
 
-/* One object: a line per member, JSON, or a CSV line of names and one of values. Objects inside become "store.wal_size". */
+/* One object: a line a member, JSON, or a CSV line of names and one of values. Inner objects: "store.wal_size". */
 int print_object(enum print_format format, const json_t *object);
 
 /* Text with control characters as \xNN, to be freed; what is no UTF-8 too. NULL: no memory. */

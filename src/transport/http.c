@@ -30,8 +30,9 @@
 #define CONTROL_CONNECTIONS_MAX 64U
 #define CONTROL_IDLE_S 30U                       /* a connection without traffic is closed */
 #define CONTROL_MEMORY_MAX ((size_t)(32 * 1024)) /* of a connection in libmicrohttpd: request line and headers */
-#define CONTROL_DISCARD_FACTOR 4                 /* of a body over the limit so many times the limit is read and dropped,
-                                                    so that the client gets to read the answer */
+
+/* So many times the limit of a body is read and dropped, so that who sends too much gets to read the answer. */
+#define CONTROL_DISCARD_FACTOR 4
 
 struct http {
         struct aced *as;
@@ -53,6 +54,7 @@ struct call {
         char *target; /* decoded path and queries: what the request's segments and queries point into */
         size_t target_size;
         struct buf body;
+        uint64_t declared; /* Content-Length; 0: not given */
         uint64_t received; /* bytes of the body, kept or not */
         bool begun;
 };
@@ -174,7 +176,7 @@ static bool media_type_is(const char *text, const char *type) {
         return strncasecmp(text, type, size) == 0 && strchr(" \t;,", text[size]) != NULL;
 }
 
-/* No type means JSON: nothing else is written here. Anything else is told to the router as a format that nobody reads. */
+/* No type means JSON, as nothing else is written here. Another one is told to the router as a format nobody reads. */
 static int content_format(const char *header) {
         return !header || media_type_is(header, "application/json") ? CF_JSON : CF_OCTET_STREAM;
 }
@@ -227,15 +229,16 @@ static void group_refresh(struct http *http) {
         http->has_gid = group != NULL;
         http->gid = group ? group->gr_gid : 0;
         if (!group && *name != '\0')
-                log_line(LOG_LEVEL_NOTICE, "control socket: there is no group %s: only root and our own user are admitted",
-                         name);
+                log_line(LOG_LEVEL_NOTICE, "control socket: there is no group %s: only root and our own user are "
+                         "admitted", name);
         if (http->has_gid && chown(http->path, (uid_t)-1, http->gid) != 0) {
-                log_line(LOG_LEVEL_WARNING, "control socket: cannot give %s to group %s (%s): only root and our own user "
-                         "are admitted", http->path, name, strerror(errno));
+                log_line(LOG_LEVEL_WARNING, "control socket: cannot give %s to group %s (%s): only root and our own "
+                         "user are admitted", http->path, name, strerror(errno));
                 http->has_gid = false;
         }
         if (chmod(http->path, http->has_gid ? 0660 : 0600) != 0)
-                log_line(LOG_LEVEL_WARNING, "control socket: cannot set the mode of %s (%s)", http->path, strerror(errno));
+                log_line(LOG_LEVEL_WARNING, "control socket: cannot set the mode of %s (%s)", http->path,
+                         strerror(errno));
 }
 
 /* SO_PEERCRED says who connected; nothing that is sent can change it. */
@@ -331,18 +334,19 @@ static enum MHD_Result call_answer(struct call *call, struct MHD_Connection *con
         struct MHD_Response *answer;
         enum MHD_Result done;
         struct buf *body;
+        void *content;
 
         if (status >= 400 && response->payload.size == 0) {
                 if (error_body(response, &response->payload) != 0)
                         return MHD_NO;
         }
-        body = malloc(sizeof(*body));
+        body = calloc(1, sizeof(*body));
         if (!body)
                 return MHD_NO;
         *body = response->payload;
         response->payload = (struct buf){};
-        answer = MHD_create_response_from_buffer_with_free_callback_cls(body->size, body->data ? (void *)body->data : "",
-                                                                        body_free, body);
+        content = body->data ? (void *)body->data : body; /* without a body nobody looks, but NULL is refused */
+        answer = MHD_create_response_from_buffer_with_free_callback_cls(body->size, content, body_free, body);
         if (!answer) {
                 body_free(body);
                 return MHD_NO;
@@ -393,13 +397,25 @@ static const char *header(struct MHD_Connection *connection, const char *name) {
         return MHD_lookup_connection_value(connection, MHD_HEADER_KIND, name);
 }
 
+static int refuse_large(struct call *call) {
+        response_why(&call->work.response, "the body is over %lld bytes ([limits] control_body_max)",
+                     (long long)call->http->as->config->control_body_max);
+        return REFUSE_TOO_LARGE;
+}
+
+static uint64_t discard_max(const struct call *call) {
+        return (uint64_t)call->http->as->config->control_body_max * CONTROL_DISCARD_FACTOR;
+}
+
 /* Room for the whole body at once: a key may be in it, and a buffer that grows leaves copies behind. */
-static void call_reserve(struct call *call, const char *content_length) {
-        unsigned long long size = content_length ? strtoull(content_length, NULL, 10) : 0;
+static int call_expect(struct call *call, const char *content_length) {
         uint8_t *space;
 
-        if (size > 0 && size <= call->body.limit)
-                (void)buf_reserve(&call->body, (size_t)size, &space); /* what fails is told when the body comes */
+        call->declared = content_length ? strtoull(content_length, NULL, 10) : 0;
+        call->body.limit = (size_t)call->http->as->config->control_body_max;
+        if (call->declared > call->body.limit)
+                return refuse_large(call);
+        return call->declared > 0 ? buf_reserve(&call->body, (size_t)call->declared, &space) : 0;
 }
 
 /* Everything that the headers tell. A refusal found here is answered once the body is out of the way. */
@@ -414,30 +430,24 @@ static void call_begin(struct call *call, struct MHD_Connection *connection, con
                 call->work.response.refusal = r != 0 ? r : call->work.response.refusal;
                 return;
         }
+        call->work.response.refusal = call_expect(call, header(connection, MHD_HTTP_HEADER_CONTENT_LENGTH));
         if (!method_from_text(method, &request->method))
                 call->work.response.refusal = REFUSE_METHOD;
         request->content_format = content_format(header(connection, MHD_HTTP_HEADER_CONTENT_TYPE));
         request->accept = accept_format(header(connection, MHD_HTTP_HEADER_ACCEPT));
-        call->body.limit = (size_t)call->http->as->config->control_body_max;
-        call_reserve(call, header(connection, MHD_HTTP_HEADER_CONTENT_LENGTH));
 }
 
 /* Keep a piece of the body, or drop it when the request is refused already or the limit is passed. */
 static enum MHD_Result call_take(struct call *call, struct bytes piece) {
-        uint64_t limit = (uint64_t)call->http->as->config->control_body_max;
         int r;
 
         call->received += piece.size;
-        if (call->received > limit * CONTROL_DISCARD_FACTOR)
+        if (call->received > discard_max(call))
                 return MHD_NO;
         if (call->work.response.refusal != 0)
                 return MHD_YES;
         r = buf_add(&call->body, piece);
-        if (r == -EOVERFLOW) {
-                r = REFUSE_TOO_LARGE;
-                response_why(&call->work.response, "the body is over %" PRIu64 " bytes ([limits] control_body_max)", limit);
-        }
-        call->work.response.refusal = r;
+        call->work.response.refusal = r == -EOVERFLOW ? refuse_large(call) : r;
         return MHD_YES;
 }
 
@@ -460,7 +470,8 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
         if (!call->begun) {
                 call->begun = true;
                 call_begin(call, connection, method);
-                return MHD_YES;
+                /* answered at once, the connection closed behind it, when the body is not worth reading */
+                return call->declared > discard_max(call) ? call_answer(call, connection) : MHD_YES;
         }
         if (*size > 0) {
                 struct bytes piece = bytes_of(data, *size);
@@ -528,8 +539,8 @@ static int path_clear(const struct sockaddr_un *address, struct diags *diags) {
         if (lstat(address->sun_path, &at) != 0)
                 return 0; /* not there; whatever else is wrong, bind() will tell */
         if (!S_ISSOCK(at.st_mode)) {
-                diags_add(diags, NULL, 0, "control socket: %s exists and is no socket: remove it, or set [control] socket",
-                          address->sun_path);
+                diags_add(diags, NULL, 0, "control socket: %s exists and is no socket: remove it, or set [control] "
+                          "socket", address->sun_path);
                 return -EEXIST;
         }
         probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -537,8 +548,8 @@ static int path_clear(const struct sockaddr_un *address, struct diags *diags) {
                 return -errno;
         /* EAGAIN: there is somebody, with a full queue */
         if (connect(probe, (const struct sockaddr *)address, sizeof(*address)) == 0 || errno != ECONNREFUSED) {
-                diags_add(diags, NULL, 0, "control socket: another program listens on %s: stop it, or set [control] socket",
-                          address->sun_path);
+                diags_add(diags, NULL, 0, "control socket: another program listens on %s: stop it, or set [control] "
+                          "socket", address->sun_path);
                 return -EADDRINUSE;
         }
         return unlink(address->sun_path) == 0 ? 0 : -errno;
@@ -571,8 +582,8 @@ static int http_listen(struct http *http, int *ret_fd, struct diags *diags) {
         int r;
 
         if (strlen(path) >= sizeof(address.sun_path)) {
-                diags_add(diags, NULL, 0, "control socket: %s is longer than the %zu bytes that a socket's path may have",
-                          path, sizeof(address.sun_path) - 1);
+                diags_add(diags, NULL, 0, "control socket: %s is longer than the %zu bytes that a socket's path may "
+                          "have", path, sizeof(address.sun_path) - 1);
                 return -ENAMETOOLONG;
         }
         memcpy(address.sun_path, path, strlen(path));
