@@ -1331,6 +1331,7 @@ static int run(int argc, char **argv) {
 int main(int argc, char **argv) {
         int r;
 
+        json_wipe_what_is_freed(); /* keys come and go as JSON */
         /* libsmartcols shows what the locale cannot as \xNN; terminals without a locale set speak UTF-8 all the same */
         if (!setlocale(LC_CTYPE, "") || MB_CUR_MAX == 1)
                 setlocale(LC_CTYPE, "C.UTF-8");

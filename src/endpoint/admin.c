@@ -19,23 +19,6 @@
 
 /* ---- reading */
 
-static const char *const secret_members[] = { "key_hex", "token_key_hex" };
-
-/* jansson has no way to wipe what it frees: the strings themselves are overwritten first. */
-static void wipe_members(json_t *object) {
-        for (size_t i = 0; i < N_ELEMENTS(secret_members); i++) {
-                json_t *value = json_object_get(object, secret_members[i]);
-
-                if (json_is_string(value))
-                        wipe((char *)json_string_value(value), json_string_length(value));
-        }
-}
-
-void admin_document_done(struct json_document *document) {
-        wipe_members(document->root);
-        json_document_done(document);
-}
-
 int admin_read(const struct request *request, struct response *response, const struct json_field *fields,
                size_t n_fields, void *target, struct json_document *ret_document) {
         _cleanup_(diags_done) struct diags faults = {};
@@ -96,7 +79,6 @@ int admin_reply(struct response *response, json_t **object) {
         r = response_reserve(response, ADMIN_SECRET_ANSWER_MAX);
         if (r == 0)
                 r = json_print(*object, &response->payload);
-        wipe_members(*object);
         json_decref(*object);
         *object = NULL;
         return r;

@@ -23,16 +23,15 @@ struct store;
 
 /*
  * Read the body as one object by the field table; a refusal has said every fault. The document owns what *target
- * borrows and wipes the members that are keys when it goes: use _cleanup_(admin_document_done).
+ * borrows.
  */
 int admin_read(const struct request *request, struct response *response, const struct json_field *fields,
                size_t n_fields, void *target, struct json_document *ret_document);
-void admin_document_done(struct json_document *document);
 
 /* Refuse query parameters that are not among names (up to NULL), that come twice or without a value. */
 int admin_check_queries(const struct request *request, struct response *response, const char *const *names);
 
-/* Print *object as the answer and let go of it; NULL is -ENOMEM. Members that are keys are wiped. */
+/* Print *object as the answer and let go of it; NULL is -ENOMEM. */
 int admin_reply(struct response *response, json_t **object);
 
 /* Refuse a value and say why; the value is told as far as it is short. Returns REFUSE_ADMIN_VALUE. */

@@ -116,7 +116,7 @@ int admin_clients_get(struct aced *as, const struct request *request, struct res
 }
 
 int admin_clients_post(struct aced *as, const struct request *request, struct response *response) {
-        _cleanup_(admin_document_done) struct json_document document = {};
+        _cleanup_(json_document_done) struct json_document document = {};
         struct client client = { .profiles = PROFILE_BIT(PROFILE_COAP_DTLS), .created_s = request->now_s };
         struct client_ask ask;
         int r;
@@ -143,7 +143,7 @@ int admin_client_get(struct aced *as, const struct request *request, struct resp
 }
 
 int admin_client_patch(struct aced *as, const struct request *request, struct response *response) {
-        _cleanup_(admin_document_done) struct json_document document = {};
+        _cleanup_(json_document_done) struct json_document document = {};
         struct client_ask ask = {};
         struct client client;
         int r;

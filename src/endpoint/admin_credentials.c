@@ -93,7 +93,7 @@ static int key_read(const struct credential_ask *ask, struct response *response,
 
 static int credential_read(const struct request *request, struct response *response, const struct party *party,
                            struct credential *credential, struct secret *secret) {
-        _cleanup_(admin_document_done) struct json_document document = {};
+        _cleanup_(json_document_done) struct json_document document = {};
         struct credential_ask ask;
         int r = admin_read(request, response, credential_fields, N_ELEMENTS(credential_fields), &ask, &document);
 

@@ -157,7 +157,7 @@ static int read_period(const struct policy_ask *ask, int64_t now_s, struct respo
 
 static int policy_read(struct aced *as, const struct request *request, struct response *response,
                        struct policy *policy) {
-        _cleanup_(admin_document_done) struct json_document document = {};
+        _cleanup_(json_document_done) struct json_document document = {};
         struct server server;
         struct policy_ask ask;
         int r;

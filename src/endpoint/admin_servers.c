@@ -429,7 +429,7 @@ static int server_add(struct aced *as, const struct request *request, struct ser
 }
 
 int admin_servers_post(struct aced *as, const struct request *request, struct response *response) {
-        _cleanup_(admin_document_done) struct json_document document = {};
+        _cleanup_(json_document_done) struct json_document document = {};
         struct server server = {
                 .profiles = PROFILE_BIT(PROFILE_COAP_DTLS), .scope_kind = SCOPE_TEXT,
                 .token_format = TOKEN_FORMAT_ENCRYPT0, .token_alg = AEAD_AES_CCM_16_64_128, .has_clock = true,
@@ -457,7 +457,7 @@ int admin_server_get(struct aced *as, const struct request *request, struct resp
 }
 
 int admin_server_patch(struct aced *as, const struct request *request, struct response *response) {
-        _cleanup_(admin_document_done) struct json_document document = {};
+        _cleanup_(json_document_done) struct json_document document = {};
         _cleanup_(server_key_done) struct server_key key = {};
         struct server_ask ask = {};
         struct server before, server;
@@ -490,7 +490,7 @@ int admin_server_delete(struct aced *as, const struct request *request, struct r
 }
 
 int admin_server_key_put(struct aced *as, const struct request *request, struct response *response) {
-        _cleanup_(admin_document_done) struct json_document document = {};
+        _cleanup_(json_document_done) struct json_document document = {};
         _cleanup_(server_key_done) struct server_key key = {};
         struct server server;
         struct key_ask ask;
