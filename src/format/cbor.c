@@ -209,7 +209,8 @@ static double decode_float(struct bytes raw) {
         callbacks.float2 = take_float;
         callbacks.float4 = take_float;
         callbacks.float8 = take_double;
-        cbor_stream_decode(raw.data, raw.size, &callbacks, &value);
+        if (cbor_stream_decode(raw.data, raw.size, &callbacks, &value).status != CBOR_DECODER_FINISHED)
+                return 0; /* cannot be: the head has been read */
         return value;
 }
 
