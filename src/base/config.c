@@ -271,6 +271,14 @@ static const struct kind LISTEN = { listen_parse, listen_print, false };
 #define AT(name) offsetof(struct config, name)
 #define LIST(name) offsetof(struct config, name), offsetof(struct config, n_##name)
 
+/* Two options: KEY_rate and KEY_burst. */
+#define RATE_MAX 1000000
+#define RATE(key, name, rate, burst, what)                                                                      \
+        { "limits", key "_rate", &NUMBER, AT(name##_rate), 0, rate, 0, RATE_MAX, false,                         \
+          what ", a second; 0: no limit" },                                                                     \
+        { "limits", key "_burst", &NUMBER, AT(name##_burst), 0, burst, 1, RATE_MAX, false,                      \
+          what ", at once" }
+
 /* What systemd makes for the unit stands at /var/lib and /run whatever the prefix, so these defaults do too. */
 static const struct option options[] = {
         { "server", "state_directory", &PATH, AT(state_directory), 0, "/var/lib/aced", 1, PATH_SIZE_MAX, true,
@@ -317,6 +325,18 @@ static const struct option options[] = {
           "bytes of a request's body at the control socket" },
         { "limits", "tokens_per_client_max", &NUMBER, AT(tokens_per_client_max), 0, "1000", 1, 1000000, false,
           "live tokens of one client" },
+        { "limits", "plain_peers_max", &NUMBER, AT(plain_peers_max), 0, "1024", 16, 65536, false,
+          "addresses remembered at the coap door; the one unused longest goes for a new one" },
+        { "limits", "pending_per_peer_max", &NUMBER, AT(pending_per_peer_max), 0, "512", 1, 65536, false,
+          "requests of one peer waiting for a commit; never more than half of pending_max" },
+        { "limits", "sources_max", &NUMBER, AT(sources_max), 0, "16384", 64, 4194304, false,
+          "source addresses whose rates are known; the one unused longest goes for a new one" },
+        RATE("source_request", source_request, "20", "100", "coap requests of one source address"),
+        RATE("source_hello", source_hello, "1000", "2000", "ClientHellos of one source address that have no valid cookie yet"),
+        RATE("source_handshake", source_handshake, "20", "100", "handshakes of one source address, but for those that complete"),
+        RATE("total_request", total_request, "1000", "2000", "coap requests of all source addresses together"),
+        RATE("total_hello", total_hello, "50000", "50000", "ClientHellos without a valid cookie of all source addresses together"),
+        RATE("peer_request", peer_request, "50", "200", "requests of one authenticated peer"),
 };
 
 #define N_OPTIONS N_ELEMENTS(options)

@@ -49,6 +49,17 @@ struct config {
         int64_t payload_max;            /* bytes of a request body */
         int64_t control_body_max;       /* bytes of a body at the control socket */
         int64_t tokens_per_client_max;  /* live tokens */
+        int64_t plain_peers_max;        /* addresses remembered at the coap door */
+        int64_t pending_per_peer_max;   /* of pending_max, what one peer may take */
+        int64_t sources_max;            /* addresses whose rates are known */
+
+        /* [limits], rates: events a second, and how many at once after a pause; a rate of 0: no limit (limit.h) */
+        int64_t source_request_rate, source_request_burst;
+        int64_t source_hello_rate, source_hello_burst;
+        int64_t source_handshake_rate, source_handshake_burst;
+        int64_t total_request_rate, total_request_burst;
+        int64_t total_hello_rate, total_hello_burst;
+        int64_t peer_request_rate, peer_request_burst;
 };
 
 /*
