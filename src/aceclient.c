@@ -76,9 +76,11 @@ static int fail(int status, const char *format, ...) __attribute__((format(print
 
 /* Tell stderr, return status. */
 static int fail(int status, const char *format, ...) {
+        int saved = errno; /* for %m */
         va_list arguments;
 
         fputs("aceclient: ", stderr);
+        errno = saved;
         va_start(arguments, format);
         vfprintf(stderr, format, arguments);
         va_end(arguments);
