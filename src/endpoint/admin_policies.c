@@ -286,12 +286,12 @@ static const char *dropped_reason(const struct explaining *e, const struct scope
 }
 
 static int dropped_json(const struct explaining *e, int64_t now_s, json_t *dropped) {
-        const struct scope *wanted = e->why.asked.kind != SCOPE_NONE ? &e->why.asked : &e->facts.server.default_scope;
+        const struct scope *wanted = e->asked.kind != SCOPE_NONE ? &e->asked : &e->facts.server.default_scope;
         struct scope token, common;
         size_t at = 0;
 
-        if (e->facts.n_servers == 0)
-                return 0; /* the decision did not come that far */
+        if (e->why.refusal != 0 && e->why.refusal < REFUSE_SCOPE)
+                return 0; /* the decision did not come that far: refusals are in the order of the checks */
         while (admin_scope_next(wanted, &at, &token)) {
                 if (scope_intersect(&token, &e->why.granted, &common))
                         continue;
@@ -339,7 +339,7 @@ static json_t *explain_json(const struct explaining *e, json_t *dropped, json_t 
                          "refusal", granted ? NULL : refusal_row(e->why.refusal)->name, "why", explain_why(e),
                          "client", e->facts.client.name, "audience", e->facts.audience,
                          "server", e->server.id != 0 ? e->server.name : "",
-                         "asked_scope", admin_scope(&e->why.asked), "allowed_scope", admin_scope(&e->why.allowed),
+                         "asked_scope", admin_scope(&e->asked), "allowed_scope", admin_scope(&e->why.allowed),
                          "granted_scope", admin_scope(&e->why.granted), "dropped", dropped, "policies", policies,
                          "n_policies", (int)e->why.n_policies, "lifetime_s", (json_int_t)e->why.lifetime_s,
                          "lifetime_from", e->why.lifetime_from,
