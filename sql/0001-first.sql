@@ -1,7 +1,8 @@
 -- The first schema. A released step is never edited: what changes comes as the next one.
 --
 -- Times are seconds since 1970 UTC, lifetimes seconds, 0 where there is none. Ids are drawn from leases and are never
--- used again, not even between tables. Scopes are TEXT (tokens with single spaces between) or BLOB (opaque), NULL for none.
+-- used again, not even between tables. Scopes are TEXT (tokens with single spaces between) or BLOB (opaque), NULL for
+-- none.
 -- What is called sealed is AES-256-GCM under the sealing key, bound to its table, column and row.
 
 CREATE TABLE meta (
@@ -57,7 +58,8 @@ CREATE TABLE audiences (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX audiences_of_server ON audiences (server_id);
 
--- secret: sealed. secret_mark: the same for the same secret, under the sealing key; looked for in both tables that have it.
+-- secret: sealed. secret_mark: the same for the same secret, under the sealing key; looked for in both tables that have
+-- it.
 CREATE TABLE server_keys (
         id INTEGER PRIMARY KEY,
         server_id INTEGER NOT NULL UNIQUE REFERENCES servers ON DELETE CASCADE,
@@ -82,7 +84,8 @@ CREATE TABLE credentials (
 CREATE INDEX credentials_of_client ON credentials (client_id) WHERE client_id IS NOT NULL;
 CREATE INDEX credentials_of_server ON credentials (server_id) WHERE server_id IS NOT NULL;
 
--- subject: a label or a client's name. The order of UNIQUE is that of the lookup, which it answers alone (but for created_s).
+-- subject: a label or a client's name. The order of UNIQUE is that of the lookup, which it answers alone (but for
+-- created_s).
 CREATE TABLE policies (
         id INTEGER PRIMARY KEY,
         for_label INTEGER NOT NULL CHECK (for_label IN (0, 1)),
@@ -118,8 +121,8 @@ CREATE INDEX tokens_by_end ON tokens (expires_s);
 -- A key usually has the number of the token that it was made for; those that took it over are found here.
 CREATE INDEX tokens_sharing_key ON tokens (key_number) WHERE key_number <> number;
 
--- Deleted clients and servers that tokens still name: those tokens are revoked since gone_s. One row instead of an update
--- of every token; it may go when the last of them has expired, at until_s.
+-- Deleted clients and servers that tokens still name: those tokens are revoked since gone_s. One row instead of an
+-- update of every token; it may go when the last of them has expired, at until_s.
 CREATE TABLE gone (
         id INTEGER PRIMARY KEY,
         is_server INTEGER NOT NULL CHECK (is_server IN (0, 1)),

@@ -5,7 +5,7 @@
 #include "base/cleanup.h"
 #include "domain/refusal.h"
 
-/* What this server can set up between a client and a resource server today: DTLS with a symmetric key (RFC 9202 §3.3) */
+/* What can be set up between a client and a resource server today: DTLS with a symmetric key (RFC 9202 §3.3) */
 #define PROFILE_COAP_DTLS 1
 #define PROFILES_SERVED PROFILE_BIT(PROFILE_COAP_DTLS)
 

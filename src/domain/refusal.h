@@ -28,7 +28,7 @@ enum refusal {
         REFUSE_GRANT_TYPE,             /* unsupported_grant_type */
         REFUSE_GRANT_NOT_ALLOWED,      /* unauthorized_client */
         REFUSE_NO_AUDIENCE,            /* invalid_request: none asked and no default */
-        REFUSE_AUDIENCE,               /* invalid_request: unknown, or not for this client (one text for both, AS-022) */
+        REFUSE_AUDIENCE,               /* invalid_request: unknown, or not for this client: one text (AS-022) */
         REFUSE_GROUP_SYMMETRIC,        /* invalid_request: symmetric key for an audience of several servers */
         REFUSE_SCOPE,                  /* invalid_scope: nothing left, or of the wrong kind */
         REFUSE_PROFILE,                /* incompatible_ace_profiles */

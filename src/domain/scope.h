@@ -6,8 +6,8 @@
 
 /*
  * A scope (RFC 9200 §5.8.1, RFC 6749 §3.3): text is a set of space-separated tokens of %x21 / %x23-5B / %x5D-7E; bytes
- * are opaque, in the resource server's own format, and are compared whole. Taken in by scope_set() only; in a text scope
- * that was, tokens are not repeated and one space stands between.
+ * are opaque, in the resource server's own format, and are compared whole. Taken in by scope_set() only; in a text
+ * scope that was, tokens are not repeated and one space stands between.
  */
 enum scope_kind {
         SCOPE_NONE, /* absent */
@@ -27,7 +27,8 @@ static inline struct bytes scope_bytes(const struct scope *scope) {
 
 /*
  * Take a scope in: text is checked against RFC 6749's syntax (but several spaces count as one), repeated tokens are
- * dropped, single spaces put between. Returns 0, or REFUSE_SCOPE for an empty, malformed or over-long one, scope untouched.
+ * dropped, single spaces put between. Returns 0, or REFUSE_SCOPE for an empty, malformed or over-long one, and leaves
+ * scope as it was.
  */
 int scope_set(struct scope *scope, enum scope_kind kind, struct bytes value);
 
@@ -37,7 +38,10 @@ int scope_set(struct scope *scope, enum scope_kind kind, struct bytes value);
  */
 bool scope_intersect(const struct scope *asked, const struct scope *allowed, struct scope *ret);
 
-/* Add other's tokens that scope lacks. Returns 0, or REFUSE_SCOPE when it does not fit or kinds differ (NONE takes any). */
+/*
+ * Add other's tokens that scope lacks. Returns 0, or REFUSE_SCOPE when they do not fit or kinds differ (NONE takes any),
+ * and leaves scope as it was.
+ */
 int scope_unite(struct scope *scope, const struct scope *other);
 
 /* Same kind and same set of tokens (order does not count), or same bytes. */

@@ -18,8 +18,8 @@ int store_client_by_name(struct store *store, struct bytes name, struct client *
 int store_client_by_id(struct store *store, int64_t id, struct client *ret);
 
 /*
- * Those after `after` (a name; "" from the start) in order of names, at most limit, one call of row() each; row() returns
- * 0 to go on, anything else ends the walk and is returned.
+ * Those after `after` (a name; "" from the start) in order of names, at most limit, one call of row() each; row()
+ * returns 0 to go on, anything else ends the walk and is returned. It must not walk the same list itself.
  */
 int store_client_each(struct store *store, struct bytes after, int64_t limit,
                       int (*row)(void *context, const struct client *client), void *context);

@@ -4,7 +4,8 @@
 
 struct store;
 
-int store_policy_add(struct store *store, struct policy *policy); /* id drawn; REFUSE_ADMIN_EXISTS: an equal one is there */
+/* policy->id is drawn and filled in. REFUSE_ADMIN_EXISTS: an equal one is there, the order of scope tokens aside. */
+int store_policy_add(struct store *store, struct policy *policy);
 int store_policy_delete(struct store *store, int64_t id);         /* REFUSE_ADMIN_UNKNOWN */
 /* In order of ids after `after`. subject and audience filter when data is not NULL. */
 int store_policy_each(struct store *store, int64_t after, int64_t limit, struct bytes subject, struct bytes audience,

@@ -165,8 +165,9 @@ int row_secret(struct query *query, int at, const char *column, int64_t row, str
 const char *query_sql(enum query_id id);
 
 /*
- * SQLite copies every page that changes under a savepoint, which costs as much as the change. A request for a token makes
- * one change, the last thing before its answer: that one is undone by deleting it. Any other change opens the savepoint.
+ * SQLite copies every page that changes under a savepoint, which costs as much as the change. A request for a token
+ * makes one change, the last thing before its answer: that one is undone by deleting it. Any other change opens the
+ * savepoint.
  */
 int savepoint_before(struct store *store, enum query_id id);
 
@@ -181,7 +182,7 @@ int server_from_row(struct query *query, int at, struct server *ret);
 struct policy;
 int policy_from_row(struct query *query, struct policy *ret); /* but created_s */
 
-/* Is a secret with this mark registered? 0, REFUSE_ADMIN_EXISTS, < 0. server_id: its own key does not count; 0: all do. */
+/* Is a secret with this mark registered? 0, REFUSE_ADMIN_EXISTS, < 0. server_id: its own key does not count. */
 int secret_is_free(struct store *store, const uint8_t mark[static 32], int64_t server_id);
 
 /* As store_audience_find(), but looks no further than limit servers. */
@@ -189,7 +190,8 @@ int audience_find(struct store *store, struct bytes audience, int64_t limit, siz
                   struct server *ret_first);
 
 /* store_seal() into an array with room for plain.size + SEALED_OVERHEAD bytes. */
-int seal_into(struct store *store, const char *column, int64_t row, struct bytes plain, uint8_t *ret, size_t *ret_size);
+int seal_into(struct store *store, const char *column, int64_t row, struct bytes plain, uint8_t *ret,
+              size_t *ret_size);
 int seal_keys_derive(struct store *store, struct bytes seal_key);
 
 DEFINE_FREEP(struct store, store_free)

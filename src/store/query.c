@@ -48,7 +48,8 @@ static const char *const table[QUERIES] = {
         [QUERY_CLIENT_DELETE] = "DELETE FROM clients WHERE id = ?1",
         [QUERY_CLIENT_BY_NAME] = "SELECT " CLIENT_COLUMNS("clients") " FROM clients WHERE name = ?1",
         [QUERY_CLIENT_BY_ID] = "SELECT " CLIENT_COLUMNS("clients") " FROM clients WHERE id = ?1",
-        [QUERY_CLIENT_EACH] = "SELECT " CLIENT_COLUMNS("clients") " FROM clients WHERE name > ?1 ORDER BY name LIMIT ?2",
+        [QUERY_CLIENT_EACH] = "SELECT " CLIENT_COLUMNS("clients") " FROM clients WHERE name > ?1 "
+                              "ORDER BY name LIMIT ?2",
         [QUERY_LABELS_DELETE] = "DELETE FROM client_labels WHERE client_id = ?1",
         [QUERY_LABEL_ADD] = "INSERT INTO client_labels (client_id, label) SELECT id, ?2 FROM clients WHERE id = ?1 "
                             "ON CONFLICT DO NOTHING",
@@ -83,19 +84,23 @@ static const char *const table[QUERIES] = {
         [QUERY_AUDIENCE_SERVER] = "SELECT " SERVER_COLUMNS " FROM audiences a CROSS JOIN servers s "
                                   "WHERE a.name = ?1 AND s.id = a.server_id ORDER BY a.server_id LIMIT 1",
         [QUERY_SERVER_KEY_SET] = "INSERT INTO server_keys (id, server_id, kid, secret, secret_mark, created_s) "
-                                 "VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (server_id) DO UPDATE SET id = excluded.id, "
-                                 "kid = excluded.kid, secret = excluded.secret, secret_mark = excluded.secret_mark, "
+                                 "VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (server_id) DO UPDATE SET "
+                                 "id = excluded.id, kid = excluded.kid, secret = excluded.secret, "
+                                 "secret_mark = excluded.secret_mark, "
                                  "created_s = excluded.created_s",
         [QUERY_SERVER_KEY_GET] = "SELECT id, kid, secret, created_s FROM server_keys WHERE server_id = ?1",
 
         [QUERY_SECRET_TAKEN] = "SELECT 1 FROM credentials WHERE secret_mark = ?1 UNION ALL "
                                "SELECT 1 FROM server_keys WHERE secret_mark = ?1 AND server_id <> ?2",
         [QUERY_CREDENTIAL_ADD] = "INSERT INTO credentials (id, kind, client_id, server_id, identity, secret, "
-                                 "secret_mark, created_s) VALUES (?1, ?2, nullif(?3, 0), nullif(?4, 0), ?5, ?6, ?7, ?8)",
+                                 "secret_mark, created_s) "
+                                 "VALUES (?1, ?2, nullif(?3, 0), nullif(?4, 0), ?5, ?6, ?7, ?8)",
         [QUERY_CREDENTIAL_DELETE] = "DELETE FROM credentials WHERE id = ?1 AND client_id IS nullif(?2, 0) "
                                     "AND server_id IS nullif(?3, 0)",
-        [QUERY_CREDENTIALS_OF_CLIENT] = "SELECT " CREDENTIAL_COLUMNS " FROM credentials WHERE client_id = ?1 ORDER BY id",
-        [QUERY_CREDENTIALS_OF_SERVER] = "SELECT " CREDENTIAL_COLUMNS " FROM credentials WHERE server_id = ?1 ORDER BY id",
+        [QUERY_CREDENTIALS_OF_CLIENT] = "SELECT " CREDENTIAL_COLUMNS " FROM credentials WHERE client_id = ?1 "
+                                        "ORDER BY id",
+        [QUERY_CREDENTIALS_OF_SERVER] = "SELECT " CREDENTIAL_COLUMNS " FROM credentials WHERE server_id = ?1 "
+                                        "ORDER BY id",
         [QUERY_PSK_FIND] = "SELECT " CREDENTIAL_COLUMNS ", secret, "
                            "coalesce((SELECT suspended FROM clients c WHERE c.id = client_id), "
                            "(SELECT suspended FROM servers s WHERE s.id = server_id)) "

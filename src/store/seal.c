@@ -54,7 +54,8 @@ static int place(const char *column, int64_t row, char *text, size_t size, struc
         return 0;
 }
 
-int seal_into(struct store *store, const char *column, int64_t row, struct bytes plain, uint8_t *ret, size_t *ret_size) {
+int seal_into(struct store *store, const char *column, int64_t row, struct bytes plain, uint8_t *ret,
+              size_t *ret_size) {
         char text[COLUMN_TEXT_MAX];
         struct bytes aad;
         int r;

@@ -21,8 +21,8 @@ static int fault_errno(const char *path, struct diags *diags, const char *what) 
 }
 
 /*
- * A key that others can read seals nothing. The group may only when it is root's in root's file: that is how the mode of a
- * systemd credential looks, where an access control list lets the service in.
+ * A key that others can read seals nothing. The group may only when it is root's in root's file: so looks the mode of a
+ * systemd credential, where an access control list lets the service in.
  */
 static bool is_private(const struct stat *st) {
         bool group_is_root = st->st_uid == 0 && st->st_gid == 0;
@@ -41,11 +41,12 @@ static int check_file(const char *path, int fd, struct diags *diags) {
                 return fault(path, diags, -EACCES, "the sealing key belongs to another user: chown it to the user that "
                              "runs the server");
         if (!is_private(&st))
-                return fault(path, diags, -EACCES, "the sealing key is open to other users: chmod 0600 it, and make a new "
-                             "one if somebody may have read it");
+                return fault(path, diags, -EACCES, "the sealing key is open to other users: chmod 0600 it; if somebody "
+                             "may have read it, what it seals is known to them: replace the credentials and keys");
         if (st.st_size != SEAL_KEY_SIZE) {
-                (void)diags_add(diags, path, 0, "the sealing key must be exactly %d bytes, this file has %lld: it is no "
-                                "text, do not edit it; restore it from the backup", SEAL_KEY_SIZE, (long long)st.st_size);
+                (void)diags_add(diags, path, 0, "the sealing key must be exactly %d bytes, this file has %lld: it is "
+                                "no text, do not edit it; restore it from the backup",
+                                SEAL_KEY_SIZE, (long long)st.st_size);
                 return -EINVAL;
         }
         return 0;

@@ -50,4 +50,5 @@ struct server_key {
         int64_t created_s;
 };
 int store_server_key_set(struct store *store, struct server_key *key); /* fills id */
-int store_server_key_get(struct store *store, int64_t server_id, struct server_key *ret); /* REFUSE_ADMIN_UNKNOWN: none */
+/* REFUSE_ADMIN_UNKNOWN: it has none. */
+int store_server_key_get(struct store *store, int64_t server_id, struct server_key *ret);

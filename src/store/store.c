@@ -105,8 +105,8 @@ static int inspect(struct store *store, const char *path, int64_t *ret_version, 
                 return -EINVAL;
         }
         if (*ret_version > newest) {
-                (void)diags_add(diags, path, 0, "the database is of version %lld, this program knows versions up to %d: "
-                                "run the newer program, or restore a backup from before the upgrade",
+                (void)diags_add(diags, path, 0, "the database is of version %lld, this program knows versions up to "
+                                "%d: run the newer program, or restore a backup from before the upgrade",
                                 (long long)*ret_version, newest);
                 return -EINVAL;
         }
@@ -229,7 +229,7 @@ static int open_database(struct store *store, const struct store_options *option
         return check_key(store, options->path, diags);
 }
 
-/* One thread uses SQLite in this process: locks around every allocation cost a tenth of all. Too late when it is in use. */
+/* One thread uses SQLite in this process: locks around every allocation cost a tenth of all. Has effect once. */
 static void configure_library(void) {
         (void)sqlite3_config(SQLITE_CONFIG_SINGLETHREAD);
         (void)sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);

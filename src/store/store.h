@@ -29,7 +29,11 @@ void store_free(struct store *store);
 
 /*
  * The batch: begin, any number of savepoints one after the other, one commit. store_begin() also makes sure that the
- * numbers the batch may use are leased durably (store_number). After a failed commit everything since begin is undone.
+ * numbers the batch may use are leased durably (store_number), in a commit of their own when a block runs low. -EBUSY
+ * when one is begun already. After a failed commit everything since begin is undone and the next begin starts afresh.
+ *
+ * SQLite gives a whole transaction up when the disk is full or breaks, or memory runs out, in the midst of a change:
+ * then all that follows, the commit too, returns that error until store_rollback().
  */
 int store_begin(struct store *store);
 int store_commit(struct store *store);
@@ -49,7 +53,10 @@ enum number_kind {
 };
 #define NUMBERS_PER_BATCH_MAX 4096 /* of one kind, drawn between begin and commit; more: -EBUSY for that request */
 
-/* Draw the next. 0, or -EBUSY (see above). Only inside a transaction. */
+/*
+ * Draw the next. Only inside a transaction. 0; -EBUSY (see above); when none is left because no more could be leased,
+ * what went wrong then.
+ */
 int store_number(struct store *store, enum number_kind kind, uint64_t *ret);
 
 /*
@@ -66,7 +73,7 @@ int store_nonce(struct store *store, uint8_t *ret, size_t size);
 int store_seal(struct store *store, const char *column, int64_t row, struct bytes plain, struct buf *ret_sealed);
 int store_unseal(struct store *store, const char *column, int64_t row, struct bytes sealed, struct secret *ret);
 
-/* Same secret, same mark, for those who have the sealing key only: finds a secret registered twice (AS-008). 32 bytes. */
+/* Same secret, same mark, for those only who have the sealing key: finds a secret registered twice (AS-008). */
 int store_secret_mark(struct store *store, struct bytes secret, uint8_t ret[static 32]);
 
 /* Facts for status: schema version, sizes in bytes. */

@@ -35,8 +35,8 @@ struct rule {
 };
 
 /*
- * What a case changes in a world where client c1 asks resource server rs1 for "read" and may have "read write". A member
- * that is left out is as there; flags turn something good into something bad.
+ * What a case changes in a world where client c1 asks resource server rs1 for "read" and may have "read write". A
+ * member that is left out is as there; flags turn something good into something bad.
  */
 struct world {
         /* the facts */
@@ -168,9 +168,11 @@ static const struct {
         { "AS-030 client_id agrees", 0, { .client_id = "c1" } },
 
         { "AS-020 unsupported grant type", REFUSE_GRANT_TYPE, { .grant_type = ASK_OTHER_GRANT } },
-        { "AS-055 a resource server asks", REFUSE_GRANT_NOT_ALLOWED, { .asker_is_server = true, .unknown_client = true } },
+        { "AS-055 a resource server asks", REFUSE_GRANT_NOT_ALLOWED,
+          { .asker_is_server = true, .unknown_client = true } },
 
-        { "AS-021 no audience and no default", REFUSE_NO_AUDIENCE, { .no_audience = true, .no_default_audience = true } },
+        { "AS-021 no audience and no default", REFUSE_NO_AUDIENCE,
+          { .no_audience = true, .no_default_audience = true } },
         { "AS-021 default audience", 0, { .no_audience = true } },
         { "AS-022 unknown audience", REFUSE_AUDIENCE, { .unknown_audience = true } },
         { "AS-022 audience that cannot be registered", REFUSE_AUDIENCE,
@@ -327,7 +329,8 @@ static const struct {
         { "AS-177 server's default over the maximum", MAX_S, "configuration", { .server_default_s = 2 * MAX_S } },
         { "AS-177 server's maximum", 300, "resource server", { .server_max_s = 300 } },
         { "AS-177 server's maximum is no default", DEFAULT_S, "configuration", { .server_max_s = 7200 } },
-        { "AS-177 server's maximum over the configured", 60, "configuration", { .server_max_s = 7200, .config_max_s = 60 } },
+        { "AS-177 server's maximum over the configured", 60, "configuration",
+          { .server_max_s = 7200, .config_max_s = 60 } },
         { "AS-177 policy", 120, "policy", { .rules = { { "read", .max_s = 120 } } } },
         { "AS-177 longer policy", DEFAULT_S, "configuration", { .rules = { { "read", .max_s = 7200 } } } },
         { "AS-177 shortest of two", 30, "policy",
@@ -348,7 +351,8 @@ static void test_lifetimes(void **state) {
                 if (decide(&lifetimes[i].world, &grant, &why) != 0)
                         fail_msg("%s: refused, %s", lifetimes[i].name, why.why);
                 if (grant.lifetime_s != lifetimes[i].wanted_s || strcmp(why.lifetime_from, lifetimes[i].from) != 0)
-                        fail_msg("%s: %lld s from %s", lifetimes[i].name, (long long)grant.lifetime_s, why.lifetime_from);
+                        fail_msg("%s: %lld s from %s", lifetimes[i].name, (long long)grant.lifetime_s,
+                                 why.lifetime_from);
                 assert_int_equal(why.lifetime_s, grant.lifetime_s);
                 assert_int_equal(grant.issued_s, NOW_S);
                 assert_int_equal(grant.expires_s, NOW_S + grant.lifetime_s);
@@ -439,7 +443,11 @@ static void test_many_policies(void **state) {
         build_facts(&(struct world){ .no_policies = true }, policies, &facts);
         for (size_t i = 0; i < N; i++) {
                 (void)snprintf(text, sizeof(text), "read s%zu", i);
-                policies[i] = (struct policy){ .id = (int64_t)i + 1, .scopes = made(text), .max_lifetime_s = 1000 - (int64_t)i };
+                policies[i] = (struct policy){
+                        .id = (int64_t)i + 1,
+                        .scopes = made(text),
+                        .max_lifetime_s = 1000 - (int64_t)i,
+                };
         }
         facts.n_policies = N;
         ask = build_ask(&(struct world){ .scope = "read s0 s47" });

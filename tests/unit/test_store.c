@@ -696,7 +696,7 @@ static void test_numbers_over_restarts(void **state) {
         }
 }
 
-/* A copy of the files taken at any moment knows that what was drawn is drawn, also by a batch that was not committed. */
+/* A copy of the files taken at any moment knows what was drawn, also by a batch that was not committed. */
 static void test_numbers_over_crashes(void **state) {
         struct folder *folder = *state;
         _cleanup_(store_freep) struct store *store = open_store(folder->db), *copy = NULL;
@@ -946,7 +946,8 @@ static void test_client_delete(void **state) {
         _cleanup_(store_freep) struct store *store = open_and_begin(NULL);
         int64_t c1 = add_client(store, "c1"), c2 = add_client(store, "c2"), rs1 = add_server(store, "rs1");
         struct bytes label = BYTES_LITERAL("door");
-        uint64_t of_c1 = add_token(store, c1, rs1, NOW_S + LIFETIME_S), of_c2 = add_token(store, c2, rs1, NOW_S + LIFETIME_S);
+        uint64_t of_c1 = add_token(store, c1, rs1, NOW_S + LIFETIME_S);
+        uint64_t of_c2 = add_token(store, c2, rs1, NOW_S + LIFETIME_S);
         struct token_filter all = {}, live = { .live_only = true, .now_s = NOW_S };
         struct credential credential;
         struct secret psk = {};
@@ -1073,7 +1074,8 @@ static void test_audiences(void **state) {
         expect_seen("lights* rs2", store_audience_each(store, rs2, note_audience, &seen));
         assert_int_equal(store_audience_delete(store, rs2, lights), 0);
         assert_int_equal(store_audience_delete(store, rs2, lights), REFUSE_ADMIN_UNKNOWN);
-        assert_int_equal(store_audience_add(store, rs2, BYTES_LITERAL("rs2"), true), 0); /* own one may become a group's */
+        /* its own one may become a group's */
+        assert_int_equal(store_audience_add(store, rs2, BYTES_LITERAL("rs2"), true), 0);
         expect_seen("rs2*", store_audience_each(store, rs2, note_audience, &seen));
         assert_int_equal(store_audience_find(store, BYTES_LITERAL("nobody"), &n, &is_group, &first), 0);
         assert_int_equal(n, 0);
@@ -1131,7 +1133,8 @@ static void test_server_delete(void **state) {
         _cleanup_(store_freep) struct store *store = open_and_begin(NULL);
         int64_t rs1 = add_server(store, "rs1"), rs2 = add_server(store, "rs2"), c1 = add_client(store, "c1");
         struct server_key key = { .server_id = rs1, .key = secret_of("0123456789abcdef") };
-        uint64_t at_rs1 = add_token(store, c1, rs1, NOW_S + LIFETIME_S), at_rs2 = add_token(store, c1, rs2, NOW_S + LIFETIME_S);
+        uint64_t at_rs1 = add_token(store, c1, rs1, NOW_S + LIFETIME_S);
+        uint64_t at_rs2 = add_token(store, c1, rs2, NOW_S + LIFETIME_S);
         struct credential credential;
         struct secret psk = {};
         struct token token = {};
@@ -1279,7 +1282,8 @@ static void test_psk_of_suspended(void **state) {
 
 static void test_policies(void **state) {
         _cleanup_(store_freep) struct store *store = open_and_begin(NULL);
-        struct policy policy = policy_of(false, "c1", "rs1", "read write"), same = policy_of(false, "c1", "rs1", "write read");
+        struct policy policy = policy_of(false, "c1", "rs1", "read write");
+        struct policy same = policy_of(false, "c1", "rs1", "write read");
         int64_t first;
 
         assert_int_equal(store_policy_add(store, &policy), 0);
@@ -1469,7 +1473,8 @@ static void test_facts_policies(void **state) {
         for (size_t i = 0; i < facts.n_policies; i++)
                 assert_int_equal(scope_unite(&all, &facts.policies[i].scopes), 0);
         for (size_t i = 0; i < 2; i++) {
-                struct scope wanted = text_scope(i == 0 ? "a b c x0 x1 x2 x3 x4 x5 x6 x7 x8 x9" : "not-1 not-2 not-3 not-4");
+                struct scope wanted = text_scope(i == 0 ? "a b c x0 x1 x2 x3 x4 x5 x6 x7 x8 x9"
+                                                        : "not-1 not-2 not-3 not-4");
                 struct scope left;
 
                 assert_int_equal(scope_intersect(&wanted, &all, &left), i == 0);
@@ -1484,11 +1489,17 @@ static void test_facts_pop_key(void **state) {
         struct asked world = facts_world();
         _cleanup_(store_freep) struct store *store = world.store;
         int64_t c2 = add_client(store, "c2"), rs2 = add_server(store, "rs2");
-        uint64_t live = add_token(store, world.c1, world.rs1, NOW_S + 1), expired = add_token(store, world.c1, world.rs1, NOW_S);
-        uint64_t of_c2 = add_token(store, c2, world.rs1, NOW_S + 1), at_rs2 = add_token(store, world.c1, rs2, NOW_S + 1);
+        uint64_t live = add_token(store, world.c1, world.rs1, NOW_S + 1);
+        uint64_t expired = add_token(store, world.c1, world.rs1, NOW_S);
+        uint64_t of_c2 = add_token(store, c2, world.rs1, NOW_S + 1);
+        uint64_t at_rs2 = add_token(store, world.c1, rs2, NOW_S + 1);
         uint64_t revoked = add_token(store, world.c1, world.rs1, NOW_S + 1);
-        const struct { uint64_t number; bool found; } cases[] = {
-                { live, true }, { expired, false }, { of_c2, false }, { at_rs2, false }, { revoked, false }, { 999, false },
+        const struct {
+                uint64_t number;
+                bool found;
+        } cases[] = {
+                { live, true },    { expired, false }, { of_c2, false },
+                { at_rs2, false }, { revoked, false }, { 999, false },
         };
         uint8_t kid[NUMBER_SIZE_MAX];
         struct token_ask ask = { .audience = BYTES_LITERAL("rs1"), .cnf = ASK_CNF_KID };
@@ -1670,7 +1681,8 @@ static void test_tokens_each(void **state) {
         int64_t c2 = add_client(store, "c2"), rs2 = add_server(store, "rs2");
         struct token_filter all = { .now_s = NOW_S }, of_c1 = { .client = BYTES_LITERAL("c1"), .now_s = NOW_S };
         struct token_filter at_rs1 = { .server = BYTES_LITERAL("rs1"), .now_s = NOW_S }, both = of_c1, live = all;
-        struct token_filter nobody = { .client = BYTES_LITERAL("nobody") }, nowhere = { .server = BYTES_LITERAL("nowhere") };
+        struct token_filter nobody = { .client = BYTES_LITERAL("nobody") };
+        struct token_filter nowhere = { .server = BYTES_LITERAL("nowhere") };
 
         both.server = BYTES_LITERAL("rs1");
         live.live_only = true;
@@ -1694,7 +1706,8 @@ static void test_tokens_each(void **state) {
         expect_seen("", store_token_each(store, 0, 10, &nowhere, note_token, &seen));
         expect_seen("", store_token_each(store, UINT64_MAX, 10, &all, note_token, &seen));
 
-        assert_int_equal(store_client_delete(store, world.c1, NOW_S), 0); /* those of the deleted are still found by name */
+        /* those of the deleted are still found by name */
+        assert_int_equal(store_client_delete(store, world.c1, NOW_S), 0);
         expect_seen("1:c1>rs1! 3:c1>rs2! 4:c1>rs1!", store_token_each(store, 0, 10, &of_c1, note_token, &seen));
         (void)add_client(store, "c1");
         expect_seen("", store_token_each(store, 0, 10, &of_c1, note_token, &seen)); /* until somebody has the name */
@@ -1779,7 +1792,8 @@ static const enum query_id hot[] = {
         QUERY_TOKEN_BY_NUMBER, QUERY_TOKEN_REVOKE,     QUERY_TOKEN_DELETE, QUERY_SERVER_KEY_GET,    QUERY_SECRET_TAKEN,
         QUERY_TOKENS_PURGE,    QUERY_GONE_PURGE,       QUERY_CLIENT_BY_NAME, QUERY_CLIENT_BY_ID,    QUERY_CLIENT_EACH,
         QUERY_CLIENT_DELETE,   QUERY_CLIENT_GONE,      QUERY_CLIENT_POLICIES_DELETE, QUERY_LABELS,  QUERY_TOKENS,
-        QUERY_TOKENS_OF_CLIENT, QUERY_TOKENS_OF_SERVER, QUERY_SERVER_DELETE, QUERY_SERVER_GONE, QUERY_SERVER_POLICIES_DELETE,
+        QUERY_TOKENS_OF_CLIENT, QUERY_TOKENS_OF_SERVER, QUERY_SERVER_DELETE, QUERY_SERVER_GONE,
+        QUERY_SERVER_POLICIES_DELETE,
 };
 
 static void test_plans(void **state) {
@@ -1792,7 +1806,8 @@ static void test_plans(void **state) {
                 assert_int_equal(sqlite3_prepare_v2(store->db, sql, -1, &stmt, NULL), SQLITE_OK);
                 while (sqlite3_step(stmt) == SQLITE_ROW) {
                         const char *step = (const char *)sqlite3_column_text(stmt, 3);
-                        bool scans = strncmp(step, "SCAN ", 5) == 0 && step[5] != '(' && strcmp(step, "SCAN CONSTANT ROW") != 0;
+                        bool scans = strncmp(step, "SCAN ", 5) == 0 && step[5] != '(' &&
+                                     strcmp(step, "SCAN CONSTANT ROW") != 0;
 
                         if (scans || strstr(step, "TEMP B-TREE") || strstr(step, "AUTOMATIC"))
                                 fail_msg("%s: %s", query_sql(hot[i]), step);
@@ -1828,8 +1843,8 @@ static void test_many(void **state) {
         fill_table(store, MANY "INSERT INTO credentials SELECT n, 1, n, NULL, CAST('id' || n AS BLOB), x'00', "
                           "CAST('m' || n AS BLOB), 0 FROM i");
         fill_table(store, MANY "INSERT INTO policies SELECT n, 0, 'name' || n, 'rs1', 'read', 0, 0, 0, 0 FROM i");
-        fill_table(store, MANY "INSERT INTO tokens SELECT n, n, CAST('h' || n AS BLOB), n, n, 'rs1', 'read', 1, 0, n, 0, "
-                          "x'00' FROM i");
+        fill_table(store, MANY "INSERT INTO tokens SELECT n, n, CAST('h' || n AS BLOB), n, n, 'rs1', 'read', "
+                          "1, 0, n, 0, x'00' FROM i");
         assert_int_equal(store_client_labels_set(store, world.c1, &label, 1), 0);
         (void)add_policy(store, false, "c1", "rs1", "read");
         (void)add_policy(store, true, "door", "rs1", "write");
@@ -1871,7 +1886,11 @@ static int run_batch(struct store *store, const char *name) {
         struct secret secret;
         struct token_facts facts = { .tokens_max = 10 };
         struct token_ask ask = { .audience = BYTES_LITERAL("rs1") };
-        struct grant grant = { .scope = text_scope("read"), .expires_s = NOW_S + LIFETIME_S, .pop_key = secret_of("k") };
+        struct grant grant = {
+                .scope = text_scope("read"),
+                .expires_s = NOW_S + LIFETIME_S,
+                .pop_key = secret_of("k"),
+        };
         struct token token = {};
         uint8_t hash[TOKEN_HASH_SIZE];
         bool same;
@@ -1970,7 +1989,8 @@ static void test_disk_full(void **state) {
 
         assert_int_equal(run_batch(store, "c0"), 0);
         n_done++;
-        (void)snprintf(sql, sizeof(sql), "PRAGMA max_page_count = %lld", (long long)count(store, "PRAGMA page_count") + 4);
+        (void)snprintf(sql, sizeof(sql), "PRAGMA max_page_count = %lld",
+                       (long long)count(store, "PRAGMA page_count") + 4);
         assert_int_equal(sqlite3_exec(store->db, sql, NULL, NULL, NULL), SQLITE_OK);
         for (int i = 1; r == 0; i++) {
                 assert_true(i < 1000);
