@@ -404,6 +404,7 @@ static int reload(struct daemon *daemon) {
         log_diags(LOG_LEVEL_WARNING, &notes);
         daemon->as.config = config;
         engine_reconfigure(daemon->engine);
+        http_reconfigure(daemon->http);
         log_set_level((enum log_level)config->log_level);
         config_free(daemon->config);
         daemon->config = TAKE_PTR(config);

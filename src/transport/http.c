@@ -41,7 +41,6 @@ struct http {
         char *path; /* of the socket; NULL: none of ours is there */
         dev_t device;
         ino_t inode;
-        char *group; /* the configured name that has_gid and gid belong to */
         bool has_gid;
         gid_t gid;
 };
@@ -213,18 +212,14 @@ static bool peer_in_group(int fd, gid_t gid) {
 }
 
 /*
- * The socket belongs to our user and to the control group, when there is one. Looked up when the configured name has
- * changed only: a name service may be slow and everything waits for us.
+ * The socket belongs to our user and to the control group, when there is one. The group is looked up here and not for
+ * every peer: a name service may be slow, and everything waits for us.
  */
-static void group_refresh(struct http *http) {
+void http_reconfigure(struct http *http) {
         const char *name = http->as->config->control_group;
         const struct group *group;
 
         name = name ? name : "";
-        if (http->group && strcmp(http->group, name) == 0)
-                return;
-        free(http->group);
-        http->group = strdup(name);
         group = *name != '\0' ? getgrnam(name) : NULL;
         http->has_gid = group != NULL;
         http->gid = group ? group->gr_gid : 0;
@@ -251,14 +246,13 @@ static int call_admit(struct call *call, int fd) {
                 return -errno;
         call->peer = (struct peer){ .channel = CHANNEL_LOCAL, .uid = who.uid };
         snprintf(call->peer.name, sizeof(call->peer.name), "uid %u", (unsigned)who.uid);
-        group_refresh(http);
         if (who.uid == 0 || who.uid == geteuid() ||
             (http->has_gid && (who.gid == http->gid || peer_in_group(fd, http->gid))))
                 return 0;
         log_line(LOG_LEVEL_WARNING, "control socket: uid %u is not admitted", (unsigned)who.uid);
         if (http->has_gid)
                 response_why(&call->work.response, "user %u may not administer: be root, the user aced runs as, or a "
-                             "member of group %s (then log in again)", (unsigned)who.uid, http->group);
+                             "member of group %s (then log in again)", (unsigned)who.uid, http->as->config->control_group);
         else
                 response_why(&call->work.response, "user %u may not administer: be root or the user aced runs as",
                              (unsigned)who.uid);
@@ -555,7 +549,7 @@ static int path_clear(const struct sockaddr_un *address, struct diags *diags) {
         return unlink(address->sun_path) == 0 ? 0 : -errno;
 }
 
-/* Bound with mode 0600: nobody else can connect before group_refresh() has set group and mode. */
+/* Bound with mode 0600: nobody else can connect before http_reconfigure() has set group and mode. */
 static int socket_bind(const struct sockaddr_un *address, int *ret_fd) {
         _cleanup_(closep) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         mode_t before;
@@ -603,7 +597,7 @@ static int http_listen(struct http *http, int *ret_fd, struct diags *diags) {
                 http->device = made.st_dev;
                 http->inode = made.st_ino;
         }
-        group_refresh(http);
+        http_reconfigure(http);
         return 0;
 }
 
@@ -657,6 +651,5 @@ void http_free(struct http *http) {
         if (http->path && lstat(http->path, &at) == 0 && at.st_dev == http->device && at.st_ino == http->inode)
                 unlink(http->path);
         free(http->path);
-        free(http->group);
         free(http);
 }

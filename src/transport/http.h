@@ -11,4 +11,6 @@ struct http;
  * of its own through the router. An old socket file nobody answers on is replaced; faults as text in *diags.
  */
 int http_control_new(struct sd_event *loop, struct aced *as, struct http **ret, struct diags *diags);
+/* The configuration was reloaded: the control group is taken from as->config again. */
+void http_reconfigure(struct http *http);
 void http_free(struct http *http);
