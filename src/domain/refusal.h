@@ -17,6 +17,7 @@ enum refusal {
         REFUSE_UNAUTHENTICATED,        /* the resource needs an authenticated peer */
         REFUSE_FORBIDDEN,              /* authenticated, but not for this */
         REFUSE_OVERLOAD,               /* come back later */
+        REFUSE_RATE,                   /* too many requests from this peer (RFC 8516) */
 
         /* Token endpoint and introspection: RFC 9200 §5.8.3, in the order of the checks (AS-059) */
         REFUSE_MALFORMED,              /* invalid_request: not one well-formed map */

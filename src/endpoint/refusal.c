@@ -23,6 +23,7 @@ static const struct refusal_row rows[] = {
                                      "authenticate first" },
         [REFUSE_FORBIDDEN] = { "forbidden", 0, CODE_FORBIDDEN, 403, "not allowed" },
         [REFUSE_OVERLOAD] = { "overload", 0, CODE_TOO_MANY_REQUESTS, 429, "come back later" },
+        [REFUSE_RATE] = { "rate", 0, CODE_TOO_MANY_REQUESTS, 429, "too many requests" },
 
         [REFUSE_MALFORMED] = { "malformed", ACE_INVALID_REQUEST, CODE_BAD_REQUEST, 400, "not one CBOR map" },
         [REFUSE_WRONG_TYPE] = { "wrong-type", ACE_INVALID_REQUEST, CODE_BAD_REQUEST, 400,

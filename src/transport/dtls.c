@@ -390,6 +390,8 @@ static void handshake_done(struct dtls_session *session, struct engine_time now)
         session->state = OPEN;
         session->used_us = now.monotonic_us;
         TAILQ_INSERT_TAIL(&dtls->open, session, link);
+        if (dtls->callbacks.done)
+                dtls->callbacks.done(dtls->callbacks.context, session, now);
 }
 
 /* Let GnuTLS go on with what came in. With nothing new this sends our last flight again. */
@@ -548,6 +550,10 @@ static void cookie_send(struct dtls *dtls, unsigned socket, const struct address
         (void)gnutls_dtls_cookie_send(&secret, key->data, key->size, &prestate, &request, push_verify_request);
 }
 
+static bool admit(struct dtls *dtls, const struct address *remote, enum stranger_act act, struct engine_time now) {
+        return !dtls->callbacks.admit || dtls->callbacks.admit(dtls->callbacks.context, remote, act, now);
+}
+
 /*
  * A ClientHello, whoever sends it. Only a valid cookie shows that the client is at its address: then it may replace the
  * session that is there, because a client that was restarted knows nothing of it (RFC 6347 §4.2.8).
@@ -560,9 +566,12 @@ static void take_hello(struct dtls *dtls, unsigned socket, const struct address 
 
         (void)cookie_keys_rotate(dtls, now.monotonic_us);
         if (!cookie_is_valid(dtls, &key, hello, &prestate)) {
-                cookie_send(dtls, socket, remote, &key, hello);
+                if (admit(dtls, remote, STRANGER_HELLO, now))
+                        cookie_send(dtls, socket, remote, &key, hello);
                 return;
         }
+        if (!admit(dtls, remote, STRANGER_HANDSHAKE, now))
+                return;
         old = session_find(dtls, &key);
         if (old && old->state == HALF_OPEN)
                 dtls->figures.n_failed++;

@@ -3,6 +3,7 @@
 #include "base/secret.h"
 #include "domain/credential.h"
 #include "transport/engine.h"
+#include "transport/limit.h"
 
 /*
  * DTLS 1.2 (RFC 6347) by GnuTLS, without sockets. The cookie is checked before any memory is spent (RFC 6347 §4.2.1);
@@ -29,6 +30,10 @@ struct dtls_callbacks {
         void (*send)(void *context, unsigned socket, const struct address *remote, struct bytes data);
         /* The session, whose handshake was done once, is about to go: forget it. */
         void (*closed)(void *context, struct dtls_session *session);
+        /* May this ClientHello have its work done? One that may not is dropped. NULL: every one. */
+        bool (*admit)(void *context, const struct address *remote, enum stranger_act act, struct engine_time now);
+        /* The handshake is done: there stands who the credential says. NULL: nobody asks. */
+        void (*done)(void *context, struct dtls_session *session, struct engine_time now);
 };
 
 /*

@@ -17,13 +17,12 @@
 #include "store/credentials.h"
 #include "transport/dtls.h"
 #include "transport/exchange.h"
+#include "transport/limit.h"
 #include "transport/translate.h"
 
 #define SECOND_US INT64_C(1000000)
 
-#define PLAIN_PEERS_MAX 1024                 /* addresses at the coap door; the least recently used goes */
 #define PLAIN_IDLE_US (247 * SECOND_US)      /* EXCHANGE_LIFETIME: then nothing about an address is worth keeping */
-#define PENDING_PER_PEER_MAX 512             /* of limits.pending_max; and never more than half of it, rounded up */
 #define OUTPUT_SIZE_MAX ((size_t)64 << 20)   /* bytes of datagrams in one round; more are dropped */
 #define OUTPUT_SIZE_KEPT ((size_t)1 << 20)   /* of memory, from round to round */
 #define UNAUTHENTICATED_FACTOR 3             /* what is told to anybody is under this times what was asked */
@@ -73,6 +72,7 @@ struct engine {
         struct aced *as;
         struct dtls *dtls;
         struct exchange *exchange;
+        struct limit *limit;
         struct engine_time now;  /* of the call that we are in */
         struct bytes input;      /* the message that we are in */
 
@@ -227,7 +227,7 @@ static int plain_add(struct engine *engine, const struct datagram *datagram, con
         struct door_peer *peer;
         int r;
 
-        if (engine->n_plain >= PLAIN_PEERS_MAX)
+        while (engine->n_plain >= (size_t)engine->as->config->plain_peers_max)
                 peer_kill(TAILQ_FIRST(&engine->plain));
         r = peer_new(engine, DOOR_COAP, &datagram->remote, &peer);
         if (r < 0)
@@ -270,9 +270,51 @@ static struct door_peer *plain_peer(struct engine *engine, const struct datagram
         return peer;
 }
 
-static void plain_input(struct engine *engine, const struct datagram *datagram) {
-        struct door_peer *peer = plain_peer(engine, datagram);
+/* Seconds that a wait takes, as Max-Age has them: who comes back then is not too early. */
+static int64_t wait_s(int64_t wait_us) {
+        return (wait_us + SECOND_US - 1) / SECOND_US;
+}
 
+/*
+ * 4.29 (RFC 8516) to a confirmable request, without a trace of who asked; not longer than the request, so that Max-Age
+ * may be missing, which means a minute (RFC 7252 §5.10.5).
+ */
+static void plain_refuse(struct engine *engine, const struct datagram *datagram, int64_t wait_us) {
+        _cleanup_(buf_done) struct buf bytes = BUF_INIT(MESSAGE_SIZE_MAX);
+        struct coap_message request, answer = { .type = TYPE_ACK, .code = CODE_TOO_MANY_REQUESTS };
+        uint8_t scratch[4];
+        bool header_ok;
+
+        if (!exchange_is_request(datagram->data) || coap_message_decode(datagram->data, &request, &header_ok) != 0 ||
+            request.type != TYPE_CON)
+                return;
+        answer.mid = request.mid;
+        answer.token = request.token;
+        coap_message_add_uint(&answer, OPTION_MAX_AGE, (uint32_t)wait_s(wait_us), scratch);
+        if (coap_message_encode(&answer, &bytes) < 0)
+                return;
+        if (bytes.size > datagram->data.size) {
+                answer.n_options = 0;
+                buf_clear(&bytes);
+                if (coap_message_encode(&answer, &bytes) < 0)
+                        return;
+        }
+        output_add(engine, &(struct datagram){ .door = DOOR_COAP, .socket = datagram->socket,
+                                               .remote = datagram->remote, .data = buf_bytes(&bytes) });
+}
+
+static void plain_input(struct engine *engine, const struct datagram *datagram) {
+        enum limit_verdict verdict;
+        struct door_peer *peer;
+        int64_t wait_us;
+
+        verdict = limit_stranger(engine->limit, &datagram->remote, STRANGER_REQUEST, engine->now.monotonic_us,
+                                 &wait_us);
+        if (verdict == LIMIT_SOURCE)
+                plain_refuse(engine, datagram, wait_us);
+        if (verdict != LIMIT_PASS)
+                return;
+        peer = plain_peer(engine, datagram);
         if (!peer) {
                 engine->figures.n_datagrams_dropped++;
                 return;
@@ -334,6 +376,26 @@ static void on_dtls_send(void *context, unsigned socket, const struct address *r
                                                 .data = data });
 }
 
+static bool on_admit(void *context, const struct address *remote, enum stranger_act act, struct engine_time now) {
+        struct engine *engine = context;
+        int64_t wait_us;
+
+        return limit_stranger(engine->limit, remote, act, now.monotonic_us, &wait_us) == LIMIT_PASS;
+}
+
+/*
+ * Thousands of devices may stand behind one address, so that a handshake is charged to who made it, now that this is
+ * known. One who makes too many of them pays for them with the address.
+ */
+static void on_done(void *context, struct dtls_session *session, struct engine_time now) {
+        struct engine *engine = context;
+        int64_t wait_us;
+
+        if (limit_peer(engine->limit, dtls_session_credential(session)->id, now.monotonic_us, &wait_us))
+                limit_stranger_forgive(engine->limit, dtls_session_remote(session), STRANGER_HANDSHAKE,
+                                       now.monotonic_us);
+}
+
 static void on_closed(void *context, struct dtls_session *session) {
         struct door_peer *peer = dtls_session_owner(session);
 
@@ -384,15 +446,19 @@ static void say(struct door_peer *peer, uint64_t ticket, const struct response *
                 exchange_answer(peer->exchange, ticket, &plain_error, engine->now.monotonic_us);
 }
 
-/* Refused before it is a struct request: no slot of a batch is spent on it. */
-static void refuse(struct door_peer *peer, uint64_t ticket, const struct coap_message *message, uint8_t code) {
+/*
+ * Refused before it is a struct request: no slot of a batch is spent on it. max_age_s: when it may be asked again, for
+ * codes that say so.
+ */
+static void refuse(struct door_peer *peer, uint64_t ticket, const struct coap_message *message, int refusal,
+                   int64_t max_age_s) {
         const struct block_asks asks = {};
         struct response response; /* no payload, nothing to free */
 
         response_init(&response);
-        response.code = code;
-        if (code == CODE_TOO_MANY_REQUESTS || code == CODE_UNAVAILABLE)
-                response.max_age_s = RETRY_AFTER_S;
+        response.code = refusal_row(refusal)->coap_code;
+        if (response.code == CODE_TOO_MANY_REQUESTS || response.code == CODE_UNAVAILABLE)
+                response.max_age_s = max_age_s;
         say(peer, ticket, &response, &asks, peer->engine->input.size, message->token.size);
 }
 
@@ -445,16 +511,30 @@ static void pending_free(struct pending *pending) {
         free(pending);
 }
 
-/* 0, or the code of an answer at once: too much from this peer (RFC 8516), or from all. */
-static uint8_t overload(const struct door_peer *peer) {
-        int64_t pending_max = peer->engine->as->config->pending_max;
-        int64_t share = (pending_max + 1) / 2;
+/* 0, or why not: too much waits of this peer, or of all. */
+static int overload(const struct door_peer *peer) {
+        const struct config *config = peer->engine->as->config;
+        int64_t share = (config->pending_max + 1) / 2;
 
-        if (share > PENDING_PER_PEER_MAX)
-                share = PENDING_PER_PEER_MAX;
-        if ((int64_t)peer->engine->n_pending >= pending_max)
-                return CODE_UNAVAILABLE;
-        return peer->n_pending >= share ? CODE_TOO_MANY_REQUESTS : 0;
+        if (share > config->pending_per_peer_max)
+                share = config->pending_per_peer_max;
+        if ((int64_t)peer->engine->n_pending >= config->pending_max)
+                return -EBUSY;
+        return peer->n_pending >= share ? REFUSE_OVERLOAD : 0;
+}
+
+/* 0, or why not, and when it may be asked again. One that gets in is charged for. */
+static int admit(const struct door_peer *peer, int64_t *ret_max_age_s) {
+        const struct engine *engine = peer->engine;
+        int64_t wait_us;
+        int r = overload(peer);
+
+        *ret_max_age_s = RETRY_AFTER_S;
+        if (r != 0 || peer->door == DOOR_COAP || /* whose datagrams have been counted */
+            limit_peer(engine->limit, peer->peer.credential_id, engine->now.monotonic_us, &wait_us))
+                return r;
+        *ret_max_age_s = wait_s(wait_us);
+        return REFUSE_RATE;
 }
 
 static void on_request(void *context, struct exchange_peer *exchange, uint64_t ticket,
@@ -463,19 +543,16 @@ static void on_request(void *context, struct exchange_peer *exchange, uint64_t t
         struct engine *engine = context;
         struct block_asks asks;
         struct request request;
-        uint8_t code;
+        int64_t max_age_s;
         int r;
 
         engine->figures.n_requests++;
-        r = translate_request(message, (size_t)engine->as->config->payload_max, &request, &asks);
+        r = admit(peer, &max_age_s);
+        engine->figures.n_refused_overload += r == REFUSE_OVERLOAD || r == -EBUSY;
+        if (r == 0)
+                r = translate_request(message, (size_t)engine->as->config->payload_max, &request, &asks);
         if (r != 0) {
-                refuse(peer, ticket, message, refusal_row(r)->coap_code);
-                return;
-        }
-        code = overload(peer);
-        if (code != 0) {
-                engine->figures.n_refused_overload++;
-                refuse(peer, ticket, message, code);
+                refuse(peer, ticket, message, r, max_age_s);
                 return;
         }
         if (pending_add(peer, ticket, message, &request, &asks) < 0) {
@@ -612,9 +689,11 @@ int engine_new(struct aced *as, struct engine **ret) {
         const struct exchange_callbacks exchange_callbacks = {
                 .context = engine, .request = on_request, .send = on_send };
         const struct dtls_callbacks dtls_callbacks = {
-                .context = engine, .psk = on_psk, .deliver = on_deliver, .send = on_dtls_send, .closed = on_closed };
+                .context = engine, .psk = on_psk, .deliver = on_deliver, .send = on_dtls_send, .closed = on_closed,
+                .admit = on_admit, .done = on_done };
         if ((r = random_bytes(engine->hash_key, sizeof(engine->hash_key))) < 0 ||
             (r = batch_resize(engine, (size_t)as->config->batch_max)) < 0 ||
+            (r = limit_new(as->config, &engine->limit)) < 0 ||
             (r = exchange_new(&exchange_callbacks, &exchange, &engine->exchange)) < 0 ||
             (r = stranger_init(engine)) < 0 ||
             (r = dtls_new(&dtls_callbacks, &dtls, &engine->dtls)) < 0)
@@ -636,6 +715,7 @@ void engine_free(struct engine *engine) {
                 pending_free(pending_take(engine));
         exchange_peer_free(engine->stranger.exchange);
         exchange_free(engine->exchange);
+        limit_free(engine->limit);
         output_done(&engine->output);
         free(engine->batch);
         free(engine->works);
@@ -649,6 +729,7 @@ void engine_reconfigure(struct engine *engine) {
 
         exchange_set_limits(engine->exchange, &exchange);
         dtls_set_limits(engine->dtls, &dtls);
+        limit_reconfigure(engine->limit, config);
         if (batch_resize(engine, (size_t)config->batch_max) < 0 && engine->batch_max > (size_t)config->batch_max)
                 engine->batch_max = (size_t)config->batch_max; /* no memory to grow: batches stay as they are */
 }
@@ -672,4 +753,8 @@ void engine_figures(const struct engine *engine, struct engine_figures *ret) {
         ret->n_sessions_evicted = dtls.n_evicted;
         ret->n_duplicates = exchange_n_duplicates(engine->exchange);
         ret->n_pending = engine->n_pending;
+        ret->n_datagrams_stray = dtls.n_dropped;
+        ret->n_cookies_sent = dtls.n_cookies_sent;
+        ret->n_plain_peers = engine->n_plain;
+        limit_figures(engine->limit, &ret->limit);
 }

@@ -44,6 +44,7 @@ static const struct {
 } elsewhere[] = {
         { REFUSE_BAD_OPTION, "options are the transports' business: tests/unit/test_exchange" },
         { REFUSE_OVERLOAD, "given by the engine: tests/unit/test_engine" },
+        { REFUSE_RATE, "given by the engine: tests/unit/test_engine" },
 };
 
 /* Who has spoken once is known by credential from then on, also when the store no longer lets it in. */

@@ -949,6 +949,8 @@ static void t_plain_peers_are_bounded(void **state) {
         uint64_t n;
 
         world_open(&world, NULL);
+        world.config->source_request_rate = world.config->total_request_rate = 0;
+        engine_reconfigure(world.engine);
         compose(&GET_ASK(".well-known/core"), 9, &message);
         for (unsigned i = 0; i < 1025; i++)
                 plain_send(&world, 2000 + i, buf_bytes(&message));
@@ -1270,6 +1272,232 @@ static void t_bad_network(void **state) {
         free(sim);
 }
 
+/* ---- rates */
+
+/* One asks as fast as it can, in two sessions; the other one a hundred times, and is answered each time. */
+static void t_greedy_peer_beside_a_modest_one(void **state) {
+        unsigned n_granted = 0, n_refused = 0;
+        struct coap_message answer;
+        struct device greedy[2], modest;
+        struct world world;
+
+        world_open(&world, NULL);
+        device_open(&world, &greedy[0], 0, "c0");
+        device_open(&world, &greedy[1], 1, "c0");
+        device_open(&world, &modest, 2, "c1");
+        for (unsigned i = 0; i < 100; i++) {
+                for (unsigned j = 0; j < 20; j++)
+                        send_ask(&greedy[j % 2], &TOKEN_ASK());
+                answer = ask(&modest, &TOKEN_ASK());
+                assert_int_equal(answer.code, CODE_CREATED);
+                for (unsigned j = 0; j < 2; j++)
+                        while (hear(&greedy[j], &answer)) {
+                                n_granted += answer.code == CODE_CREATED;
+                                n_refused += answer.code == CODE_TOO_MANY_REQUESTS;
+                                /* RFC 8516: from then on there is room, which with 50 a second is within one */
+                                if (answer.code == CODE_TOO_MANY_REQUESTS)
+                                        assert_int_equal(option_of(&answer, OPTION_MAX_AGE), 1);
+                        }
+                wait_us(&world, 100 * MS);
+        }
+        assert_int_equal(n_granted + n_refused, 2000);
+        assert_in_range(n_granted, 198 + 10 * 50 - 5, 198 + 10 * 50); /* two of the burst went for handshakes */
+        wait_us(&world, S);
+        for (unsigned j = 0; j < 2; j++) {
+                answer = ask(&greedy[j], &TOKEN_ASK());
+                assert_int_equal(answer.code, CODE_CREATED);
+                device_done(&greedy[j]);
+        }
+        device_done(&modest);
+        world_close(&world);
+}
+
+/* The refusal is an answer like any other: its duplicate gets it again and is not charged. */
+static void t_duplicate_of_a_refused_request(void **state) {
+        _cleanup_(buf_done) struct buf message = BUF_INIT(1024);
+        struct coap_message answer;
+        struct device device;
+        struct world world;
+
+        world_open(&world, NULL);
+        world.config->peer_request_rate = 1;
+        world.config->peer_request_burst = 2; /* the handshake takes one */
+        engine_reconfigure(world.engine);
+        device_open(&world, &device, 0, "c0");
+        assert_int_equal(ask(&device, &TOKEN_ASK()).code, CODE_CREATED);
+        compose(&TOKEN_ASK(), 7, &message);
+        for (unsigned i = 0; i < 3; i++) {
+                send_bytes(&device, buf_bytes(&message));
+                run(&world);
+                assert_true(hear(&device, &answer));
+                assert_int_equal(answer.code, CODE_TOO_MANY_REQUESTS);
+                wait_us(&world, S / 2);
+        }
+        assert_int_equal(ask(&device, &TOKEN_ASK()).code, CODE_CREATED);
+        device_done(&device);
+        world_close(&world);
+}
+
+static void t_reload_changes_rates(void **state) {
+        struct device device;
+        struct world world;
+
+        world_open(&world, NULL);
+        device_open(&world, &device, 0, "c0");
+        world.config->peer_request_rate = 1;
+        world.config->peer_request_burst = 1;
+        engine_reconfigure(world.engine);
+        wait_us(&world, S);
+        assert_int_equal(ask(&device, &TOKEN_ASK()).code, CODE_CREATED);
+        assert_int_equal(ask(&device, &TOKEN_ASK()).code, CODE_TOO_MANY_REQUESTS);
+        world.config->peer_request_rate = 0;
+        engine_reconfigure(world.engine);
+        for (unsigned i = 0; i < 300; i++)
+                assert_int_equal(ask(&device, &TOKEN_ASK()).code, CODE_CREATED);
+        device_done(&device);
+        world_close(&world);
+}
+
+/* An anonymous source: a burst, then 4.29 that is not longer than what was asked, leaving no trace; others are served. */
+static void t_plain_source_over_its_rate(void **state) {
+        static const struct {
+                struct ask ask;
+                uint64_t n_out;
+                int64_t max_age;
+        } cases[] = {
+                { GET_ASK(".well-known/core"), 1, 1 },
+                { GET_ASK("token"), 1, 1 },
+                { GET_ASK(NULL), 1, -1 }, /* six bytes with Max-Age, five were sent */
+                { GET_ASK(".well-known/core", .type = TYPE_NON), 0, 0 },
+                { { .type = TYPE_CON, .code = CODE_EMPTY }, 0, 0 },
+        };
+        _cleanup_(buf_done) struct buf message = BUF_INIT(1024);
+        struct coap_message answer;
+        struct world world;
+        uint16_t mid = 0;
+        bool header_ok;
+        uint64_t n_out;
+
+        world_open(&world, NULL);
+        for (; mid < 100; mid++) {
+                compose(&GET_ASK(".well-known/core"), mid, &message);
+                plain_send(&world, PLAIN_PORT + mid % 7, buf_bytes(&message));
+        }
+        assert_int_equal(figures(&world).n_requests, 100);
+        assert_int_equal(figures(&world).n_plain_peers, 7);
+        for (size_t i = 0; i < N_ELEMENTS(cases); i++) {
+                if (cases[i].ask.code == CODE_EMPTY) {
+                        buf_clear(&message);
+                        assert_int_equal(buf_add(&message, BYTES_LITERAL("\x40\x00\x12\x34")), 0);
+                } else {
+                        compose(&cases[i].ask, mid++, &message);
+                }
+                n_out = figures(&world).n_datagrams_out;
+                plain_send(&world, PLAIN_PORT + 50, buf_bytes(&message));
+                assert_int_equal(figures(&world).n_datagrams_out - n_out, cases[i].n_out);
+                if (cases[i].n_out == 0)
+                        continue;
+                assert_int_equal(coap_message_decode(buf_bytes(&world.plain), &answer, &header_ok), 0);
+                assert_int_equal(answer.type, TYPE_ACK);
+                assert_int_equal(answer.code, CODE_TOO_MANY_REQUESTS);
+                assert_int_equal(answer.mid, mid - 1);
+                assert_true(bytes_equal(answer.token, BYTES_LITERAL("\x77")));
+                assert_int_equal(option_of(&answer, OPTION_MAX_AGE), cases[i].max_age);
+                assert_true(world.plain.size <= message.size);
+        }
+        assert_int_equal(figures(&world).n_requests, 100);
+        assert_int_equal(figures(&world).n_plain_peers, 7);
+        assert_int_equal(figures(&world).limit.n_refused_source[STRANGER_REQUEST], N_ELEMENTS(cases));
+        wait_us(&world, S);
+        plain_send(&world, PLAIN_PORT, buf_bytes(&message));
+        assert_int_equal(figures(&world).limit.n_refused_source[STRANGER_REQUEST], N_ELEMENTS(cases));
+        world_close(&world);
+}
+
+/* However often a whole fleet behind one address opens sessions, its address is not charged for those that complete. */
+static void t_completed_handshakes_are_not_charged(void **state) {
+        struct device device;
+        struct world world;
+
+        world_open(&world, NULL);
+        world.config->source_handshake_rate = 1;
+        world.config->source_handshake_burst = 2;
+        engine_reconfigure(world.engine);
+        for (unsigned i = 0; i < 50; i++) {
+                device_open(&world, &device, i % DEVICES, (const char *[]){ "c0", "c1", "c2" }[i % 3]);
+                device_done(&device);
+        }
+        assert_int_equal(figures(&world).n_handshakes_done, 50);
+        assert_int_equal(figures(&world).limit.n_refused_source[STRANGER_HANDSHAKE], 0);
+        world_close(&world);
+}
+
+/* One credential that does nothing but handshakes: as many as it may have requests, then what the address may. */
+static void t_handshakes_of_one_credential_are_bounded(void **state) {
+        struct device device = {};
+        struct world world;
+        int r = 0;
+
+        world_open(&world, NULL);
+        world.config->source_handshake_rate = 1;
+        world.config->source_handshake_burst = 5;
+        world.config->peer_request_rate = 1;
+        world.config->peer_request_burst = 10;
+        engine_reconfigure(world.engine);
+        for (unsigned i = 0; i < 20 && r == 0; i++) {
+                device = (struct device){ .world = &world, .remote = loopback(0), .heard = BUF_INIT(1 << 17) };
+                world.devices[0] = &device;
+                r = device_handshake(&device, "c0");
+                device_done(&device);
+        }
+        assert_int_equal(r, -EAGAIN); /* no answer: the client will send its ClientHello again */
+        assert_int_equal(figures(&world).n_handshakes_done, 15);
+        assert_int_equal(figures(&world).n_sessions_half_open, 0); /* nothing was spent on it */
+        assert_true(figures(&world).limit.n_refused_source[STRANGER_HANDSHAKE] > 0);
+        wait_us(&world, S);
+        device_open(&world, &device, 0, "c0");
+        device_done(&device);
+        world_close(&world);
+}
+
+/* ClientHellos without a cookie: over the rate not even HelloVerifyRequest; sessions that are open go on. */
+static void t_hellos_over_the_rate_are_dropped(void **state) {
+        static const uint8_t hello_start[] = { 22, 0xfe, 0xff };
+        struct dtls_client *client;
+        _cleanup_(buf_done) struct buf hello = BUF_INIT(DATAGRAM_MAX);
+        struct device device;
+        struct world world;
+        uint64_t n_out;
+
+        world_open(&world, NULL);
+        world.config->source_hello_rate = world.config->total_hello_rate = 1;
+        world.config->source_hello_burst = 10;
+        world.config->total_hello_burst = 15;
+        engine_reconfigure(world.engine);
+        device_open(&world, &device, 0, "c0");
+        assert_int_equal(dtls_client_new(&(struct dtls_client_options){ .identity = BYTES_LITERAL("c0"),
+                                                                        .key = BYTES_LITERAL("0123456789abcdef") },
+                                         &client), 0);
+        assert_int_equal(dtls_client_handshake(client), -EAGAIN);
+        assert_true(dtls_client_output(client, &hello));
+        assert_memory_equal(hello.data, hello_start, 1);
+        dtls_client_free(client);
+        n_out = figures(&world).n_datagrams_out;
+        for (unsigned i = 0; i < 1000; i++) {
+                struct address remote = loopback(1000 + i);
+
+                remote.in.sin_addr.s_addr = htonl(INADDR_LOOPBACK + i % 10);
+                input(&world, DOOR_COAPS, &remote, buf_bytes(&hello));
+        }
+        engine_sent(world.engine);
+        assert_int_equal(figures(&world).n_datagrams_out - n_out, 14); /* the device's own was the first */
+        assert_int_equal(figures(&world).limit.n_refused_total[STRANGER_HELLO] +
+                         figures(&world).limit.n_refused_source[STRANGER_HELLO], 986);
+        assert_int_equal(ask(&device, &TOKEN_ASK()).code, CODE_CREATED);
+        device_done(&device);
+        world_close(&world);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(t_token),
@@ -1283,6 +1511,13 @@ int main(void) {
                 cmocka_unit_test(t_unknown_identity),
                 cmocka_unit_test(t_ping),
                 cmocka_unit_test(t_overload),
+                cmocka_unit_test(t_greedy_peer_beside_a_modest_one),
+                cmocka_unit_test(t_duplicate_of_a_refused_request),
+                cmocka_unit_test(t_reload_changes_rates),
+                cmocka_unit_test(t_plain_source_over_its_rate),
+                cmocka_unit_test(t_completed_handshakes_are_not_charged),
+                cmocka_unit_test(t_handshakes_of_one_credential_are_bounded),
+                cmocka_unit_test(t_hellos_over_the_rate_are_dropped),
                 cmocka_unit_test(t_closed_while_waiting),
                 cmocka_unit_test(t_close_says_notify),
                 cmocka_unit_test(t_plain),
