@@ -31,6 +31,8 @@
 #define CONTROL_IDLE_S 30U                       /* a connection without traffic is closed */
 #define CONTROL_MEMORY_MAX ((size_t)(32 * 1024)) /* of a connection in libmicrohttpd: request line and headers */
 
+#define STREAM_PIECE ((size_t)(64 * 1024))       /* of a long answer, read in one go */
+
 /* So many times the limit of a body is read and dropped, so that who sends too much gets to read the answer. */
 #define CONTROL_DISCARD_FACTOR 4
 
@@ -180,15 +182,16 @@ static int content_format(const char *header) {
         return !header || media_type_is(header, "application/json") ? CF_JSON : CF_OCTET_STREAM;
 }
 
-/* RFC 9110 §12.5.1, without weights: whoever lists JSON at all gets it. */
+/* RFC 9110 §12.5.1, without weights: whoever lists JSON at all gets it, who takes anything what there is. */
 static int accept_format(const char *header) {
         if (!header)
                 return CF_NONE;
         for (const char *at = header; at; at = strchr(at, ',')) {
                 at += *at == ',';
-                if (media_type_is(at, "application/json") || media_type_is(at, "application/*") ||
-                    media_type_is(at, "*/*"))
+                if (media_type_is(at, "application/json"))
                         return CF_JSON;
+                if (media_type_is(at, "application/*") || media_type_is(at, "*/*"))
+                        return CF_NONE;
         }
         return CF_OCTET_STREAM;
 }
@@ -252,7 +255,8 @@ static int call_admit(struct call *call, int fd) {
         log_line(LOG_LEVEL_WARNING, "control socket: uid %u is not admitted", (unsigned)who.uid);
         if (http->has_gid)
                 response_why(&call->work.response, "user %u may not administer: be root, the user aced runs as, or a "
-                             "member of group %s (then log in again)", (unsigned)who.uid, http->as->config->control_group);
+                             "member of group %s (then log in again)", (unsigned)who.uid,
+                             http->as->config->control_group);
         else
                 response_why(&call->work.response, "user %u may not administer: be root or the user aced runs as",
                              (unsigned)who.uid);
@@ -309,7 +313,7 @@ static unsigned http_status(const struct response *response) {
                 return refusal_row(response->refusal)->http_status;
         if (response->code == CODE_CREATED)
                 return MHD_HTTP_CREATED;
-        return response->payload.size > 0 ? MHD_HTTP_OK : MHD_HTTP_NO_CONTENT;
+        return response->payload.size > 0 || response->stream ? MHD_HTTP_OK : MHD_HTTP_NO_CONTENT;
 }
 
 /* The answer to a request that made a key has it inside. */
@@ -322,31 +326,64 @@ static void body_free(void *context) {
         free(body);
 }
 
+static struct MHD_Response *answer_from_payload(struct response *response) {
+        struct MHD_Response *answer;
+        struct buf *body = calloc(1, sizeof(*body));
+        void *content;
+
+        if (!body)
+                return NULL;
+        *body = response->payload;
+        response->payload = (struct buf){};
+        content = body->data ? (void *)body->data : body; /* without a body nobody looks, but NULL is refused */
+        answer = MHD_create_response_from_buffer_with_free_callback_cls(body->size, content, body_free, body);
+        if (!answer)
+                body_free(body);
+        else if (body->size > 0)
+                MHD_add_response_header(answer, MHD_HTTP_HEADER_CONTENT_TYPE, "application/json");
+        return answer;
+}
+
+static ssize_t stream_read(void *context, uint64_t offset, char *data, size_t size) {
+        struct response_stream *stream = context;
+
+        if (size > stream->size - offset)
+                size = (size_t)(stream->size - offset);
+        return stream->read(stream, offset, (uint8_t *)data, size) == 0 ? (ssize_t)size :
+                                                                          MHD_CONTENT_READER_END_WITH_ERROR;
+}
+
+static void stream_free(void *context) {
+        struct response_stream *stream = context;
+
+        stream->free(stream);
+}
+
+static struct MHD_Response *answer_from_stream(struct response *response) {
+        struct MHD_Response *answer;
+
+        answer = MHD_create_response_from_callback(response->stream->size, STREAM_PIECE, stream_read, response->stream,
+                                                   stream_free);
+        if (!answer)
+                return NULL;
+        response->stream = NULL; /* libmicrohttpd has it */
+        MHD_add_response_header(answer, MHD_HTTP_HEADER_CONTENT_TYPE, "application/octet-stream");
+        return answer;
+}
+
 static enum MHD_Result call_answer(struct call *call, struct MHD_Connection *connection) {
         struct response *response = &call->work.response;
         unsigned status = http_status(response);
         struct MHD_Response *answer;
         enum MHD_Result done;
-        struct buf *body;
-        void *content;
 
         if (status >= 400 && response->payload.size == 0) {
                 if (error_body(response, &response->payload) != 0)
                         return MHD_NO;
         }
-        body = calloc(1, sizeof(*body));
-        if (!body)
+        answer = response->stream ? answer_from_stream(response) : answer_from_payload(response);
+        if (!answer)
                 return MHD_NO;
-        *body = response->payload;
-        response->payload = (struct buf){};
-        content = body->data ? (void *)body->data : body; /* without a body nobody looks, but NULL is refused */
-        answer = MHD_create_response_from_buffer_with_free_callback_cls(body->size, content, body_free, body);
-        if (!answer) {
-                body_free(body);
-                return MHD_NO;
-        }
-        if (body->size > 0)
-                MHD_add_response_header(answer, MHD_HTTP_HEADER_CONTENT_TYPE, "application/json");
         MHD_add_response_header(answer, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
         if (status == MHD_HTTP_METHOD_NOT_ALLOWED)
                 add_allow(answer, &call->work.request);
