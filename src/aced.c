@@ -28,10 +28,11 @@
 #include "base/secret.h"
 #include "crypto/random.h"
 #include "endpoint/aced.h"
+#include "endpoint/housekeeping.h"
 #include "format/json.h"
+#include "store/restore.h"
 #include "store/seal_key.h"
 #include "store/store.h"
-#include "store/tokens.h"
 #include "transport/engine.h"
 #include "transport/http.h"
 #include "transport/udp.h"
@@ -39,11 +40,8 @@
 #define CONFIG_PATH ACED_SYSCONFDIR "/aced/aced.conf"
 #define FILE_PATH_MAX 4096
 
-/* Expired tokens stay for a while, so that an operator can still see them; then they go in small steps. */
-#define PURGE_AFTER_S 3600
-#define PURGE_ROWS_MAX 500
-#define PURGE_INTERVAL_US (10 * UINT64_C(1000000))
-#define PURGE_AGAIN_US (UINT64_C(200000)) /* when there were more than one step takes */
+#define HOUSEKEEPING_INTERVAL_US (10 * UINT64_C(1000000))
+#define HOUSEKEEPING_AGAIN_US (UINT64_C(20000)) /* when there was more than one step does */
 
 DEFINE_FREEP(struct config, config_free)
 
@@ -61,13 +59,14 @@ struct daemon {
         sd_event *loop;
         struct udp *udp;
         struct http *http;
-        sd_event_source *purge;
-        bool purge_failed; /* said so already */
+        struct housekeeping housekeeping;
+        sd_event_source *care; /* the next step of it */
+        bool care_failed;      /* said so already */
 };
 
 /* What was made last goes first: nothing is used after it is gone. */
 static void daemon_done(struct daemon *daemon) {
-        sd_event_source_disable_unref(daemon->purge);
+        sd_event_source_disable_unref(daemon->care);
         http_free(daemon->http);
         udp_free(daemon->udp);
         engine_free(daemon->engine);
@@ -326,11 +325,18 @@ static int daemon_unlock_secrets(struct daemon *daemon, struct diags *diags) {
         return seal_key_load(path, &daemon->seal_key, diags);
 }
 
+static void database_path(const struct config *config, char path[static FILE_PATH_MAX]) {
+        snprintf(path, FILE_PATH_MAX, "%s/aced.db", config->state_directory);
+}
+
 static int daemon_open_store(struct daemon *daemon, struct diags *diags) {
         char path[FILE_PATH_MAX];
         int r;
 
-        snprintf(path, sizeof(path), "%s/aced.db", daemon->config->state_directory);
+        database_path(daemon->config, path);
+        r = store_restore_check(path, diags);
+        if (r < 0)
+                return r;
         r = store_open(&(struct store_options){ .path = path, .seal_key = secret_bytes(&daemon->seal_key) },
                        &daemon->store, diags);
         secret_done(&daemon->seal_key); /* the store has what it needs */
@@ -423,31 +429,16 @@ static int on_reload(sd_event_source *source, const struct signalfd_siginfo *inf
         return 0;
 }
 
-/* One step of its own transaction; *ret_n how many went. */
-static int purge_step(struct daemon *daemon, int64_t *ret_n) {
-        int r = store_begin(daemon->store);
-
-        if (r == 0)
-                r = store_token_purge(daemon->store, clock_wall_s() - PURGE_AFTER_S, PURGE_ROWS_MAX, ret_n);
-        if (r == 0)
-                r = store_commit(daemon->store);
-        if (r != 0 && store_in_transaction(daemon->store))
-                store_rollback(daemon->store);
-        return r;
-}
-
-static int on_purge(sd_event_source *source, uint64_t usec, void *context) {
+static int on_care(sd_event_source *source, uint64_t usec, void *context) {
         struct daemon *daemon = context;
-        int64_t n = 0;
-        int r = purge_step(daemon, &n);
+        bool again;
+        int r = housekeeping_step(&daemon->housekeeping, &daemon->as, clock_wall_s(), clock_monotonic_us(), &again);
 
-        if (r < 0)
-                n = 0;
-        if (r < 0 && !daemon->purge_failed)
+        if (r < 0 && !daemon->care_failed)
                 log_line(LOG_LEVEL_ERROR, "expired tokens cannot be removed: %s; tried again until it works",
                          strerror(-r));
-        daemon->purge_failed = r < 0;
-        r = sd_event_source_set_time_relative(source, n >= PURGE_ROWS_MAX ? PURGE_AGAIN_US : PURGE_INTERVAL_US);
+        daemon->care_failed = r < 0;
+        r = sd_event_source_set_time_relative(source, again ? HOUSEKEEPING_AGAIN_US : HOUSEKEEPING_INTERVAL_US);
         return r < 0 ? r : sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
 }
 
@@ -471,9 +462,13 @@ static int daemon_new_loop(struct daemon *daemon, struct diags *diags) {
         return 0;
 }
 
-static int daemon_start_purge(struct daemon *daemon, struct diags *diags) {
-        return sd_event_add_time_relative(daemon->loop, &daemon->purge, CLOCK_MONOTONIC, PURGE_INTERVAL_US, 1000000,
-                                          on_purge, daemon);
+static int daemon_start_care(struct daemon *daemon, struct diags *diags) {
+        int r = housekeeping_init(&daemon->housekeeping, &daemon->as, clock_wall_s(), clock_monotonic_us());
+
+        if (r < 0)
+                return r;
+        return sd_event_add_time_relative(daemon->loop, &daemon->care, CLOCK_MONOTONIC, HOUSEKEEPING_AGAIN_US, 1000000,
+                                          on_care, daemon);
 }
 
 /* ---- start to end */
@@ -490,7 +485,7 @@ static const struct step {
         { "setting up the server", daemon_new_engine },
         { "opening the UDP sockets", daemon_open_udp },
         { "opening the control socket", daemon_open_control },
-        { "setting up the purge of tokens", daemon_start_purge },
+        { "setting up housekeeping", daemon_start_care },
 };
 
 static const char *advice(int error) {
@@ -563,27 +558,66 @@ static enum exit_status serve(const char *path) {
         return r < 0 ? EXIT_FAILED : EXIT_DONE;
 }
 
+/* ---- restore */
+
+static int restore_backup(struct daemon *daemon, const char *backup, char **ret_kept, struct diags *faults) {
+        char path[FILE_PATH_MAX];
+        int r;
+
+        if ((r = config_read(daemon->config_path, &daemon->config, faults)) < 0 ||
+            (r = daemon_lock(daemon, faults)) < 0 || (r = daemon_unlock_secrets(daemon, faults)) < 0)
+                return r;
+        database_path(daemon->config, path);
+        return store_restore(&(struct restore){ .backup = backup, .database = path, .now_s = clock_wall_s(),
+                                                .seal_key = secret_bytes(&daemon->seal_key) }, ret_kept, faults);
+}
+
+static enum exit_status restore(const char *config_path, const char *backup) {
+        _cleanup_(daemon_done) struct daemon daemon = { .config_path = config_path, .lock_fd = -1 };
+        _cleanup_(diags_done) struct diags faults = {};
+        _cleanup_(freep) char *kept = NULL;
+        int r = harden();
+
+        if (r == 0)
+                r = restore_backup(&daemon, backup, &kept, &faults);
+        print_diags("", &faults);
+        if (r < 0) {
+                fprintf(stderr, "%s is not restored%s%s\n", backup, faults.n_items == 0 ? ": " : "",
+                        faults.n_items == 0 ? strerror(-r) : "");
+                return EXIT_FAILED;
+        }
+        printf("%s is restored.\n", backup);
+        if (kept)
+                printf("The database before it is kept as %s.\n", kept);
+        printf("Tokens issued after the backup are unknown now, what was revoked or deleted after it is not: do that "
+               "again.\n");
+        return EXIT_DONE;
+}
+
 /* ---- options */
 
 static const char usage_text[] =
         "Usage: aced [-c FILE]\n"
         "       aced --check [FILE]\n"
+        "       aced [-c FILE] --restore FILE\n"
         "\n"
         "The ACE authorization server (RFC 9200). It stays in the foreground and logs to the journal, or to standard\n"
         "error when there is none.\n"
         "\n"
         "  -c, --config FILE   configuration instead of " CONFIG_PATH "\n"
         "      --check [FILE]  print every fault of the configuration as file:line: fault, and do not start\n"
+        "      --restore FILE  put a backup that acectl backup made in the place of the database, and do not start\n"
         "      --version       print the version\n"
         "      --help          print this text\n"
         "\n"
         "See aced(8), aced.conf(5), acectl(1).\n";
 
-enum { OPTION_CHECK = 256, OPTION_VERSION, OPTION_HELP };
+enum { OPTION_CHECK = 256, OPTION_RESTORE, OPTION_VERSION, OPTION_HELP };
 
 static const struct option long_options[] = {
         { "config", required_argument, NULL, 'c' },
         { "check", optional_argument, NULL, OPTION_CHECK },
+        { "restore", required_argument, NULL, OPTION_RESTORE },
         { "version", no_argument, NULL, OPTION_VERSION },
         { "help", no_argument, NULL, OPTION_HELP },
         {},
@@ -600,7 +634,7 @@ static enum exit_status usage_fault(const char *why, const char *what) {
 }
 
 int main(int argc, char **argv) {
-        const char *path = CONFIG_PATH;
+        const char *path = CONFIG_PATH, *backup = NULL;
         bool checking = false;
         int option;
 
@@ -613,6 +647,9 @@ int main(int argc, char **argv) {
                 case OPTION_CHECK:
                         checking = true;
                         path = optarg ? optarg : path;
+                        break;
+                case OPTION_RESTORE:
+                        backup = optarg;
                         break;
                 case OPTION_VERSION:
                         puts("aced " PACKAGE_VERSION);
@@ -628,6 +665,10 @@ int main(int argc, char **argv) {
                 path = argv[optind++];
         if (optind < argc)
                 return usage_fault("unexpected argument: ", argv[optind]);
+        if (checking && backup)
+                return usage_fault("--check and --restore: one of the two", "");
+        if (backup)
+                return restore(path, backup) == EXIT_DONE ? print_end() : EXIT_FAILED;
         if (!checking)
                 return (int)serve(path);
         return check(path) == EXIT_DONE ? print_end() : EXIT_FAILED;

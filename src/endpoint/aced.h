@@ -12,6 +12,7 @@ struct aced {
         uint64_t decision_stamp; /* random at start; decision ids count up from it */
         uint64_t n_decisions;    /* made so far; the router counts */
         int64_t started_s;
+        int64_t expired_s;       /* what has expired by then stays so, even if the clock is set back (housekeeping.h) */
         const struct status_source *status; /* figures of the transports for GET /v1/status; NULL in tests */
 };
 

@@ -24,6 +24,10 @@ int well_known_get(struct aced *as, const struct request *request, struct respon
 int admin_status_get(struct aced *as, const struct request *request, struct response *response);
 int admin_config_get(struct aced *as, const struct request *request, struct response *response);
 
+/* admin_store.c */
+int admin_backup_get(struct aced *as, const struct request *request, struct response *response);
+int admin_check_get(struct aced *as, const struct request *request, struct response *response);
+
 /* admin_clients.c */
 int admin_clients_get(struct aced *as, const struct request *request, struct response *response);
 int admin_clients_post(struct aced *as, const struct request *request, struct response *response);

@@ -53,6 +53,7 @@ int introspect_post(struct aced *as, const struct request *request, struct respo
         _cleanup_(token_done) struct token token = {};
         struct introspect_ask ask; /* borrows request->payload */
         struct server asker;
+        int64_t now_s = request->now_s > as->expired_s ? request->now_s : as->expired_s;
         bool found, active;
         int r;
 
@@ -61,7 +62,7 @@ int introspect_post(struct aced *as, const struct request *request, struct respo
             (r = find_token(as, ask.token, &token, &found)) != 0)
                 return r;
 
-        active = found && token_is_active(&token, asker.id, request->now_s);
+        active = found && token_is_active(&token, asker.id, now_s);
         response->token_number = found ? token.number : 0;
         return introspect_answer_encode(active ? &token : NULL, bytes_text(as->config->issuer), &response->payload);
 }

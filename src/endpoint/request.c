@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "base/cleanup.h"
 #include "base/secret.h"
 
 void response_init(struct response *response) {
@@ -23,6 +24,8 @@ void response_drop(struct response *response) {
         if (response->payload.data)
                 wipe(response->payload.data, response->payload.capacity);
         buf_clear(&response->payload);
+        if (response->stream)
+                response->stream->free(TAKE_PTR(response->stream));
 }
 
 int response_reserve(struct response *response, size_t size) {

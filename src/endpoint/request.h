@@ -40,12 +40,21 @@ struct request {
         int64_t now_s;      /* seconds since 1970 UTC */
 };
 
+/* An answer too large for memory, read piece by piece while it leaves; at the control socket only. */
+struct response_stream {
+        uint64_t size;
+        /* Exactly size bytes from offset on. 0, < 0: the answer is cut off, so that nobody takes it for whole. */
+        int (*read)(struct response_stream *stream, uint64_t offset, uint8_t *data, size_t size);
+        void (*free)(struct response_stream *stream);
+};
+
 struct response {
         uint8_t code;        /* CoAP code byte; HTTP's status is derived */
         int refusal;         /* enum refusal, 0, or the -errno behind a 5.00 */
         int content_format;  /* CF_NONE: no payload */
         int64_t max_age_s;   /* -1: not given */
         struct buf payload;
+        struct response_stream *stream; /* instead of a payload; owned */
         uint64_t decision_id;
         uint64_t token_number; /* of the token that was issued or asked about, for the log; 0: none */
         char why[256];       /* what a refusal is about, for the log and, at the control socket, for the caller */

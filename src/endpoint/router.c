@@ -37,6 +37,10 @@ static const struct resource resources[] = {
           .summary = "what runs since when, the store, figures and limits" },
         { "/v1/config", METHOD_GET, ADMIN, NO, JSON, CODE_CONTENT, false, admin_config_get,
           .stateless = true, .summary = "the configuration in force" },
+        { "/v1/backup", METHOD_GET, ADMIN, NO, CF_OCTET_STREAM, CODE_CONTENT, false, admin_backup_get,
+          .stateless = true, .summary = "a copy of the database as it is now" },
+        { "/v1/check", METHOD_GET, ADMIN, NO, JSON, CODE_CONTENT, false, admin_check_get,
+          .summary = "whether every sealed secret opens, in pages; the items are faults" },
 
         { "/v1/clients", METHOD_GET, ADMIN, NO, JSON, CODE_CONTENT, false, admin_clients_get,
           .summary = "list clients in order of names" },
@@ -238,7 +242,7 @@ static void say_yes(struct work *work) {
 
         response->refusal = 0;
         response->code = work->resource->success;
-        response->content_format = response->payload.size > 0 ? work->resource->writes : CF_NONE;
+        response->content_format = response->payload.size > 0 || response->stream ? work->resource->writes : CF_NONE;
 }
 
 /* ---- the batch */

@@ -107,12 +107,13 @@ int token_post(struct aced *as, const struct request *request, struct response *
         };
         _cleanup_(grant_done) struct grant grant = {};
         _cleanup_(buf_done) struct buf token = BUF_INIT(TOKEN_SIZE_MAX);
+        int64_t expired_s = request->now_s > as->expired_s ? request->now_s : as->expired_s;
         uint8_t hash[TOKEN_HASH_SIZE];
         struct token_ask ask; /* borrows request->payload */
         int r;
 
         if ((r = token_ask_decode(request->payload, &ask)) != 0 ||
-            (r = store_token_facts(as->store, request->peer->credential_id, 0, &ask, request->now_s, &facts)) != 0 ||
+            (r = store_token_facts(as->store, request->peer->credential_id, 0, &ask, expired_s, &facts)) != 0 ||
             (r = decide(as, request, response, &ask, &facts, &grant)) != 0 ||
             (r = make_key(as, &grant, &response->token_number)) != 0 ||
             (r = seal(as, &grant, &facts.server, response, &token)) != 0 ||

@@ -21,6 +21,11 @@ enum query_id {
         QUERY_LEASE,
         QUERY_LEASE_RETURN,
         QUERY_COUNTS,
+        QUERY_CLOCK_GET,
+        QUERY_CLOCK_SET,
+        QUERY_SECRETS_OF_SERVERS,
+        QUERY_SECRETS_OF_CREDENTIALS,
+        QUERY_SECRETS_OF_TOKENS,
 
         QUERY_CLIENT_ADD,
         QUERY_CLIENT_UPDATE,
@@ -101,6 +106,7 @@ struct live_count {
 };
 #define LIVE_COUNTS 1024 /* clients remembered; a power of two */
 
+#define APPLICATION_ID 0x61636564 /* "aced" in the file's header: file(1) and other programs see whose it is */
 #define NONCE_STAMP_SIZE 5
 #define SUBKEY_SIZE 32
 
@@ -118,6 +124,7 @@ struct store {
         struct secret seal_key, mark_key;
         struct live_count live_counts[LIVE_COUNTS];
         uint64_t generation;
+        struct backup *backup; /* the one under way: the log is not brought into the database file */
 };
 
 /* A prepared statement in use. Bound data must live as long as it; query_done() hands the statement back. */
@@ -170,6 +177,17 @@ const char *query_sql(enum query_id id);
  * savepoint.
  */
 int savepoint_before(struct store *store, enum query_id id);
+
+/*
+ * Called after each commit with the pages in the log. They are brought into the database file rarely, as that holds a
+ * batch up; later still when that would end a copy under way (backup.h).
+ */
+#define LOG_PAGES 16384
+#define LOG_PAGES_BACKUP 65536
+int backup_on_commit(void *context, sqlite3 *db, const char *name, int n_pages);
+
+/* The integer that a PRAGMA, or any statement without parameters, has in its first column. */
+int pragma_int(struct store *store, const char *sql, int64_t *ret);
 
 /* -errno for a result code; remembers it as store->error. */
 int store_failure(struct store *store, int code);

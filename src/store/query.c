@@ -36,6 +36,14 @@ static const char *const table[QUERIES] = {
         [QUERY_LEASE_RETURN] = "UPDATE leases SET next = ?3 WHERE kind = ?1 AND next = ?2",
         [QUERY_COUNTS] = "SELECT (SELECT count(*) FROM clients), (SELECT count(*) FROM servers), "
                          "(SELECT count(*) FROM policies), (SELECT count(*) FROM tokens)",
+        [QUERY_CLOCK_GET] = "SELECT value FROM meta WHERE name = 'believed_s'",
+        [QUERY_CLOCK_SET] = "INSERT INTO meta (name, value) VALUES ('believed_s', ?1) "
+                            "ON CONFLICT DO UPDATE SET value = excluded.value",
+        [QUERY_SECRETS_OF_SERVERS] = "SELECT id, secret, secret_mark FROM server_keys WHERE id > ?1 "
+                                     "ORDER BY id LIMIT ?2",
+        [QUERY_SECRETS_OF_CREDENTIALS] = "SELECT id, secret, secret_mark FROM credentials WHERE id > ?1 "
+                                         "ORDER BY id LIMIT ?2",
+        [QUERY_SECRETS_OF_TOKENS] = "SELECT number, pop_key FROM tokens WHERE number > ?1 ORDER BY number LIMIT ?2",
 
         [QUERY_CLIENT_ADD] = "INSERT INTO clients (id, name, suspended, profiles, default_audience, created_s) "
                              "VALUES (?1, ?2, ?3, ?4, ?5, ?6)",

@@ -11,7 +11,6 @@
 #include "store/schema.h"
 #include "store/seal_key.h"
 
-#define APPLICATION_ID 0x61636564 /* "aced" in the file's header: file(1) and other programs see whose it is */
 #define BUSY_TIMEOUT_MS 100       /* another program holds the lock: wait no longer, the event loop stands still */
 #define SQL_SIZE_MAX 100000
 #define VALUE_SIZE_MAX 1000000
@@ -27,10 +26,9 @@ static const char pragmas[] =
         "PRAGMA secure_delete = FAST;" /* secrets are sealed: no extra writes for the rest */
         "PRAGMA temp_store = MEMORY;"
         "PRAGMA cache_size = -32768;"
-        "PRAGMA wal_autocheckpoint = 16384;" /* pages; a checkpoint holds a batch up: better rarely */
         "PRAGMA journal_size_limit = 67108864;";
 
-static int pragma_int(struct store *store, const char *sql, int64_t *ret) {
+int pragma_int(struct store *store, const char *sql, int64_t *ret) {
         sqlite3_stmt *stmt = NULL;
         int code = sqlite3_prepare_v2(store->db, sql, -1, &stmt, NULL);
 
@@ -131,6 +129,7 @@ static int set_pragmas(struct store *store, const char *path, struct diags *diag
 
         if (r == 0)
                 r = execute(store, pragmas);
+        (void)sqlite3_wal_hook(store->db, backup_on_commit, store);
         if (r != 0)
                 (void)diags_add(diags, path, 0, "cannot set the database up for durable commits: %s",
                                 sqlite3_errmsg(store->db));
@@ -485,6 +484,41 @@ int store_savepoint_rollback(struct store *store) {
                 store->error = r;
         }
         return r;
+}
+
+/* ---- the believed time */
+
+int store_clock_get(struct store *store, int64_t *ret_s) {
+        _cleanup_(query_done) struct query q = {};
+        struct bytes value;
+        uint64_t seconds = 0;
+        int r = query_begin(store, QUERY_CLOCK_GET, &q);
+
+        if (r != 0)
+                return r;
+        r = query_next(&q);
+        if (r == 0) {
+                value = row_bytes(&q, 0);
+                if (value.size != sizeof(seconds))
+                        return -EIO;
+                for (size_t i = 0; i < value.size; i++)
+                        seconds = seconds << 8 | value.data[i];
+        }
+        *ret_s = (int64_t)seconds;
+        return query_end(r);
+}
+
+int store_clock_set(struct store *store, int64_t now_s) {
+        _cleanup_(query_done) struct query q = {};
+        uint8_t value[sizeof(now_s)];
+        int r = query_begin(store, QUERY_CLOCK_SET, &q);
+
+        if (r != 0)
+                return r;
+        for (size_t i = 0; i < sizeof(value); i++)
+                value[i] = (uint8_t)((uint64_t)now_s >> (8 * (sizeof(value) - 1 - i)));
+        query_blob(&q, 1, bytes_of(value, sizeof(value)));
+        return query_run(&q);
 }
 
 /* ---- status */

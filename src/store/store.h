@@ -76,6 +76,10 @@ int store_unseal(struct store *store, const char *column, int64_t row, struct by
 /* Same secret, same mark, for those only who have the sealing key: finds a secret registered twice (AS-008). */
 int store_secret_mark(struct store *store, struct bytes secret, uint8_t ret[static 32]);
 
+/* The time believed last, in seconds since 1970 UTC, over restarts; 0: none was noted. Set inside a transaction. */
+int store_clock_get(struct store *store, int64_t *ret_s);
+int store_clock_set(struct store *store, int64_t now_s);
+
 /* Facts for status: schema version, sizes in bytes. */
 struct store_status {
         int schema_version;

@@ -1,0 +1,238 @@
+#include "store/check.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include "store/private.h"
+#include "store/schema.h"
+
+#define URI_MAX 16384
+#define LINE_MAX_ROWS "100"
+
+/* ---- a file */
+
+/* Each row that comes is a fault: what the text in front of it and its first columns say. */
+static const struct rule {
+        const char *sql, *text;
+        const char *good; /* a row that is none */
+} rules[] = {
+        { "PRAGMA integrity_check(" LINE_MAX_ROWS ")", "damaged", "ok" },
+        { "PRAGMA foreign_key_check", "belongs to nothing: table", NULL },
+        /* what must never repeat has not been given out beyond what was leased */
+        { "SELECT 'of tokens' FROM leases WHERE kind = 0 AND next <= (SELECT max(number) FROM tokens) "
+          "UNION ALL SELECT 'of tokens'' keys' FROM leases WHERE kind = 0 AND next <= "
+          "(SELECT max(key_number) FROM tokens) "
+          "UNION ALL SELECT 'of rows' FROM leases WHERE kind = 2 AND next <= (SELECT max(id) FROM ("
+          "SELECT max(id) AS id FROM clients UNION ALL SELECT max(id) FROM servers UNION ALL "
+          "SELECT max(id) FROM credentials UNION ALL SELECT max(id) FROM server_keys UNION ALL "
+          "SELECT max(id) FROM policies UNION ALL SELECT max(id) FROM gone))",
+          "numbers would come a second time: those", NULL },
+        { "SELECT 'there are ' || count(*) FROM leases WHERE kind IN (0, 1, 2) HAVING count(*) <> 3",
+          "leases are missing:", NULL },
+        { "SELECT name FROM audiences GROUP BY name HAVING count(*) > 1 AND min(is_group) = 0 LIMIT " LINE_MAX_ROWS,
+          "several servers have it, but it is no group's: audience", NULL },
+        { "SELECT t.number FROM tokens t WHERE (NOT EXISTS (SELECT 1 FROM clients c WHERE c.id = t.client_id) AND "
+          "NOT EXISTS (SELECT 1 FROM gone g WHERE g.id = t.client_id)) OR "
+          "(NOT EXISTS (SELECT 1 FROM servers s WHERE s.id = t.server_id) AND "
+          "NOT EXISTS (SELECT 1 FROM gone g WHERE g.id = t.server_id)) LIMIT " LINE_MAX_ROWS,
+          "nobody knows whose it is: token", NULL },
+};
+
+static int fault(struct diags *diags, const char *path, const char *what, const char *which) {
+        if (diags->n_items >= CHECK_FAULTS_MAX)
+                return 0;
+        return diags_add(diags, path, 0, "%s%s%s", what, which[0] ? " " : "", which);
+}
+
+/* The rest of a rule's row: text, or NULL. */
+static const char *column(sqlite3_stmt *stmt) {
+        const char *text = (const char *)sqlite3_column_text(stmt, 0);
+
+        return text ? text : "";
+}
+
+static int check_rule(sqlite3 *db, const char *path, const struct rule *rule, struct diags *diags) {
+        sqlite3_stmt *stmt = NULL;
+        int r = 0, code = sqlite3_prepare_v2(db, rule->sql, -1, &stmt, NULL);
+
+        while (r == 0 && (code == SQLITE_OK || code == SQLITE_ROW) && (code = sqlite3_step(stmt)) == SQLITE_ROW)
+                if (!rule->good || strcmp(rule->good, column(stmt)) != 0)
+                        r = fault(diags, path, rule->text, column(stmt));
+        if (r == 0 && (code & 0xff) == SQLITE_NOMEM)
+                r = -ENOMEM;
+        else if (r == 0 && code != SQLITE_DONE) /* a damaged page is a finding, not a failure of ours */
+                r = fault(diags, path, "damaged:", sqlite3_errmsg(db));
+        (void)sqlite3_finalize(stmt);
+        return r;
+}
+
+static int read_pragma(sqlite3 *db, const char *sql, int64_t *ret) {
+        sqlite3_stmt *stmt = NULL;
+        int code = sqlite3_prepare_v2(db, sql, -1, &stmt, NULL);
+
+        if (code == SQLITE_OK)
+                code = sqlite3_step(stmt);
+        if (code == SQLITE_ROW)
+                *ret = sqlite3_column_int64(stmt, 0);
+        (void)sqlite3_finalize(stmt);
+        return code;
+}
+
+/* Ours, and not from the future: only then do the rules make sense. *ret_go_on */
+static int check_kind(sqlite3 *db, const char *path, struct diags *diags, bool *ret_go_on) {
+        int newest = schema_steps[n_schema_steps - 1].version;
+        int64_t application = 0, version = 0;
+        int code;
+
+        *ret_go_on = false;
+        if ((code = read_pragma(db, "PRAGMA application_id", &application)) != SQLITE_ROW ||
+            (code = read_pragma(db, "PRAGMA user_version", &version)) != SQLITE_ROW)
+                return (code & 0xff) == SQLITE_NOMEM ? -ENOMEM : fault(diags, path, "cannot be read:",
+                                                                       sqlite3_errmsg(db));
+        if (application != APPLICATION_ID)
+                return fault(diags, path, "this is no database of aced", "");
+        if (version < 1 || version > newest)
+                return diags_add(diags, path, 0, "it is of version %lld, this program knows versions 1 to %d",
+                                 (long long)version, newest);
+        *ret_go_on = true;
+        return 0;
+}
+
+/* "file:…?immutable=1": nobody writes it, so nothing is locked, and no log is looked for or made. */
+static int uri_of(const char *path, char *uri, size_t size) {
+        size_t n = (size_t)snprintf(uri, size, "file:");
+
+        for (; *path && n + 4 < size; path++)
+                n += (size_t)snprintf(uri + n, size - n, strchr("%?#", *path) ? "%%%02X" : "%c",
+                                      (unsigned)(unsigned char)*path);
+        if (*path || n + sizeof("?immutable=1") > size)
+                return -ENAMETOOLONG;
+        (void)snprintf(uri + n, size - n, "?immutable=1");
+        return 0;
+}
+
+/* A log beside it has what the file lacks. */
+static int check_log(const char *path, struct diags *diags) {
+        char log[URI_MAX];
+        struct stat st;
+
+        (void)snprintf(log, sizeof(log), "%s-wal", path);
+        if (stat(log, &st) != 0 || st.st_size == 0)
+                return 0;
+        return fault(diags, path, "this is a database in use, or a copy of one: give a file that acectl backup made",
+                     "");
+}
+
+static int check_open(sqlite3 *db, const char *path, struct diags *diags) {
+        bool go_on = false;
+        int r;
+
+        (void)sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+        (void)sqlite3_db_config(db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
+        (void)sqlite3_db_config(db, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, NULL);
+        (void)sqlite3_db_config(db, SQLITE_DBCONFIG_ENABLE_VIEW, 0, NULL);
+        r = check_kind(db, path, diags, &go_on);
+        for (size_t i = 0; r == 0 && go_on && i < N_ELEMENTS(rules); i++) {
+                size_t n_before = diags->n_items;
+
+                r = check_rule(db, path, &rules[i], diags);
+                go_on = i > 0 || diags->n_items == n_before; /* what is damaged tells nothing more */
+        }
+        return r;
+}
+
+int store_check_file(const char *path, struct diags *diags) {
+        char uri[URI_MAX];
+        sqlite3 *db = NULL;
+        int r, code, flags = SQLITE_OPEN_READONLY | SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX;
+
+        if ((r = uri_of(path, uri, sizeof(uri))) != 0 || (r = check_log(path, diags)) != 0)
+                return r;
+        code = sqlite3_open_v2(uri, &db, flags, NULL);
+        if (code == SQLITE_OK)
+                r = check_open(db, path, diags);
+        else if (diags_add(diags, path, 0, "cannot be opened: %s", db ? sqlite3_errmsg(db) : "out of memory") != 0 ||
+                 code == SQLITE_NOMEM)
+                r = -ENOMEM;
+        else
+                r = -EIO;
+        (void)sqlite3_close_v2(db);
+        return r;
+}
+
+/* ---- secrets */
+
+static const struct secrets {
+        enum query_id query;
+        const char *column;
+        const char *row;
+        bool has_mark;
+} secrets[] = {
+        { QUERY_SECRETS_OF_SERVERS, "server_keys.secret", "key", true },
+        { QUERY_SECRETS_OF_CREDENTIALS, "credentials.secret", "credential", true },
+        { QUERY_SECRETS_OF_TOKENS, "tokens.pop_key", "token", false },
+};
+
+static int check_mark(struct store *store, struct bytes mark, const struct secret *secret, bool *ret_same) {
+        uint8_t expected[32];
+        int r = store_secret_mark(store, secret_bytes(secret), expected);
+
+        *ret_same = r == 0 && bytes_equal_ct(mark, bytes_of(expected, sizeof(expected)));
+        return r;
+}
+
+static int check_secret(struct store *store, const struct secrets *kind, struct query *q, struct diags *diags) {
+        _cleanup_(secret_done) struct secret secret = {};
+        int64_t row = row_int(q, 0);
+        bool same = true;
+        int r = store_unseal(store, kind->column, row, row_bytes(q, 1), &secret);
+
+        if (r != 0 && r != -EBADMSG)
+                return r;
+        if (r == -EBADMSG)
+                return diags_add(diags, NULL, 0, "%s %lld: its secret does not open under the sealing key", kind->row,
+                                 (long long)row);
+        if (kind->has_mark && (r = check_mark(store, row_bytes(q, 2), &secret, &same)) != 0)
+                return r;
+        return same ? 0 : diags_add(diags, NULL, 0, "%s %lld: its mark is that of another secret", kind->row,
+                                    (long long)row);
+}
+
+/* Rows of one table. *ret_n: how many there were. */
+static int check_rows(struct store *store, struct check_place *place, int64_t limit, struct diags *diags,
+                      int64_t *ret_n) {
+        const struct secrets *kind = &secrets[place->table];
+        _cleanup_(query_done) struct query q = {};
+        int r = query_begin(store, kind->query, &q);
+
+        *ret_n = 0;
+        if (r != 0)
+                return r;
+        query_int(&q, 1, place->row);
+        query_int(&q, 2, limit);
+        while ((r = query_next(&q)) == 0) {
+                if ((r = check_secret(store, kind, &q, diags)) != 0)
+                        return r;
+                place->row = row_int(&q, 0);
+                ++*ret_n;
+        }
+        return query_end(r);
+}
+
+int store_check_secrets(struct store *store, struct check_place *place, int64_t limit, struct diags *diags) {
+        while (limit > 0 && place->table < N_ELEMENTS(secrets)) {
+                int64_t n;
+                int r = check_rows(store, place, limit, diags, &n);
+
+                if (r != 0)
+                        return r;
+                if (n < limit) {
+                        place->table++;
+                        place->row = 0;
+                }
+                limit -= n;
+        }
+        place->done = place->table >= N_ELEMENTS(secrets);
+        return 0;
+}

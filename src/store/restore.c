@@ -1,0 +1,237 @@
+#include "store/restore.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "base/cleanup.h"
+#include "store/check.h"
+#include "store/private.h"
+
+#define PATH_SIZE 4096
+#define COPY_CHUNK (256 * 1024)
+#define CHECK_ROWS 10000
+#define KEPT_MAX 100 /* restores within one second */
+
+static const char *const parts[] = { "", "-wal", "-shm" };
+
+static int fault(struct diags *diags, const char *path, const char *what, int error) {
+        (void)diags_add(diags, path, 0, "cannot %s: %s", what, strerror(error));
+        return error == ENOSPC || error == EDQUOT ? -ENOSPC : error == ENOMEM ? -ENOMEM : -EIO;
+}
+
+static int path_of(const char *database, const char *suffix, char ret[static PATH_SIZE]) {
+        return snprintf(ret, PATH_SIZE, "%s%s", database, suffix) < PATH_SIZE ? 0 : -ENAMETOOLONG;
+}
+
+/* What was created, renamed or removed in it is on disk. */
+static int sync_directory(const char *database, struct diags *diags) {
+        char path[PATH_SIZE];
+        _cleanup_(closep) int fd = -1;
+
+        if (path_of(database, "", path) != 0)
+                return -ENAMETOOLONG;
+        fd = open(dirname(path), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        return fd >= 0 && fsync(fd) == 0 ? 0 : fault(diags, database, "sync the directory of the database", errno);
+}
+
+/* ---- the copy */
+
+static int remove_parts(const char *database, struct diags *diags) {
+        char path[PATH_SIZE];
+
+        for (size_t i = 0; i < N_ELEMENTS(parts); i++)
+                if (path_of(database, parts[i], path) != 0 || (unlink(path) != 0 && errno != ENOENT))
+                        return fault(diags, database, "remove what an earlier attempt left", errno);
+        return 0;
+}
+
+static bool copy_bytes(int from, int to) {
+        static const size_t size = COPY_CHUNK;
+        _cleanup_(freep) uint8_t *data = malloc(size);
+        ssize_t n;
+
+        if (!data)
+                return false;
+        while ((n = read(from, data, size)) != 0) {
+                if (n < 0 && errno != EINTR)
+                        return false;
+                for (ssize_t done = 0, m; done < n; done += m) {
+                        m = write(to, data + done, (size_t)(n - done));
+                        if (m < 0 && errno != EINTR)
+                                return false;
+                        m = m < 0 ? 0 : m;
+                }
+        }
+        return true;
+}
+
+/* Root restores for the user that the state directory belongs to. */
+static bool give_away(const char *database, int fd) {
+        char path[PATH_SIZE];
+        struct stat st;
+
+        if (geteuid() != 0)
+                return true;
+        return path_of(database, "", path) == 0 && stat(dirname(path), &st) == 0 &&
+               fchown(fd, st.st_uid, st.st_gid) == 0;
+}
+
+static int copy_backup(const char *backup, const char *copy, struct diags *diags) {
+        _cleanup_(closep) int from = open(backup, O_RDONLY | O_CLOEXEC | O_NOCTTY), to = -1;
+
+        if (from < 0)
+                return fault(diags, backup, "read the backup", errno);
+        to = open(copy, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (to < 0 || !give_away(copy, to) || !copy_bytes(from, to) || fsync(to) != 0)
+                return fault(diags, copy, "copy the backup", errno);
+        return 0;
+}
+
+/* ---- what is in it */
+
+static int check_secrets(struct store *store, const char *backup, struct diags *diags) {
+        struct check_place place = {};
+        size_t n_before = diags->n_items;
+        int r = 0;
+
+        while (r == 0 && !place.done && diags->n_items - n_before < CHECK_FAULTS_MAX)
+                r = store_check_secrets(store, &place, CHECK_ROWS, diags);
+        if (r != 0)
+                (void)diags_add(diags, backup, 0, "cannot read its secrets: %s", strerror(-r));
+        return r == 0 && diags->n_items > n_before ? -EINVAL : r;
+}
+
+/*
+ * The rows are advanced behind the back of what this store has leased: it notices when it gives its leases back, and
+ * lets them go.
+ */
+static int advance(struct store *store, const char *backup, struct diags *diags) {
+        char sql[128];
+        int r;
+
+        (void)snprintf(sql, sizeof(sql), "UPDATE leases SET next = next + %lld", (long long)RESTORE_ADVANCE);
+        if ((r = store_begin(store)) == 0) {
+                if (sqlite3_exec(store->db, sql, NULL, NULL, NULL) != SQLITE_OK)
+                        r = -EIO;
+                if (r == 0)
+                        r = store_commit(store);
+                else
+                        store_rollback(store);
+        }
+        if (r != 0)
+                (void)diags_add(diags, backup, 0, "cannot advance its numbers: %s", sqlite3_errmsg(store->db));
+        return r;
+}
+
+static int prepare(const struct restore *restore, const char *copy, struct diags *diags) {
+        _cleanup_(store_freep) struct store *store = NULL;
+        int r = store_open(&(struct store_options){ .path = copy, .seal_key = restore->seal_key }, &store, diags);
+
+        if (r != 0)
+                return r;
+        if ((r = check_secrets(store, restore->backup, diags)) != 0)
+                return r;
+        return advance(store, restore->backup, diags);
+}
+
+/* Closing brought the log in and removed it; else the copy would have to move with it. */
+static int finish_copy(const char *copy, struct diags *diags) {
+        _cleanup_(closep) int fd = open(copy, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+        char log[PATH_SIZE];
+
+        if (path_of(copy, "-wal", log) != 0 || access(log, F_OK) == 0) {
+                (void)diags_add(diags, copy, 0, "its log could not be brought in");
+                return -EIO;
+        }
+        return fd >= 0 && fsync(fd) == 0 ? 0 : fault(diags, copy, "sync the copy", errno);
+}
+
+/* ---- the exchange */
+
+/* A name that nothing has: DATABASE.before-20300131T120000Z, then …-2 */
+static int kept_name(const struct restore *restore, char ret[static PATH_SIZE]) {
+        time_t now = restore->now_s;
+        struct tm parts_of;
+        char stamp[64], suffix[80];
+
+        if (!gmtime_r(&now, &parts_of) || strftime(stamp, sizeof(stamp), "%Y%m%dT%H%M%SZ", &parts_of) == 0)
+                return -EINVAL;
+        for (unsigned n = 1; n <= KEPT_MAX; n++) {
+                (void)snprintf(suffix, sizeof(suffix), n > 1 ? ".before-%s-%u" : ".before-%s", stamp, n);
+                if (path_of(restore->database, suffix, ret) != 0)
+                        return -ENAMETOOLONG;
+                if (access(ret, F_OK) != 0)
+                        return 0;
+        }
+        return -EEXIST;
+}
+
+static int move_old(const struct restore *restore, char **ret_kept, struct diags *diags) {
+        char kept[PATH_SIZE], from[PATH_SIZE], to[PATH_SIZE];
+        bool any = false;
+        int r = kept_name(restore, kept);
+
+        for (size_t i = 0; r == 0 && i < N_ELEMENTS(parts); i++) {
+                if (path_of(restore->database, parts[i], from) != 0 || path_of(kept, parts[i], to) != 0)
+                        r = -ENAMETOOLONG;
+                else if (rename(from, to) == 0)
+                        any = true;
+                else if (errno != ENOENT)
+                        return fault(diags, from, "rename the old database", errno);
+        }
+        if (r == 0 && any && !(*ret_kept = strdup(kept)))
+                r = -ENOMEM;
+        return r != 0 ? fault(diags, restore->database, "find a name for the old database", -r) : 0;
+}
+
+/* The mark stands while neither the old nor the new database may be trusted to be whole. */
+static int exchange(const struct restore *restore, const char *copy, char **ret_kept, struct diags *diags) {
+        _cleanup_(closep) int fd = -1;
+        char mark[PATH_SIZE];
+        int r;
+
+        if (path_of(restore->database, ".restoring", mark) != 0)
+                return -ENAMETOOLONG;
+        fd = open(mark, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (fd < 0 || fsync(fd) != 0)
+                return fault(diags, mark, "mark the beginning", errno);
+        if ((r = sync_directory(mark, diags)) != 0 || (r = move_old(restore, ret_kept, diags)) != 0)
+                return r;
+        if (rename(copy, restore->database) != 0)
+                return fault(diags, copy, "put the copy in place", errno);
+        if ((r = sync_directory(mark, diags)) != 0)
+                return r;
+        return unlink(mark) == 0 ? sync_directory(mark, diags) : fault(diags, mark, "remove the mark", errno);
+}
+
+int store_restore(const struct restore *restore, char **ret_kept, struct diags *diags) {
+        size_t n_before = diags->n_items;
+        char copy[PATH_SIZE];
+        int r;
+
+        *ret_kept = NULL;
+        if (path_of(restore->database, ".restored", copy) != 0)
+                return -ENAMETOOLONG;
+        if ((r = store_check_file(restore->backup, diags)) != 0)
+                return r;
+        if (diags->n_items > n_before)
+                return -EINVAL;
+        if ((r = remove_parts(copy, diags)) == 0 && (r = copy_backup(restore->backup, copy, diags)) == 0 &&
+            (r = prepare(restore, copy, diags)) == 0 && (r = finish_copy(copy, diags)) == 0)
+                return exchange(restore, copy, ret_kept, diags);
+        (void)remove_parts(copy, diags);
+        return r;
+}
+
+int store_restore_check(const char *database, struct diags *diags) {
+        char mark[PATH_SIZE];
+
+        if (path_of(database, ".restoring", mark) != 0 || access(mark, F_OK) != 0)
+                return 0;
+        (void)diags_add(diags, database, 0, "a restore was begun and not finished: run aced --restore again");
+        return -EUCLEAN;
+}
