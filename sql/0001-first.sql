@@ -104,7 +104,7 @@ CREATE INDEX policies_at_audience ON policies (audience);
 CREATE TABLE tokens (
         number INTEGER PRIMARY KEY,
         key_number INTEGER NOT NULL,
-        hash BLOB NOT NULL UNIQUE,
+        hash BLOB NOT NULL,
         client_id INTEGER NOT NULL,
         server_id INTEGER NOT NULL,
         audience TEXT NOT NULL,

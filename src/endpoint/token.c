@@ -46,9 +46,12 @@ static int make_key(struct aced *as, struct grant *grant, uint64_t *ret_number) 
         return random_bytes(grant->pop_key.data, POP_KEY_SIZE);
 }
 
-/* RFC 8392 §7.1: the claims in COSE_Encrypt0; a CWT tag stands only over a tagged COSE object (§6). */
-static int encrypt_claims(struct aced *as, const struct server *server, const struct server_key *key,
-                          struct bytes claims, struct buf *token) {
+/*
+ * RFC 8392 §7.1: the claims in COSE_Encrypt0; a CWT tag stands only over a tagged COSE object (§6). The nonce is made of
+ * the token's number, which never repeats: so it can be found again without being decrypted (cwt_number()).
+ */
+static int encrypt_claims(struct aced *as, const struct grant *grant, const struct server *server,
+                          const struct server_key *key, struct bytes claims, struct buf *token) {
         struct cbor_writer w = CBOR_WRITER(token);
         size_t nonce_size = aead_info(server->token_alg)->nonce_size;
         struct bytes kid = key->kid_size > 0 ? bytes_of(key->kid, key->kid_size) : BYTES_NONE;
@@ -58,7 +61,7 @@ static int encrypt_claims(struct aced *as, const struct server *server, const st
         if (server->token_tagged)
                 cbor_put_tag(&w, TAG_CWT);
         if ((r = cbor_end(&w)) != 0 ||
-            (r = store_nonce(as->store, nonce, nonce_size)) != 0)
+            (r = store_nonce_of(as->store, grant->number, nonce, nonce_size)) != 0)
                 return r;
         return cose_encrypt0(server->token_alg, secret_bytes(&key->key), kid, bytes_of(nonce, nonce_size), claims,
                              server->token_tagged, token);
@@ -80,7 +83,7 @@ static int seal(struct aced *as, const struct grant *grant, const struct server 
         if (r != 0 ||
             (r = cwt_claims_encode(grant, bytes_text(as->config->issuer), &claims)) != 0)
                 return r;
-        return encrypt_claims(as, server, &key, buf_bytes(&claims), token);
+        return encrypt_claims(as, grant, server, &key, buf_bytes(&claims), token);
 }
 
 /* The decision and, for the log alone, who got what or why nothing. */

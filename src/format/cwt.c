@@ -2,8 +2,10 @@
 
 #include "crypto/hash.h"
 #include "domain/grant.h"
+#include "domain/refusal.h"
 #include "format/ace.h"
 #include "format/cbor.h"
+#include "format/cose.h"
 #include "format/labels.h"
 
 static void put_cti(struct cbor_writer *w, uint64_t number) {
@@ -55,6 +57,18 @@ struct bytes cwt_core(struct bytes token) {
                         return token;
         }
         return is_cose_tag(&item) ? item.content : core;
+}
+
+int cwt_number(struct bytes token, uint64_t *ret_number) {
+        struct cose_encrypt0_parts parts;
+        uint64_t number = 0;
+
+        if (cose_encrypt0_parse(cwt_core(token), &parts) != 0 || parts.nonce.size < sizeof(number))
+                return REFUSE_MALFORMED;
+        for (size_t i = parts.nonce.size - sizeof(number); i < parts.nonce.size; i++)
+                number = number << 8 | parts.nonce.data[i];
+        *ret_number = number;
+        return 0;
 }
 
 int cwt_hash(struct bytes token, uint8_t ret[static TOKEN_HASH_SIZE]) {

@@ -18,5 +18,11 @@ int cwt_claims_encode(const struct grant *grant, struct bytes issuer, struct buf
  */
 struct bytes cwt_core(struct bytes token);
 
-/* SHA-256 of cwt_core(token): what the store looks tokens up by. 0 or -EIO. */
+/*
+ * The number of a token of ours, whatever tags stand around it: the last eight bytes of its IV. Anybody can write one; a
+ * token is known by its hash. REFUSE_MALFORMED: none that could be ours.
+ */
+int cwt_number(struct bytes token, uint64_t *ret_number);
+
+/* SHA-256 of cwt_core(token): what a token is known by. 0 or -EIO. */
 int cwt_hash(struct bytes token, uint8_t ret[static TOKEN_HASH_SIZE]);

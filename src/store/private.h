@@ -77,7 +77,7 @@ enum query_id {
         QUERY_KEY_BY_KID,
         QUERY_TOKENS_LIVE,
         QUERY_TOKEN_ADD,
-        QUERY_TOKEN_BY_HASH,
+        QUERY_TOKEN_FIND,
         QUERY_TOKEN_BY_NUMBER,
         QUERY_TOKEN_REVOKE,
         QUERY_PARTY_ID,

@@ -145,7 +145,7 @@ static const char *const table[QUERIES] = {
         [QUERY_TOKEN_ADD] = "INSERT INTO tokens (number, key_number, hash, client_id, server_id, audience, scope, "
                             "profile, issued_s, expires_s, revoked_s, pop_key) "
                             "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0, ?11)",
-        [QUERY_TOKEN_BY_HASH] = "SELECT " TOKEN_COLUMNS ", t.pop_key FROM " TOKEN_TABLES "WHERE t.hash = ?1",
+        [QUERY_TOKEN_FIND] = "SELECT " TOKEN_COLUMNS ", t.pop_key FROM " TOKEN_TABLES "WHERE t.number = ?1",
         [QUERY_TOKEN_BY_NUMBER] = "SELECT " TOKEN_COLUMNS " FROM " TOKEN_TABLES "WHERE t.number = ?1",
         [QUERY_TOKEN_REVOKE] = "UPDATE tokens SET revoked_s = CASE WHEN revoked_s = 0 THEN ?2 ELSE revoked_s END "
                                "WHERE number = ?1",

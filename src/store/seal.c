@@ -27,21 +27,22 @@ int seal_keys_derive(struct store *store, struct bytes seal_key) {
         return r;
 }
 
-int store_nonce(struct store *store, uint8_t *ret, size_t size) {
+int store_nonce_of(const struct store *store, uint64_t number, uint8_t *ret, size_t size) {
         size_t stamp_size = size - NUMBER_SIZE;
-        uint64_t number;
-        int r;
 
         if (size < NUMBER_SIZE || stamp_size > NONCE_STAMP_SIZE)
                 return -EINVAL;
-        r = store_number(store, NUMBER_NONCE, &number);
-        if (r != 0)
-                return r;
-
         memcpy(ret, store->nonce_stamp, stamp_size);
         for (size_t i = 0; i < NUMBER_SIZE; i++)
                 ret[stamp_size + i] = (uint8_t)(number >> (8 * (NUMBER_SIZE - 1 - i)));
         return 0;
+}
+
+int store_nonce(struct store *store, uint8_t *ret, size_t size) {
+        uint64_t number;
+        int r = store_number(store, NUMBER_NONCE, &number);
+
+        return r != 0 ? r : store_nonce_of(store, number, ret, size);
 }
 
 /* Where a secret stands is authenticated with it, so that nobody who can write the file can move one elsewhere. */

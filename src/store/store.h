@@ -46,8 +46,8 @@ int store_savepoint_rollback(struct store *store);
 
 /* What must never repeat, over any crash or roll-back; each kind has its own row of leased blocks. */
 enum number_kind {
-        NUMBER_TOKEN, /* cti, kid */
-        NUMBER_NONCE, /* AEAD nonces under AS-RS keys and the sealing key */
+        NUMBER_TOKEN, /* cti, kid; AEAD nonces under AS-RS keys */
+        NUMBER_NONCE, /* AEAD nonces under the sealing key */
         NUMBER_ROW,   /* ids of clients, servers, credentials, keys, policies: not reused after deletion */
         NUMBER_KINDS,
 };
@@ -64,6 +64,8 @@ int store_number(struct store *store, enum number_kind kind, uint64_t *ret);
  * store is opened (a restored backup may repeat numbers), and a leased number of 8 bytes.
  */
 int store_nonce(struct store *store, uint8_t *ret, size_t size);
+/* The same from a number that the caller has drawn, under a key for which numbers of that kind alone are used. */
+int store_nonce_of(const struct store *store, uint64_t number, uint8_t *ret, size_t size);
 
 /*
  * Secrets at rest: AES-256-GCM under the sealing key, bound to where they stand ("credentials.secret", row id).

@@ -236,14 +236,21 @@ static int token_from_row(struct query *query, struct token *ret) {
         return row_scope(query, 8, &ret->scope);
 }
 
-int store_token_by_hash(struct store *store, const uint8_t hash[static TOKEN_HASH_SIZE], struct token *ret) {
+int store_token_find(struct store *store, uint64_t number, const uint8_t hash[static TOKEN_HASH_SIZE],
+                     struct token *ret) {
         _cleanup_(query_done) struct query q = {};
-        int r = query_begin(store, QUERY_TOKEN_BY_HASH, &q);
+        int r;
 
-        if (r != 0)
+        if (number > INT64_MAX)
+                return REFUSE_ADMIN_UNKNOWN;
+        if ((r = query_begin(store, QUERY_TOKEN_FIND, &q)) != 0)
                 return r;
-        query_blob(&q, 1, bytes_of(hash, TOKEN_HASH_SIZE));
-        if ((r = query_next(&q)) != 0 || (r = token_from_row(&q, ret)) != 0)
+        query_int(&q, 1, (int64_t)number);
+        if ((r = query_next(&q)) != 0)
+                return r;
+        if (!bytes_equal_ct(row_bytes(&q, TOKEN_HASH_COLUMN), bytes_of(hash, TOKEN_HASH_SIZE)))
+                return REFUSE_ADMIN_UNKNOWN;
+        if ((r = token_from_row(&q, ret)) != 0)
                 return r;
         return row_secret(&q, TOKEN_POP_KEY_COLUMN, "tokens.pop_key", (int64_t)ret->number, &ret->pop_key);
 }

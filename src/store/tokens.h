@@ -16,8 +16,13 @@ int store_token_facts(struct store *store, int64_t credential_id, int64_t client
 /* grant->number and, for a new key, key_number are set. The PoP key is sealed. */
 int store_token_add(struct store *store, const struct grant *grant, const uint8_t hash[static TOKEN_HASH_SIZE]);
 
-/* By hash, with its PoP key. REFUSE_ADMIN_UNKNOWN. */
-int store_token_by_hash(struct store *store, const uint8_t hash[static TOKEN_HASH_SIZE], struct token *ret);
+/*
+ * With its PoP key. The number, which stands in clear in the token (cwt_number()), says where to look; what is found
+ * counts only when its hash is this one, compared in constant time. An index of hashes instead would be in random
+ * order: a page to write for every token issued. REFUSE_ADMIN_UNKNOWN.
+ */
+int store_token_find(struct store *store, uint64_t number, const uint8_t hash[static TOKEN_HASH_SIZE],
+                     struct token *ret);
 /* By number, without the key. REFUSE_ADMIN_UNKNOWN. */
 int store_token_by_number(struct store *store, uint64_t number, struct token *ret);
 

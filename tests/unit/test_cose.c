@@ -429,13 +429,22 @@ static void tags_do_not_change_a_tokens_hash(void **state) {
                 bytes_of(token.data + 2, token.size - 2),       /* 16 */
                 bytes_of(token.data + 3, token.size - 3),       /* bare */
         };
-        uint8_t expected[SHA256_SIZE], hash[TOKEN_HASH_SIZE];
+        uint8_t expected[SHA256_SIZE], hash[TOKEN_HASH_SIZE], tail[8];
+        struct cose_encrypt0_parts parts;
+        uint64_t number;
 
         assert_int_equal(sha256(forms[2], expected), 0);
+        assert_int_equal(cose_encrypt0_parse(forms[2], &parts), 0);
         for (size_t i = 0; i < N_ELEMENTS(forms); i++) {
                 assert_int_equal(cwt_hash(forms[i], hash), 0);
                 assert_memory_equal(hash, expected, sizeof(hash));
+                assert_int_equal(cwt_number(forms[i], &number), 0);
+                for (size_t k = 0; k < sizeof(tail); k++)
+                        tail[k] = (uint8_t)(number >> (56 - 8 * k));
+                assert_memory_equal(parts.nonce.data + parts.nonce.size - sizeof(tail), tail, sizeof(tail));
         }
+        assert_int_equal(cwt_number(BYTES_LITERAL("no token"), &number), REFUSE_MALFORMED);
+        assert_int_equal(cwt_number(BYTES_NONE, &number), REFUSE_MALFORMED);
         token.data[token.size - 1] ^= 1;
         assert_int_equal(cwt_hash(forms[0], hash), 0);
         assert_memory_not_equal(hash, expected, sizeof(hash));

@@ -269,7 +269,7 @@ static int find_token(struct store *store, uint64_t number, struct token *ret) {
         uint8_t hash[TOKEN_HASH_SIZE];
 
         hash_of(number, hash);
-        return store_token_by_hash(store, hash, ret);
+        return store_token_find(store, number, hash, ret);
 }
 
 /* ---- a walk writes down what it saw */
@@ -750,6 +750,9 @@ static void test_nonces(void **state) {
         assert_memory_not_equal(a + 4, b + 5, 8); /* two numbers */
         assert_int_equal(store_nonce(store, a, 7), -EINVAL);
         assert_int_equal(store_nonce(store, a, 14), -EINVAL);
+        assert_int_equal(store_nonce_of(store, UINT64_C(0x0102030405060708), a, 13), 0);
+        assert_memory_equal(a, b, 5);
+        assert_memory_equal(a + 5, "\1\2\3\4\5\6\7\10", 8);
         assert_int_equal(store_commit(store), 0);
 
         /* a restored backup may repeat the number, the stamp makes the nonce another one */
@@ -1605,7 +1608,7 @@ static void test_tokens(void **state) {
         grant.key_number = 77;
         hash_of(grant.number, hash);
         assert_int_equal(store_token_add(store, &grant, hash), 0);
-        assert_int_equal(store_token_by_hash(store, hash, &token), 0);
+        assert_int_equal(store_token_find(store, grant.number, hash, &token), 0);
         assert_true(token.number == grant.number);
         assert_int_equal(token.key_number, 77);
         assert_memory_equal(token.hash, hash, TOKEN_HASH_SIZE);
@@ -1628,13 +1631,15 @@ static void test_tokens(void **state) {
         assert_int_equal(store_token_by_number(store, 999, &token), REFUSE_ADMIN_UNKNOWN);
         assert_int_equal(store_token_by_number(store, UINT64_MAX, &token), REFUSE_ADMIN_UNKNOWN);
         hash[31] ^= 1;
-        assert_int_equal(store_token_by_hash(store, hash, &token), REFUSE_ADMIN_UNKNOWN);
+        assert_int_equal(store_token_find(store, grant.number, hash, &token), REFUSE_ADMIN_UNKNOWN);
 
         /* a number that comes twice is a fault of ours, and must not replace the first */
         assert_int_equal(store_token_add(store, &grant, hash), -EIO);
         hash[31] ^= 1;
-        grant.number++;
-        assert_int_equal(store_token_add(store, &grant, hash), -EIO);
+        assert_int_equal(store_token_find(store, grant.number, hash, &token), 0);
+        token_done(&token);
+        assert_int_equal(store_token_find(store, grant.number + 1, hash, &token), REFUSE_ADMIN_UNKNOWN);
+        assert_int_equal(store_token_find(store, UINT64_MAX, hash, &token), REFUSE_ADMIN_UNKNOWN);
 }
 
 static void test_token_byte_scope(void **state) {
@@ -1647,7 +1652,7 @@ static void test_token_byte_scope(void **state) {
         assert_int_equal(scope_set(&grant.scope, SCOPE_BYTES, bytes_of("\x00\xff\x00", 3)), 0);
         hash_of(grant.number, hash);
         assert_int_equal(store_token_add(store, &grant, hash), 0);
-        assert_int_equal(store_token_by_hash(store, hash, &token), 0);
+        assert_int_equal(store_token_find(store, grant.number, hash, &token), 0);
         assert_int_equal(token.scope.kind, SCOPE_BYTES);
         assert_true(scope_equal(&token.scope, &grant.scope));
         token_done(&token);
@@ -1790,7 +1795,7 @@ static void test_status(void **state) {
 /* Those that a request over CoAP runs, and those whose table grows with use. */
 static const enum query_id hot[] = {
         QUERY_PSK_FIND,        QUERY_CREDENTIAL_BY_ID, QUERY_ASKER,       QUERY_AUDIENCE_SERVERS,   QUERY_AUDIENCE_ONLY,
-        QUERY_POLICIES_FOR_CLIENT, QUERY_KEY_BY_KID,   QUERY_TOKENS_LIVE, QUERY_TOKEN_ADD,          QUERY_TOKEN_BY_HASH,
+        QUERY_POLICIES_FOR_CLIENT, QUERY_KEY_BY_KID,   QUERY_TOKENS_LIVE, QUERY_TOKEN_ADD,          QUERY_TOKEN_FIND,
         QUERY_TOKEN_BY_NUMBER, QUERY_TOKEN_REVOKE,     QUERY_TOKEN_DELETE, QUERY_SERVER_KEY_GET,    QUERY_SECRET_TAKEN,
         QUERY_TOKENS_PURGE,    QUERY_GONE_PURGE,       QUERY_CLIENT_BY_NAME, QUERY_CLIENT_BY_ID,    QUERY_CLIENT_EACH,
         QUERY_CLIENT_DELETE,   QUERY_CLIENT_GONE,      QUERY_CLIENT_POLICIES_DELETE, QUERY_LABELS,  QUERY_TOKENS,
@@ -1913,7 +1918,8 @@ static int run_batch(struct store *store, const char *name) {
         if (r != 0 || (r = store_number(store, NUMBER_TOKEN, &grant.number)) != 0)
                 return r;
         hash_of(grant.number, hash);
-        if ((r = store_token_add(store, &grant, hash)) != 0 || (r = store_token_by_hash(store, hash, &token)) != 0)
+        if ((r = store_token_add(store, &grant, hash)) != 0 ||
+            (r = store_token_find(store, grant.number, hash, &token)) != 0)
                 return r;
         token_done(&token);
         return (r = store_savepoint_release(store)) != 0 ? r : store_commit(store);
