@@ -1,0 +1,158 @@
+#include "world.h"
+
+#include <stdio.h>
+
+#include "base/cleanup.h"
+#include "base/config.h"
+#include "base/log.h"
+#include "fuzz.h"
+#include "store/clients.h"
+#include "store/credentials.h"
+#include "store/policies.h"
+#include "store/servers.h"
+#include "store/store.h"
+#include "support/fake.h"
+
+#define US INT64_C(1)
+#define MS (1000 * US)
+#define S (1000 * MS)
+#define START_S 1700000000
+#define START_US (1000 * S)
+#define SOCKET 3
+#define DATAGRAM_MAX 65535
+
+const char *const world_parties[WORLD_PARTIES] = { "c0", "c1", "rs1" };
+
+void world_key(const char *name, uint8_t ret[static WORLD_KEY_SIZE]) {
+        memset(ret, 0, WORLD_KEY_SIZE);
+        snprintf((char *)ret, WORLD_KEY_SIZE, "key of %s", name);
+}
+
+static void add_credential(struct store *store, const char *identity, int64_t client_id, int64_t server_id) {
+        struct credential credential = { .kind = CREDENTIAL_PSK, .client_id = client_id, .server_id = server_id };
+        struct secret secret = { .size = WORLD_KEY_SIZE };
+        bool same;
+
+        world_key(identity, secret.data);
+        credential.identity_size = strlen(identity);
+        memcpy(credential.identity, identity, credential.identity_size);
+        MUST(store_credential_add(store, &credential, &secret, &same) == 0);
+}
+
+static void add_client(struct store *store, const char *name) {
+        struct client client = { .profiles = PROFILE_BIT(PROFILE_COAP_DTLS), .default_audience = "rs1" };
+        struct policy policy = { .audience = "rs1" };
+
+        snprintf(client.name, sizeof(client.name), "%s", name);
+        snprintf(policy.subject, sizeof(policy.subject), "%s", name);
+        MUST(store_client_add(store, &client) == 0);
+        add_credential(store, name, client.id, 0);
+        MUST(scope_set(&policy.scopes, SCOPE_TEXT, BYTES_LITERAL("read write")) == 0);
+        MUST(store_policy_add(store, &policy) == 0);
+}
+
+static void add_server(struct store *store, const char *name) {
+        struct server server = { .profiles = PROFILE_BIT(PROFILE_COAP_DTLS), .scope_kind = SCOPE_TEXT,
+                                 .token_format = TOKEN_FORMAT_ENCRYPT0, .token_alg = AEAD_AES_CCM_16_64_128,
+                                 .has_clock = true };
+        struct server_key key = {};
+
+        snprintf(server.name, sizeof(server.name), "%s", name);
+        MUST(scope_set(&server.default_scope, SCOPE_TEXT, BYTES_LITERAL("read")) == 0);
+        MUST(store_server_add(store, &server) == 0);
+        MUST(store_audience_add(store, server.id, bytes_text(name), false) == 0);
+        key.server_id = server.id;
+        MUST(secret_set(&key.key, BYTES_LITERAL("the AS-RS key...")) == 0);
+        MUST(store_server_key_set(store, &key) == 0);
+        add_credential(store, name, 0, server.id);
+}
+
+void world_open(struct world *world) {
+        static const uint8_t seal_key[32] = { 1 };
+        _cleanup_(diags_done) struct diags faults = {};
+
+        *world = (struct world){ .now = { START_US, START_S } };
+        log_set_level(0); /* what is refused here is refused on purpose */
+        fake_random_seed(11);
+        fake_clock_set(START_S, START_US);
+        MUST(config_load(NULL, &world->config, &faults) == 0);
+        MUST(store_open(&(struct store_options){ .seal_key = bytes_of(seal_key, sizeof(seal_key)) }, &world->store,
+                        &faults) == 0);
+        MUST(store_begin(world->store) == 0);
+        add_client(world->store, world_parties[0]);
+        add_client(world->store, world_parties[1]);
+        add_server(world->store, world_parties[2]);
+        MUST(store_commit(world->store) == 0);
+        world->as = (struct aced){ .config = world->config, .store = world->store, .started_s = START_S };
+        MUST(engine_new(&world->as, &world->engine) == 0);
+}
+
+void world_close(struct world *world) {
+        engine_free(world->engine);
+        store_free(world->store);
+        config_free(world->config);
+}
+
+void world_wait_us(struct world *world, int64_t us) {
+        world->now.monotonic_us += us;
+        world->now.wall_s = START_S + (world->now.monotonic_us - START_US) / S;
+        fake_clock_set(world->now.wall_s, world->now.monotonic_us);
+}
+
+void world_wait(struct world *world, unsigned bits) {
+        static const int64_t steps_us[] = { 0, MS, 100 * MS, 250 * MS, S, 3 * S, 60 * S, 300 * S };
+
+        world_wait_us(world, steps_us[bits % N_ELEMENTS(steps_us)]);
+}
+
+void world_input(struct world *world, enum door door, const struct address *remote, struct bytes data) {
+        engine_input(world->engine, &(struct datagram){ .door = door, .socket = SOCKET, .remote = *remote, .data = data },
+                     world->now);
+}
+
+void world_run(struct world *world) {
+        while (engine_run(world->engine, world->now))
+                ;
+        MUST(engine_due(world->engine) > 0);
+}
+
+void world_deliver(struct world *world, void (*hear)(void *context, const struct datagram *datagram), void *context) {
+        const struct datagram *datagrams;
+        size_t n = engine_output(world->engine, &datagrams);
+
+        for (size_t i = 0; i < n; i++) {
+                MUST(datagrams[i].socket == SOCKET && datagrams[i].data.size > 0);
+                MUST(datagrams[i].data.size <= DATAGRAM_MAX);
+                hear(context, &datagrams[i]);
+        }
+        engine_sent(world->engine);
+}
+
+struct address world_address(bool v6, unsigned port) {
+        if (v6)
+                return (struct address){ .in6 = { .sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port),
+                                                  .sin6_addr = IN6ADDR_LOOPBACK_INIT },
+                                         .size = sizeof(struct sockaddr_in6) };
+        return (struct address){ .in = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port),
+                                         .sin_addr = { htonl(INADDR_LOOPBACK) } },
+                                 .size = sizeof(struct sockaddr_in) };
+}
+
+void world_discover(uint16_t mid, struct buf *ret) {
+        struct coap_message message = { .type = TYPE_CON, .code = CODE_GET, .mid = mid,
+                                        .token = BYTES_LITERAL("discover") };
+
+        MUST(coap_message_add(&message, OPTION_URI_PATH, BYTES_LITERAL(".well-known")) == 0);
+        MUST(coap_message_add(&message, OPTION_URI_PATH, BYTES_LITERAL("core")) == 0);
+        buf_clear(ret);
+        MUST(coap_message_encode(&message, ret) == 0);
+}
+
+void world_must_be_answer(struct bytes datagram, struct coap_message *ret) {
+        bool header_ok;
+
+        MUST(coap_message_decode(datagram, ret, &header_ok) == 0);
+        MUST(ret->code == CODE_EMPTY || ret->code >> 5 == 2 || ret->code >> 5 == 4 || ret->code >> 5 == 5);
+        MUST(ret->code != CODE_EMPTY || ret->type == TYPE_ACK || ret->type == TYPE_RST);
+        MUST(ret->code != CODE_INTERNAL_ERROR);
+}

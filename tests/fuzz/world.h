@@ -1,0 +1,46 @@
+#pragma once
+
+#include "base/buf.h"
+#include "endpoint/aced.h"
+#include "format/coap.h"
+#include "transport/engine.h"
+
+/*
+ * An instance in memory for targets that need all of it: clients "c0" and "c1" that may read and write at "rs1", the
+ * server "rs1"; each has a credential of its own name with the key "key of NAME". The clock and randomness are fake and
+ * begin the same for each input.
+ */
+struct world {
+        struct config *config;
+        struct store *store;
+        struct aced as;
+        struct engine *engine;
+        struct engine_time now;
+};
+
+#define WORLD_PARTIES 3
+extern const char *const world_parties[WORLD_PARTIES]; /* c0, c1, rs1 */
+#define WORLD_KEY_SIZE 16
+void world_key(const char *name, uint8_t ret[static WORLD_KEY_SIZE]);
+
+void world_open(struct world *world);
+void world_close(struct world *world);
+
+/* Time passes: 0, or up to some minutes, by three bits of an input. */
+void world_wait(struct world *world, unsigned bits);
+void world_wait_us(struct world *world, int64_t us);
+
+void world_input(struct world *world, enum door door, const struct address *remote, struct bytes data);
+/* Batches until nothing waits. */
+void world_run(struct world *world);
+/* Hand each datagram that the engine has to say to hear(). */
+void world_deliver(struct world *world, void (*hear)(void *context, const struct datagram *datagram), void *context);
+
+/* 127.0.0.1 or ::1 with this port. */
+struct address world_address(bool v6, unsigned port);
+
+/* GET /.well-known/core, confirmable. */
+void world_discover(uint16_t mid, struct buf *ret);
+
+/* What we say is a message, and none that says that something broke here. */
+void world_must_be_answer(struct bytes datagram, struct coap_message *ret);
