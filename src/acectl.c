@@ -623,8 +623,8 @@ static int parse_verb(struct invocation *invocation, size_t *ret_n) {
         }
         suggested = verb_suggest(invocation->words, n_leading);
         if (suggested)
-                say("%s: no such verb; did you mean \"%s\"? acectl --help lists all", invocation->words[0].text,
-                    suggested->words);
+                say("%s%s%s: no such verb; did you mean \"%s\"? acectl --help lists all", invocation->words[0].text,
+                    n_leading > 1 ? " " : "", n_leading > 1 ? invocation->words[1].text : "", suggested->words);
         else
                 say("%s: no such verb: acectl --help lists all", invocation->words[0].text);
         return STATUS_USAGE;
