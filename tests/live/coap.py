@@ -97,6 +97,17 @@ class Endpoint:
         self.wire.send(message.encode())
         return self.response(message.token, timeout)
 
+    def confirmed(self, code, path, payload=b"", **more):
+        """The same, sent again while no answer comes, as RFC 7252 §4.2 wants it."""
+        message = self.build(code, path, payload, **more)
+        for wait_s in (2, 4, 8, 16, 32):
+            self.wire.send(message.encode())
+            try:
+                return self.response(message.token, wait_s)
+            except TimeoutError:
+                continue
+        raise TimeoutError("no answer to five transmissions")
+
     def response(self, token, timeout=10):
         deadline = time.monotonic() + timeout
         while (left := deadline - time.monotonic()) > 0:

@@ -34,7 +34,7 @@ SLACK_BYTES = 256 << 10
 
 CONFIG = {
     "server": {"log_level": "notice"},
-    "limits": {"handshakes_max": HANDSHAKES_MAX, "handshake_timeout_s": 5, "tokens_per_client_max": 1000000},
+    "limits": {"handshakes_max": HANDSHAKES_MAX, "handshake_timeout_s": 3, "tokens_per_client_max": 1000000},
 }
 
 # what, at which door, datagrams, datagrams a second (0: as fast as one core can)
