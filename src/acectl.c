@@ -6,8 +6,10 @@
 
 #include <curl/curl.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <jansson.h>
+#include <libgen.h>
 #include <locale.h>
 #include <pwd.h>
 #include <stdarg.h>
@@ -25,6 +27,7 @@
 #include "base/secret.h"
 #include "format/json.h"
 #include "main/print.h"
+#include "store/check.h"
 #include "store/seal_key.h"
 #include "store/store.h"
 
@@ -79,6 +82,7 @@ struct verb {
         const char *fixed;                  /* a member that is always sent, and its value */
         bool fixed_value;
         bool needs_option;                  /* without any nothing would change */
+        bool is_text;                       /* the answer is no JSON */
         int (*run)(struct invocation *invocation); /* instead of a request */
         const char *help;
 };
@@ -186,6 +190,8 @@ static const struct print_column config_columns[] = {
         { "help", "MEANING" }, {},
 };
 
+static const struct print_column check_columns[] = { { "fault", "FAULT" }, {} };
+
 static const struct print_column fault_columns[] = {
         { "file", "FILE" }, { "line", "LINE" }, { "fault", "FAULT" }, {},
 };
@@ -196,6 +202,8 @@ static const struct print_column help_columns[] = {
 };
 
 static int run_init(struct invocation *invocation);
+static int run_backup(struct invocation *invocation);
+static int run_check(struct invocation *invocation);
 static int run_config_check(struct invocation *invocation);
 
 #define IN_PATH(argument) { .name = (argument) }
@@ -209,6 +217,13 @@ static const struct verb verbs[] = {
           .help = "Make the state directory with its sealing key and an empty database." },
         { "status", {}, no_options, "GET", "/v1/status",
           .help = "Show what runs, where it listens, figures and limits." },
+        { "metrics", {}, no_options, "GET", "/v1/metrics", .is_text = true,
+          .help = "Print all figures as text for Prometheus." },
+
+        { "backup", { AS_MEMBER("FILE", "file") }, no_options, "GET", "/v1/backup", .run = run_backup,
+          .help = "Copy the database as it is now to a file, while aced serves; the sealing key is not in it." },
+        { "check", {}, no_options, "GET", "/v1/check", check_columns, .run = run_check,
+          .help = "Check the whole database while aced serves: structure, references, numbers, sealed secrets." },
 
         { "client add", { NEW_NAME }, client_options, "POST", "/v1/clients", .help = "Register a client." },
         { "client list", {}, no_options, "GET", "/v1/clients", client_columns, .help = "List clients." },
@@ -912,6 +927,10 @@ static int request_perform(const struct invocation *invocation, CURL *curl, stru
         if (code != CURLE_OK)
                 return unreachable(invocation, curl, code);
         curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &answer->http_status);
+        if (invocation->verb->is_text && answer->http_status < 300) {
+                answer->json = json_pack("{s:s%}", "text", (const char *)answer->body.data, answer->body.size);
+                return answer->json ? STATUS_DONE : out_of_memory();
+        }
         if (answer->body.size > 0)
                 answer->json = json_loadb((const char *)answer->body.data, answer->body.size, 0, NULL);
         if (answer->http_status >= 300 || (answer->body.size > 0 && !json_is_object(answer->json)))
@@ -998,6 +1017,10 @@ static int run_object(const struct invocation *invocation) {
 
         if (r != STATUS_DONE)
                 return r;
+        if (invocation->verb->is_text && invocation->format == PRINT_TABLE) {
+                fputs(json_string_value(json_object_get(answer.json, "text")), stdout);
+                return check_printed(0);
+        }
         if (!answer.json)
                 answer.json = done_object(invocation);
         if (!answer.json)
@@ -1273,6 +1296,226 @@ static int run_config_check(struct invocation *invocation) {
         }
         r = check_printed(faults_print(invocation, &faults));
         return r == STATUS_DONE && found != 0 ? STATUS_REFUSED : r;
+}
+
+/* ---- backup and check: a copy of the database is checked here, so that aced need not stop for it */
+
+#define PART_SUFFIX ".XXXXXX"
+#define STALLED_S 60L /* without a byte of the copy */
+
+struct copy {
+        char *path;   /* removed at the end unless it was renamed */
+        int fd;
+        int error;    /* errno of a write that failed */
+        CURL *curl;
+        struct answer answer; /* what came instead of a copy */
+};
+
+static void copy_done(struct copy *copy) {
+        closep(&copy->fd);
+        if (copy->path)
+                unlink(copy->path);
+        free(copy->path);
+        answer_done(&copy->answer);
+}
+
+static bool write_all(int fd, const char *data, size_t size) {
+        while (size > 0) {
+                ssize_t n = write(fd, data, size);
+
+                if (n < 0 && errno != EINTR)
+                        return false;
+                data += n > 0 ? n : 0;
+                size -= n > 0 ? (size_t)n : 0;
+        }
+        return true;
+}
+
+static size_t on_copy(char *data, size_t size, size_t n, void *context) {
+        struct copy *copy = context;
+        long status = 0;
+
+        curl_easy_getinfo(copy->curl, CURLINFO_RESPONSE_CODE, &status);
+        if (status >= 300)
+                return on_body(data, size, n, &copy->answer);
+        if (write_all(copy->fd, data, size * n))
+                return size * n;
+        copy->error = errno;
+        return 0;
+}
+
+/* The copy streams into copy->fd. Says itself what went wrong. */
+static int copy_fetch(const struct invocation *invocation, struct copy *copy) {
+        _cleanup_(curl_easy_cleanupp) CURL *curl = curl_easy_init();
+        CURLcode code;
+
+        copy->curl = curl;
+        copy->answer.body.limit = ANSWER_MAX;
+        if (!curl)
+                return out_of_memory();
+        curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, invocation->socket);
+        curl_easy_setopt(curl, CURLOPT_URL, "http://localhost/v1/backup");
+        curl_easy_setopt(curl, CURLOPT_PROXY, "");
+        curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+        curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
+        curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, STALLED_S);
+        curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_copy);
+        curl_easy_setopt(curl, CURLOPT_WRITEDATA, copy);
+        code = curl_easy_perform(curl);
+        curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &copy->answer.http_status);
+        if (copy->error != 0) {
+                say("%s: cannot write %s: %s", invocation->verb->words, copy->path, strerror(copy->error));
+                return STATUS_REFUSED;
+        }
+        if (code != CURLE_OK && copy->answer.http_status != 0) {
+                say("%s: the copy was cut off (%s); its log says why when aced did it: try again",
+                    invocation->verb->words, curl_easy_strerror(code));
+                return STATUS_INTERNAL;
+        }
+        if (code != CURLE_OK)
+                return unreachable(invocation, curl, code);
+        if (copy->answer.http_status < 300)
+                return STATUS_DONE;
+        copy->answer.json = json_loadb((const char *)copy->answer.body.data, copy->answer.body.size, 0, NULL);
+        return refused(invocation, &copy->answer);
+}
+
+/* A new file, mode 0600, whose name begins with path. */
+static int copy_create(const struct invocation *invocation, const char *path, struct copy *copy) {
+        if (asprintf(&copy->path, "%s" PART_SUFFIX, path) < 0) {
+                copy->path = NULL;
+                return out_of_memory();
+        }
+        copy->fd = mkostemp(copy->path, O_CLOEXEC);
+        if (copy->fd >= 0)
+                return STATUS_DONE;
+        say("%s: cannot create a file beside %s: %s", invocation->verb->words, path, strerror(errno));
+        free(copy->path);
+        copy->path = NULL;
+        return STATUS_REFUSED;
+}
+
+/* What is wrong with the copy in itself, a row each. Only what could not be tried is a failure. */
+static int copy_check(struct copy *copy, json_t *rows) {
+        _cleanup_(diags_done) struct diags faults = {};
+        int r = store_check_file(copy->path, &faults);
+
+        for (size_t i = 0; i < faults.n_items; i++)
+                if (json_array_append_new(rows, json_pack("{s:s}", "fault", faults.items[i].text)) != 0)
+                        return -ENOMEM;
+        return r == -EIO && faults.n_items > 0 ? 0 : r;
+}
+
+/* The file, then its name in its directory: on disk before anybody counts on it. */
+static bool copy_keep(struct copy *copy, const char *path) {
+        _cleanup_(freep) char *name = strdup(path);
+        _cleanup_(closep) int directory = -1;
+
+        if (!name || fsync(copy->fd) != 0 || rename(copy->path, path) != 0)
+                return false;
+        free(copy->path);
+        copy->path = NULL;
+        directory = open(dirname(name), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        return directory >= 0 && fsync(directory) == 0;
+}
+
+static int say_faults(const struct invocation *invocation, const json_t *rows) {
+        const json_t *row;
+        size_t i;
+
+        json_array_foreach(rows, i, row)
+                say("%s: %s", invocation->verb->words, json_string_value(json_object_get(row, "fault")));
+        say("%s: the database is damaged; no file was written. Restore an earlier backup (aced --restore)",
+            invocation->verb->words);
+        return STATUS_REFUSED;
+}
+
+static int backup_print(const struct invocation *invocation, const char *path, int64_t size) {
+        json_t *object = json_pack("{s:s, s:I, s:s}", "file", path, "size", (json_int_t)size, "next",
+                                   "keep a copy of the sealing key, too, elsewhere: without it nobody can use this file");
+        int r = object ? print_object(invocation->format, object) : -ENOMEM;
+
+        json_decref(object);
+        return check_printed(r);
+}
+
+static int run_backup(struct invocation *invocation) {
+        const char *path = json_string_value(json_object_get(invocation->values, "file"));
+        _cleanup_(json_decrefp) json_t *rows = json_array();
+        _cleanup_(copy_done) struct copy copy = { .fd = -1 };
+        struct stat at;
+        int r;
+
+        if (!rows)
+                return out_of_memory();
+        if ((r = copy_create(invocation, path, &copy)) != STATUS_DONE ||
+            (r = copy_fetch(invocation, &copy)) != STATUS_DONE)
+                return r;
+        if (copy_check(&copy, rows) != 0)
+                return out_of_memory();
+        if (json_array_size(rows) > 0)
+                return say_faults(invocation, rows);
+        if (fstat(copy.fd, &at) == 0 && copy_keep(&copy, path))
+                return backup_print(invocation, path, at.st_size);
+        say("backup: cannot put %s in place: %s", path, strerror(errno));
+        return STATUS_REFUSED;
+}
+
+/* Whether sealed secrets open is what aced alone can tell: page by page, so that others are served in between. */
+static int check_secrets(const struct invocation *invocation, json_t *rows) {
+        _cleanup_(answer_done) struct answer answer = {};
+        _cleanup_(json_decrefp) json_t *after = NULL;
+        int r;
+
+        do {
+                json_t *next;
+
+                answer_done(&answer);
+                r = request_send(invocation, after, &answer);
+                if (r != STATUS_DONE)
+                        return r;
+                if (json_array_extend(rows, json_object_get(answer.json, "items")) != 0)
+                        return out_of_memory();
+                next = json_object_get(answer.json, "next");
+                json_decref(after);
+                after = json_is_string(next) ? json_incref(next) : NULL;
+        } while (after);
+        return STATUS_DONE;
+}
+
+static int check_print(const struct invocation *invocation, const json_t *rows) {
+        struct printer printer = {};
+        int r;
+
+        if (invocation->format == PRINT_TABLE && json_array_size(rows) == 0) {
+                puts("The database has no faults.");
+                return check_printed(0);
+        }
+        r = printer_begin(&printer, invocation->format, invocation->verb->columns);
+        if (r == 0)
+                r = printer_items(&printer, rows);
+        if (r == 0)
+                r = printer_end(&printer);
+        printer_done(&printer);
+        r = check_printed(r);
+        return r == STATUS_DONE && json_array_size(rows) > 0 ? STATUS_REFUSED : r;
+}
+
+static int run_check(struct invocation *invocation) {
+        _cleanup_(json_decrefp) json_t *rows = json_array();
+        _cleanup_(copy_done) struct copy copy = { .fd = -1 };
+        _cleanup_(freep) char *path = path_join(getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp", "acectl-check");
+        int r;
+
+        if (!rows || !path)
+                return out_of_memory();
+        if ((r = copy_create(invocation, path, &copy)) != STATUS_DONE ||
+            (r = copy_fetch(invocation, &copy)) != STATUS_DONE)
+                return r;
+        if (copy_check(&copy, rows) != 0)
+                return out_of_memory();
+        r = check_secrets(invocation, rows);
+        return r == STATUS_DONE ? check_print(invocation, rows) : r;
 }
 
 /* ---- main */

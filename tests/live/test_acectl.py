@@ -34,7 +34,7 @@ def verbs():
 
 # Every verb once, in an order that works; {x} is filled from what came before
 STORY = [
-    "status", "config show", "config check {config}",
+    "status", "metrics", "config show", "config check {config}", "check", "backup {backup}",
     "client add odd@name:1+2.x_y-z --label a --label b --default-audience rs-{f}", "client list", "client show odd@name:1+2.x_y-z",
     "client set odd@name:1+2.x_y-z --label c", "client suspend odd@name:1+2.x_y-z", "client resume odd@name:1+2.x_y-z",
     "client credential add odd@name:1+2.x_y-z --identity {f}", "client credential list odd@name:1+2.x_y-z",
@@ -63,7 +63,7 @@ def readable(output, text):
 def test_every_verb(shared, output):
     client, rs = shared.pair()
     cti = open_token(shared.token(client, rs, "read")[1], rs.token_key)[3][7].hex()
-    values = {"f": output, "config": shared.config_path, "client": client.name, "cti": cti}
+    values = {"f": output, "config": shared.config_path, "backup": shared.directory / "backup", "client": client.name, "cti": cti}
     told = set()
     for line in STORY:
         if "{policy}" in line:
@@ -298,9 +298,12 @@ def test_examples_of_the_manual_run(realm):
     assert len(examples) > 20
     for example in examples:
         line = prepare(realm, example)
-        body, _, status = run("bash", "-c", line + " -sS -w '\\n%{http_code}'").stdout.rpartition("\n")
+        body, _, status = run("bash", "-c", line + " -sS -w '\\n%{http_code}'", cwd=realm.directory).stdout.rpartition("\n")
         assert status == ("204" if "DELETE" in example else "201" if "POST" in example or re.search(
             r"(clients|servers|policies|credentials) +--json", example) else "200"), (example, status, body)
+        if match := re.search(r"-o (\S+)$", example):
+            assert (realm.directory / match[1]).stat().st_size > 0 and status == "200" and not body, example
+            continue
         assert (status == "204") == (body == ""), example
         assert not body or json.loads(body)
 
