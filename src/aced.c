@@ -192,6 +192,11 @@ static const struct figure {
         { "sessions_evicted", offsetof(struct engine_figures, n_sessions_evicted) },
         { "pending", offsetof(struct engine_figures, n_pending) },
         { "refused_overload", offsetof(struct engine_figures, n_refused_overload) },
+        { "block_bodies", offsetof(struct engine_figures, blocks.n_bodies) },
+        { "block_answers", offsetof(struct engine_figures, blocks.n_answers) },
+        { "block_bytes", offsetof(struct engine_figures, blocks.n_bytes) },
+        { "block_evicted", offsetof(struct engine_figures, blocks.n_evicted) },
+        { "block_expired", offsetof(struct engine_figures, blocks.n_expired) },
 };
 
 static const struct limit {
@@ -206,6 +211,8 @@ static const struct limit {
         { "batch_max", offsetof(struct config, batch_max) },
         { "pending_max", offsetof(struct config, pending_max) },
         { "payload_max", offsetof(struct config, payload_max) },
+        { "block_bytes_max", offsetof(struct config, block_bytes_max) },
+        { "block_bytes_per_peer_max", offsetof(struct config, block_bytes_per_peer_max) },
         { "control_body_max", offsetof(struct config, control_body_max) },
         { "tokens_per_client_max", offsetof(struct config, tokens_per_client_max) },
 };

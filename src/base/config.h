@@ -47,6 +47,8 @@ struct config {
         int64_t batch_max;              /* requests in one commit */
         int64_t pending_max;            /* requests waiting for a batch */
         int64_t payload_max;            /* bytes of a request body */
+        int64_t block_bytes_max;        /* bodies and answers in blocks, of all peers */
+        int64_t block_bytes_per_peer_max;
         int64_t control_body_max;       /* bytes of a body at the control socket */
         int64_t tokens_per_client_max;  /* live tokens */
         int64_t plain_peers_max;        /* addresses remembered at the coap door */

@@ -154,16 +154,15 @@ static size_t payload_max(const struct aced *as, const struct peer *peer) {
         return (size_t)(peer->channel == CHANNEL_LOCAL ? as->config->control_body_max : as->config->payload_max);
 }
 
-/* All that can be said without the handler. Sets work->resource when path and method name a row. */
-static int admit(const struct aced *as, struct work *work) {
-        const struct request *request = &work->request;
+/* All that can be said without the handler. Sets *ret_resource when path and method name a row. */
+static int admit(const struct aced *as, const struct request *request, const struct resource **ret_resource) {
         const struct resource *resource;
         int r;
 
-        r = find_resource(request, &work->resource);
+        r = find_resource(request, ret_resource);
         if (r != 0)
                 return r;
-        resource = work->resource;
+        resource = *ret_resource;
         if (!may_call(resource, request->peer))
                 return REFUSE_UNAUTHENTICATED;
         if (request->accept != CF_NONE && resource->writes != CF_NONE && request->accept != resource->writes)
@@ -175,6 +174,12 @@ static int admit(const struct aced *as, struct work *work) {
             (request->content_format != CF_NONE || request->payload.size > 0))
                 return REFUSE_CONTENT_FORMAT;
         return request->payload.size > payload_max(as, request->peer) ? REFUSE_TOO_LARGE : 0;
+}
+
+int router_check(const struct aced *as, const struct request *request) {
+        const struct resource *resource;
+
+        return admit(as, request, &resource);
 }
 
 /* ---- answers that are not the handler's */
@@ -338,7 +343,7 @@ void router_batch(struct aced *as, struct work *const *works, size_t n_works) {
 
                 work->resource = NULL;
                 work->response.decision_id = as->decision_stamp + as->n_decisions++;
-                r = admit(as, work);
+                r = admit(as, &work->request, &work->resource);
                 work->used_store = r == 0 && !work->resource->stateless;
                 needs_store = needs_store || work->used_store;
                 if (r != 0)

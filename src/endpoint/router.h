@@ -38,6 +38,12 @@ struct work {
         bool used_store;                 /* filled by the batch: the answer stands on rows that the commit must keep */
 };
 
+/*
+ * What the router says of a request before its handler is asked, its payload's first bytes at hand: 0, or the refusal.
+ * Nothing is logged. For who would collect a body that nobody is going to read.
+ */
+int router_check(const struct aced *as, const struct request *request);
+
 #define RETRY_AFTER_S 5 /* Max-Age of 4.29 (RFC 8516) and 5.03 (RFC 7252 §5.9.3.4) */
 
 /*

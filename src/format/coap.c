@@ -200,31 +200,30 @@ struct option_rule {
         uint16_t number;
         uint16_t size_min, size_max;
         bool repeatable;
-        uint32_t value_max; /* of a uint; 0: any */
 };
 
 /*
- * RFC 7252 §5.10, RFC 7641, 7959, 7967, 8768. What is critical and not here is refused: If-Match and If-None-Match, as
- * no resource here has a condition to check; OSCORE; Proxy-Uri and Proxy-Scheme. Block1 and Block2 are known as far as
- * they say that the body is whole: number 0 and no more blocks.
+ * RFC 7252 §5.10, RFC 7641, 7959, 7967, 8768, 9175. What is critical and not here is refused: If-Match and
+ * If-None-Match, as no resource here has a condition to check; OSCORE; Proxy-Uri and Proxy-Scheme.
  */
 static const struct option_rule rules[] = {
-        { OPTION_URI_HOST, 1, 255, false, 0 },
-        { OPTION_ETAG, 1, 8, true, 0 },
-        { OPTION_OBSERVE, 0, 3, false, 0 },
-        { OPTION_URI_PORT, 0, 2, false, 0 },
-        { OPTION_LOCATION_PATH, 0, 255, true, 0 },
-        { OPTION_URI_PATH, 0, 255, true, 0 },
-        { OPTION_CONTENT_FORMAT, 0, 2, false, 0 },
-        { OPTION_MAX_AGE, 0, 4, false, 0 },
-        { OPTION_URI_QUERY, 0, 255, true, 0 },
-        { OPTION_HOP_LIMIT, 1, 1, false, 0 },
-        { OPTION_ACCEPT, 0, 2, false, 0 },
-        { OPTION_BLOCK2, 0, 3, false, 6 },
-        { OPTION_BLOCK1, 0, 3, false, 6 },
-        { OPTION_SIZE2, 0, 4, false, 0 },
-        { OPTION_SIZE1, 0, 4, false, 0 },
-        { OPTION_NO_RESPONSE, 0, 1, false, 0 },
+        { OPTION_URI_HOST, 1, 255, false },
+        { OPTION_ETAG, 1, 8, true },
+        { OPTION_OBSERVE, 0, 3, false },
+        { OPTION_URI_PORT, 0, 2, false },
+        { OPTION_LOCATION_PATH, 0, 255, true },
+        { OPTION_URI_PATH, 0, 255, true },
+        { OPTION_CONTENT_FORMAT, 0, 2, false },
+        { OPTION_MAX_AGE, 0, 4, false },
+        { OPTION_URI_QUERY, 0, 255, true },
+        { OPTION_HOP_LIMIT, 1, 1, false },
+        { OPTION_ACCEPT, 0, 2, false },
+        { OPTION_BLOCK2, 0, 3, false },
+        { OPTION_BLOCK1, 0, 3, false },
+        { OPTION_SIZE2, 0, 4, false },
+        { OPTION_SIZE1, 0, 4, false },
+        { OPTION_NO_RESPONSE, 0, 1, false },
+        { OPTION_REQUEST_TAG, 0, 8, true },
 };
 
 static const struct option_rule *find_rule(uint16_t number) {
@@ -240,11 +239,8 @@ static bool size_is_allowed(const struct option_rule *rule, const struct coap_op
 
 static bool option_is_allowed(const struct coap_option *option, bool again) {
         const struct option_rule *rule = find_rule(option->number);
-        uint32_t value;
 
-        if (!rule || !size_is_allowed(rule, option) || (again && !rule->repeatable))
-                return false;
-        return rule->value_max == 0 || (coap_option_uint(option, &value) && value <= rule->value_max);
+        return rule && size_is_allowed(rule, option) && (!again || rule->repeatable);
 }
 
 const struct coap_option *coap_message_option(const struct coap_message *message, uint16_t number, unsigned n) {

@@ -55,8 +55,7 @@ bool coap_option_uint(const struct coap_option *option, uint32_t *ret);
  * decoded. Returns 0 when no critical option is unknown or out of its limits, else REFUSE_BAD_OPTION with the number.
  *
  * Refused with the unknown ones: If-Match, If-None-Match, OSCORE; Proxy-Uri and Proxy-Scheme (the caller may turn those
- * two into 5.05, RFC 7252 §5.10.2); Block1 and Block2 that name another block than the first or say that more follow,
- * as bodies are not assembled (RFC 7959 §2.1: both options are critical).
+ * two into 5.05, RFC 7252 §5.10.2).
  */
 int coap_request_check_options(const struct coap_message *message, uint16_t *ret_bad);
 

@@ -70,6 +70,7 @@ enum {
         OPTION_PROXY_SCHEME = 39,
         OPTION_SIZE1 = 60,
         OPTION_NO_RESPONSE = 258,
+        OPTION_REQUEST_TAG = 292,
 };
 
 /* OAuth Parameters CBOR Mappings: token endpoint (RFC 9200 §5.8.5, RFC 9201 §6) */

@@ -15,6 +15,7 @@
 #include "endpoint/refusal.h"
 #include "endpoint/router.h"
 #include "store/credentials.h"
+#include "transport/block.h"
 #include "transport/dtls.h"
 #include "transport/exchange.h"
 #include "transport/limit.h"
@@ -33,6 +34,7 @@ struct door_peer {
         struct exchange_peer *exchange;
         struct peer peer;
         enum door door;
+        struct block_peer blocks;
         bool is_dead;                  /* nothing goes there any more; freed when nothing points here */
         int64_t n_pending;
         TAILQ_ENTRY(door_peer) link;   /* engine->plain by last use, or engine->dead */
@@ -49,7 +51,7 @@ struct door_peer {
 
 TAILQ_HEAD(door_peers, door_peer);
 
-/* A request that waits for a batch, with the datagram that it borrows from. */
+/* A request that waits for a batch, with the datagram, and the body from several, that it borrows from. */
 struct pending {
         STAILQ_ENTRY(pending) link;
         struct door_peer *peer;
@@ -57,6 +59,7 @@ struct pending {
         struct block_asks asks;
         size_t token_size;
         struct work work;
+        struct buf body;
         size_t size;
         uint8_t datagram[];
 };
@@ -72,6 +75,7 @@ struct engine {
         struct aced *as;
         struct dtls *dtls;
         struct exchange *exchange;
+        struct block_pool *blocks;
         struct limit *limit;
         struct engine_time now;  /* of the call that we are in */
         struct bytes input;      /* the message that we are in */
@@ -179,6 +183,7 @@ static void bury(struct engine *engine) {
         for (peer = TAILQ_FIRST(&engine->dead); peer; peer = next) {
                 next = TAILQ_NEXT(peer, link);
                 exchange_peer_free(TAKE_PTR(peer->exchange));
+                block_peer_done(&peer->blocks);
                 TAILQ_REMOVE(&engine->dead, peer, link);
                 if (peer->n_pending == 0)
                         free(peer);
@@ -354,6 +359,7 @@ static struct door_peer *session_peer(struct engine *engine, struct dtls_session
         peer->peer.kind = credential->kind;
         peer->peer.credential_id = credential->id;
         exchange_peer_set_authenticated(peer->exchange);
+        block_peer_init(&peer->blocks, engine->blocks);
         dtls_session_set_owner(session, peer);
         return peer;
 }
@@ -428,8 +434,23 @@ static size_t answer_size_max(const struct door_peer *peer, size_t request_size,
         return request_size < MESSAGE_SIZE_MAX ? request_size : MESSAGE_SIZE_MAX;
 }
 
-static void say(struct door_peer *peer, uint64_t ticket, const struct response *response, const struct block_asks *asks,
-                size_t request_size, size_t token_size) {
+/* One block of several: the others come from the same body, or from one that can be told from it. */
+static void keep(struct door_peer *peer, const struct block_asks *asks, struct response *response,
+                 struct answer *answer) {
+        const struct engine *engine = peer->engine;
+        uint32_t etag;
+        int r;
+
+        r = block_keep(&peer->blocks, engine->blocks, asks, response, engine->now.monotonic_us, &etag);
+        if (r < 0 && !asks->may_cut)
+                answer_put_error(answer, CODE_INTERNAL_ERROR);
+        else
+                answer_put_etag(answer, etag);
+}
+
+/* kept: the ETag of a response that is kept already; NULL: see to it. */
+static void say(struct door_peer *peer, uint64_t ticket, struct response *response, const struct block_asks *asks,
+                size_t request_size, size_t token_size, const uint32_t *kept) {
         const struct engine *engine = peer->engine;
         const struct answer_limits limits = {
                 .size_max = answer_size_max(peer, request_size, response->code),
@@ -441,6 +462,10 @@ static void say(struct door_peer *peer, uint64_t ticket, const struct response *
         int r;
 
         translate_response(response, asks, &limits, &answer);
+        if (answer.is_part && kept)
+                answer_put_etag(&answer, *kept);
+        else if (answer.is_part)
+                keep(peer, asks, response, &answer);
         r = exchange_answer(peer->exchange, ticket, &answer.message, engine->now.monotonic_us);
         if (r == -ENOMEM || r == -EOVERFLOW || r == -EINVAL)
                 exchange_answer(peer->exchange, ticket, &plain_error, engine->now.monotonic_us);
@@ -459,7 +484,7 @@ static void refuse(struct door_peer *peer, uint64_t ticket, const struct coap_me
         response.code = refusal_row(refusal)->coap_code;
         if (response.code == CODE_TOO_MANY_REQUESTS || response.code == CODE_UNAVAILABLE)
                 response.max_age_s = max_age_s;
-        say(peer, ticket, &response, &asks, peer->engine->input.size, message->token.size);
+        say(peer, ticket, &response, &asks, peer->engine->input.size, message->token.size, NULL);
 }
 
 /* The same bytes in the copy of the datagram. */
@@ -468,8 +493,9 @@ static void rebase(struct bytes *view, const uint8_t *from, const uint8_t *to) {
                 view->data = to + (view->data - from);
 }
 
+/* has_body: the payload is the last block of a body that block_take() gives. */
 static int pending_add(struct door_peer *peer, uint64_t ticket, const struct coap_message *message,
-                       const struct request *request, const struct block_asks *asks) {
+                       const struct request *request, const struct block_asks *asks, bool has_body) {
         struct engine *engine = peer->engine;
         struct bytes input = engine->input;
         struct pending *pending = malloc(sizeof(*pending) + input.size);
@@ -481,6 +507,7 @@ static int pending_add(struct door_peer *peer, uint64_t ticket, const struct coa
         pending->ticket = ticket;
         pending->asks = *asks;
         pending->token_size = message->token.size;
+        pending->body = BUF_INIT(0);
         pending->size = input.size;
         memcpy(pending->datagram, input.data, input.size);
         copy = &pending->work.request;
@@ -491,6 +518,8 @@ static int pending_add(struct door_peer *peer, uint64_t ticket, const struct coa
         for (size_t i = 0; i < copy->n_queries; i++)
                 rebase(&copy->queries[i], input.data, pending->datagram);
         rebase(&copy->payload, input.data, pending->datagram);
+        if (has_body && block_take(&peer->blocks, asks, &pending->body))
+                copy->payload = buf_bytes(&pending->body);
         STAILQ_INSERT_TAIL(&engine->pending, pending, link);
         engine->n_pending++;
         peer->n_pending++;
@@ -508,6 +537,9 @@ static struct pending *pending_take(struct engine *engine) {
 static void pending_free(struct pending *pending) {
         peer_unpend(pending->peer);
         wipe(pending->datagram, pending->size); /* a request may hold a client's secret or a token */
+        if (pending->body.data)
+                wipe(pending->body.data, pending->body.capacity);
+        buf_done(&pending->body);
         free(pending);
 }
 
@@ -537,6 +569,45 @@ static int admit(const struct door_peer *peer, int64_t *ret_max_age_s) {
         return REFUSE_RATE;
 }
 
+/* To a block: which it was is said along. */
+static void say_code(struct door_peer *peer, uint64_t ticket, const struct coap_message *message,
+                     const struct block_asks *asks, uint8_t code) {
+        struct response response; /* no payload, nothing to free */
+
+        response_init(&response);
+        response.code = code;
+        if (code == CODE_UNAVAILABLE)
+                response.max_age_s = RETRY_AFTER_S;
+        say(peer, ticket, &response, asks, peer->engine->input.size, message->token.size, NULL);
+}
+
+/* A request, or a block of one: what can be answered at once is; the rest waits for a batch. */
+static void take(struct door_peer *peer, uint64_t ticket, const struct coap_message *message,
+                 const struct request *request, const struct block_asks *asks) {
+        struct engine *engine = peer->engine;
+        enum block_verdict verdict;
+        struct block_step step;
+
+        /* what is going to be refused anyhow is not collected first */
+        if (asks->request_block.more || asks->request_block.number > 0) {
+                int r = router_check(engine->as, request);
+
+                if (r != 0) {
+                        say_code(peer, ticket, message, asks, refusal_row(r)->coap_code);
+                        return;
+                }
+        }
+        verdict = block_step(&peer->blocks, message, asks, engine->now.monotonic_us, &step);
+        if (verdict == BLOCK_ANSWER) {
+                say_code(peer, ticket, message, asks, step.code);
+        } else if (verdict == BLOCK_KEPT) {
+                say(peer, ticket, &step.kept, asks, engine->input.size, message->token.size, &step.etag);
+        } else if (pending_add(peer, ticket, message, request, asks, verdict == BLOCK_BODY) < 0) {
+                exchange_forget(peer->exchange, ticket); /* as if the network had lost it */
+                engine->figures.n_datagrams_dropped++;
+        }
+}
+
 static void on_request(void *context, struct exchange_peer *exchange, uint64_t ticket,
                        const struct coap_message *message) {
         struct door_peer *peer = exchange_peer_owner(exchange);
@@ -555,10 +626,10 @@ static void on_request(void *context, struct exchange_peer *exchange, uint64_t t
                 refuse(peer, ticket, message, r, max_age_s);
                 return;
         }
-        if (pending_add(peer, ticket, message, &request, &asks) < 0) {
-                exchange_forget(exchange, ticket); /* as if the network had lost it */
-                engine->figures.n_datagrams_dropped++;
-        }
+        request.peer = &peer->peer;
+        asks.may_keep = peer->door == DOOR_COAPS;
+        block_identify(engine->blocks, message, &asks);
+        take(peer, ticket, message, &request, &asks);
 }
 
 /* ---- the batch */
@@ -585,7 +656,7 @@ static size_t batch_take(struct engine *engine) {
 static void batch_answer(struct pending *pending) {
         if (!pending->peer->is_dead)
                 say(pending->peer, pending->ticket, &pending->work.response, &pending->asks, pending->size,
-                    pending->token_size);
+                    pending->token_size, NULL);
         response_done(&pending->work.response);
         pending_free(pending);
 }
@@ -606,6 +677,7 @@ bool engine_run(struct engine *engine, struct engine_time now) {
         batch_run(engine); /* before the timers: an answer that is ready needs no empty Acknowledgement first */
         exchange_timers(engine->exchange, now.monotonic_us);
         dtls_timers(engine->dtls, now);
+        block_pool_timers(engine->blocks, now.monotonic_us);
         plain_expire(engine);
         bury(engine);
         return engine->n_pending > 0;
@@ -626,6 +698,7 @@ int64_t engine_due(const struct engine *engine) {
         const int64_t due_us[] = {
                 exchange_due(engine->exchange),
                 dtls_due(engine->dtls),
+                block_pool_due(engine->blocks),
                 plain ? exchange_peer_idle_since_us(plain->exchange) + PLAIN_IDLE_US : INT64_MAX,
                 engine->n_pending > 0 ? engine->now.monotonic_us : INT64_MAX,
         };
@@ -652,6 +725,14 @@ static struct exchange_limits exchange_limits(const struct config *config) {
         return (struct exchange_limits){ .answers_max = config->answers_per_peer_max };
 }
 
+static struct block_limits block_limits(const struct config *config) {
+        return (struct block_limits){
+                .body_max = (size_t)config->payload_max,
+                .bytes_per_peer_max = (size_t)config->block_bytes_per_peer_max,
+                .bytes_max = (size_t)config->block_bytes_max,
+        };
+}
+
 static int batch_resize(struct engine *engine, size_t batch_max) {
         struct pending **batch;
         struct work **works;
@@ -676,6 +757,7 @@ static int stranger_init(struct engine *engine) {
 int engine_new(struct aced *as, struct engine **ret) {
         _cleanup_(engine_freep) struct engine *engine = calloc(1, sizeof(*engine));
         const struct exchange_limits exchange = exchange_limits(as->config);
+        const struct block_limits blocks = block_limits(as->config);
         const struct dtls_limits dtls = dtls_limits(as->config);
         int r;
 
@@ -695,6 +777,7 @@ int engine_new(struct aced *as, struct engine **ret) {
             (r = batch_resize(engine, (size_t)as->config->batch_max)) < 0 ||
             (r = limit_new(as->config, &engine->limit)) < 0 ||
             (r = exchange_new(&exchange_callbacks, &exchange, &engine->exchange)) < 0 ||
+            (r = block_pool_new(&blocks, &engine->blocks)) < 0 ||
             (r = stranger_init(engine)) < 0 ||
             (r = dtls_new(&dtls_callbacks, &dtls, &engine->dtls)) < 0)
                 return r;
@@ -715,6 +798,7 @@ void engine_free(struct engine *engine) {
                 pending_free(pending_take(engine));
         exchange_peer_free(engine->stranger.exchange);
         exchange_free(engine->exchange);
+        block_pool_free(engine->blocks);
         limit_free(engine->limit);
         output_done(&engine->output);
         free(engine->batch);
@@ -725,9 +809,11 @@ void engine_free(struct engine *engine) {
 void engine_reconfigure(struct engine *engine) {
         const struct config *config = engine->as->config;
         const struct exchange_limits exchange = exchange_limits(config);
+        const struct block_limits blocks = block_limits(config);
         const struct dtls_limits dtls = dtls_limits(config);
 
         exchange_set_limits(engine->exchange, &exchange);
+        block_pool_set_limits(engine->blocks, &blocks);
         dtls_set_limits(engine->dtls, &dtls);
         limit_reconfigure(engine->limit, config);
         if (batch_resize(engine, (size_t)config->batch_max) < 0 && engine->batch_max > (size_t)config->batch_max)
@@ -753,6 +839,7 @@ void engine_figures(const struct engine *engine, struct engine_figures *ret) {
         ret->n_sessions_evicted = dtls.n_evicted;
         ret->n_duplicates = exchange_n_duplicates(engine->exchange);
         ret->n_pending = engine->n_pending;
+        block_pool_figures(engine->blocks, &ret->blocks);
         ret->n_datagrams_stray = dtls.n_dropped;
         ret->n_cookies_sent = dtls.n_cookies_sent;
         ret->n_plain_peers = engine->n_plain;

@@ -2,6 +2,7 @@
 
 #include "base/bytes.h"
 #include "transport/address.h"
+#include "transport/block.h"
 #include "transport/limit.h"
 
 struct aced;
@@ -64,6 +65,7 @@ struct engine_figures {
         uint64_t n_requests, n_duplicates, n_batches;
         uint64_t n_sessions, n_sessions_half_open, n_sessions_evicted;
         uint64_t n_pending, n_refused_overload;
+        struct block_figures blocks; /* bodies and answers in blocks */
         uint64_t n_datagrams_stray; /* at the coaps door, of no session and no ClientHello */
         uint64_t n_cookies_sent;
         uint64_t n_plain_peers;     /* addresses remembered at the coap door */

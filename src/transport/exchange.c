@@ -546,22 +546,6 @@ static int request_add(struct exchange_peer *peer, const struct coap_message *me
         return 0;
 }
 
-/* The first critical option that nobody here knows, or 0. Block options are not ours to judge: look behind them. */
-static uint16_t unknown_option(const struct coap_message *message) {
-        struct coap_message rest;
-        uint16_t bad;
-
-        if (coap_request_check_options(message, &bad) == 0)
-                return 0;
-        if (bad != OPTION_BLOCK1 && bad != OPTION_BLOCK2)
-                return bad;
-        rest.n_options = 0;
-        for (size_t i = 0; i < message->n_options; i++)
-                if (message->options[i].number != OPTION_BLOCK1 && message->options[i].number != OPTION_BLOCK2)
-                        rest.options[rest.n_options++] = message->options[i];
-        return coap_request_check_options(&rest, &bad) == 0 ? 0 : bad;
-}
-
 static void refuse(struct exchange_peer *peer, uint64_t ticket, uint8_t code, const char *diagnostic, int64_t now_us) {
         struct coap_message answer = { .code = code };
 
@@ -592,7 +576,8 @@ static void request(struct exchange_peer *peer, const struct coap_message *messa
                 duplicate(peer, record);
                 return;
         }
-        bad = unknown_option(message);
+        if (coap_request_check_options(message, &bad) == 0)
+                bad = 0;
         if (bad != 0 && bad != OPTION_PROXY_URI && bad != OPTION_PROXY_SCHEME && message->type == TYPE_NON)
                 return; /* §5.4.1: rejected */
         if (request_add(peer, message, now_us, &ticket) < 0)

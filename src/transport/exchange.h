@@ -20,7 +20,7 @@
  *   request with an unknown method                      → 4.05 (§5.8); with Proxy-Uri or Proxy-Scheme → 5.05 (§5.10.2)
  *   request with another unknown critical option        → confirmable: 4.02; non-confirmable: silence (§5.4.1)
  *   any other request                                   → request()
- * Block1 and Block2 count as known, whatever they say: block-wise transfer is the business of who gets the request.
+ * Block-wise transfer is the business of who gets the request.
  */
 struct exchange_peer;
 

@@ -7,6 +7,7 @@
 #define SZX_RESERVED 7
 #define BLOCK_OPTION_SIZE_MAX 3
 #define CLASS_SUCCESS 2
+#define ETAG_SIZE 4
 
 static size_t block_size(unsigned szx) {
         return (size_t)16 << szx;
@@ -14,35 +15,42 @@ static size_t block_size(unsigned szx) {
 
 /* ---- requests */
 
+/* *ret is what the option says, or nothing when it is refused. */
 static int read_block(const struct coap_message *message, uint16_t number, struct block *ret) {
+        struct block block = {};
         uint32_t value;
 
-        *ret = (struct block){};
         for (size_t i = 0; i < message->n_options; i++) {
                 const struct coap_option *option = &message->options[i];
 
                 if (option->number != number)
                         continue;
-                if (ret->is_given || option->value.size > BLOCK_OPTION_SIZE_MAX || !coap_option_uint(option, &value))
+                if (block.is_given || option->value.size > BLOCK_OPTION_SIZE_MAX || !coap_option_uint(option, &value))
                         return REFUSE_BAD_OPTION;
-                *ret = (struct block){ .is_given = true, .more = value & 8, .szx = value & 7, .number = value >> 4 };
+                block = (struct block){ .is_given = true, .more = value & 8, .szx = value & 7, .number = value >> 4 };
         }
-        return ret->is_given && ret->szx == SZX_RESERVED ? REFUSE_MALFORMED : 0;
+        if (block.is_given && block.szx == SZX_RESERVED)
+                return REFUSE_MALFORMED;
+        *ret = block;
+        return 0;
 }
 
 static int read_blocks(const struct coap_message *message, struct block_asks *ret) {
         const struct block *body = &ret->request_block;
+        size_t size = message->payload.size;
         int r;
 
-        ret->may_cut = message->code == CODE_GET;
+        *ret = (struct block_asks){
+                .may_cut = message->code == CODE_GET,
+                .size2 = coap_message_option(message, OPTION_SIZE2, 0),
+        };
         if ((r = read_block(message, OPTION_BLOCK1, &ret->request_block)) != 0 ||
             (r = read_block(message, OPTION_BLOCK2, &ret->answer_block)) != 0)
                 return r;
-        if (body->is_given && (body->number != 0 || body->more))
-                return REFUSE_TOO_LARGE;
-        if (body->is_given && message->payload.size > block_size(body->szx))
+        /* RFC 7959 §2.2: a block that others follow has the size that it says; the last one may have less */
+        if (body->is_given && (body->more ? size != block_size(body->szx) : size > block_size(body->szx)))
                 return REFUSE_MALFORMED;
-        return ret->answer_block.number != 0 && !ret->may_cut ? REFUSE_BAD_OPTION : 0;
+        return 0;
 }
 
 static int read_uri(const struct coap_message *message, struct request *ret) {
@@ -104,37 +112,67 @@ static size_t message_size(const struct coap_message *message, size_t token_size
         return size;
 }
 
-static void put_code(uint8_t code, struct answer *ret) {
-        ret->message = (struct coap_message){ .code = code };
-        ret->n_scratch = 0;
+void answer_put_error(struct answer *answer, uint8_t code) {
+        *answer = (struct answer){ .message.code = code };
+}
+
+void answer_put_etag(struct answer *answer, uint32_t etag) {
+        uint8_t *scratch = answer->scratch[answer->n_scratch++];
+
+        memcpy(scratch, &etag, ETAG_SIZE);
+        coap_message_add(&answer->message, OPTION_ETAG, bytes_of(scratch, ETAG_SIZE));
+}
+
+/* What is cut from the payload by this block, and whether it is all. */
+static bool cut(const struct block *block, struct bytes *payload) {
+        size_t at = block_offset(block);
+        struct bytes part = bytes_of(payload->data + at, payload->size - at);
+
+        if (part.size > block_size(block->szx))
+                part.size = block_size(block->szx);
+        if (part.size == payload->size)
+                return false;
+        *payload = part;
+        return true;
+}
+
+/* RFC 7959 §2.9.3: with 4.13 what would be taken; else, in answer to a block of a body, which block that was */
+static void put_request_block(const struct response *response, const struct block *body, size_t payload_max,
+                              struct answer *ret) {
+        if (body->is_given)
+                put_uint(ret, OPTION_BLOCK1, body->number << 4 | body->more << 3 | body->szx);
+        if (response->code == CODE_TOO_LARGE)
+                put_uint(ret, OPTION_SIZE1, (uint32_t)payload_max);
 }
 
 /* In ascending order of option numbers. block NULL: the whole payload, no Block2. */
 static void put_parts(const struct response *response, const struct block_asks *asks, const struct block *block,
                       size_t payload_max, struct answer *ret) {
-        const struct block *body = &asks->request_block;
         struct bytes payload = buf_bytes(&response->payload);
-        size_t at;
+        bool more;
 
-        put_code(response->code, ret);
+        *ret = (struct answer){ .message.code = response->code };
         if (payload.size > 0 && response->content_format != CF_NONE)
                 put_uint(ret, OPTION_CONTENT_FORMAT, (uint32_t)response->content_format);
         if (response->max_age_s >= 0)
                 put_uint(ret, OPTION_MAX_AGE,
                          response->max_age_s > UINT32_MAX ? UINT32_MAX : (uint32_t)response->max_age_s);
         if (block) {
-                at = (size_t)block->number * block_size(block->szx);
-                payload = bytes_of(payload.data + at, payload.size - at);
-                if (payload.size > block_size(block->szx))
-                        payload.size = block_size(block->szx);
-                put_uint(ret, OPTION_BLOCK2,
-                         block->number << 4 | (at + payload.size < response->payload.size) << 3 | block->szx);
+                ret->is_part = cut(block, &payload);
+                more = block_offset(block) + payload.size < response->payload.size;
+                put_uint(ret, OPTION_BLOCK2, block->number << 4 | more << 3 | block->szx);
         }
-        if (response->code == CODE_TOO_LARGE)
-                put_uint(ret, OPTION_SIZE1, (uint32_t)payload_max); /* RFC 7959 §2.9.3 */
-        else if (body->is_given)
-                put_uint(ret, OPTION_BLOCK1, body->szx); /* number 0, the last: taken */
+        put_request_block(response, &asks->request_block, payload_max, ret);
+        if (asks->size2 && payload.size > 0)
+                put_uint(ret, OPTION_SIZE2, (uint32_t)response->payload.size);
         ret->message.payload = payload;
+}
+
+/* With the ETag that a part will get. */
+static bool answer_fits(const struct answer *answer, const struct answer_limits *limits) {
+        size_t size = message_size(&answer->message, limits->token_size);
+
+        return size + (answer->is_part ? 1 + ETAG_SIZE : 0) <= limits->size_max;
 }
 
 /* The block asked for, or a smaller one at the same place (RFC 7959 §2.4). False: none fits. */
@@ -145,14 +183,14 @@ static bool put_block(const struct response *response, const struct block_asks *
         size_t at = (size_t)asked->number * block_size(szx);
 
         if (at >= response->payload.size) {
-                put_code(CODE_BAD_REQUEST, ret); /* there is no such block */
+                answer_put_error(ret, CODE_BAD_REQUEST); /* there is no such block */
                 return true;
         }
         do {
                 const struct block block = { .szx = (uint8_t)szx, .number = (uint32_t)(at / block_size(szx)) };
 
                 put_parts(response, asks, &block, limits->payload_max, ret);
-                if (message_size(&ret->message, limits->token_size) <= limits->size_max)
+                if (answer_fits(ret, limits))
                         return true;
         } while (szx-- > 0);
         return false;
@@ -161,14 +199,18 @@ static bool put_block(const struct response *response, const struct block_asks *
 void translate_response(const struct response *response, const struct block_asks *asks,
                         const struct answer_limits *limits, struct answer *ret) {
         bool success = response->code >> 5 == CLASS_SUCCESS;
-        bool may_cut = asks->may_cut && success && response->payload.size > 0;
+        bool may_cut = asks->may_keep || (asks->may_cut && success);
+        const struct block *asked = &asks->answer_block;
+        /* an error that comes instead of a later block is said as it is */
+        bool is_there = block_offset(asked) < response->payload.size;
+        bool wants_block = asked->is_given && (is_there || (success && asked->number > 0));
 
-        if (may_cut && asks->answer_block.is_given && put_block(response, asks, limits, ret))
+        if (may_cut && wants_block && put_block(response, asks, limits, ret))
                 return;
         put_parts(response, asks, NULL, limits->payload_max, ret);
-        if (message_size(&ret->message, limits->token_size) <= limits->size_max)
+        if (answer_fits(ret, limits))
                 return;
-        if (may_cut && !asks->answer_block.is_given && put_block(response, asks, limits, ret))
+        if (may_cut && !wants_block && put_block(response, asks, limits, ret))
                 return;
-        put_code(success ? CODE_INTERNAL_ERROR : response->code, ret);
+        answer_put_error(ret, success ? CODE_INTERNAL_ERROR : response->code);
 }

@@ -573,7 +573,7 @@ static void t_wrong_order(void **state) {
 /* ---- every way to say no, over DTLS; the session goes on */
 
 static const char long_path[] = "1/2/3/4/5/6/7/8/9";
-static const uint8_t large[8000];
+static const uint8_t large[9000];
 
 static void t_refusals(void **state) {
         const struct {
@@ -590,19 +590,30 @@ static void t_refusals(void **state) {
                 { "Accept CBOR", TOKEN_ASK(.accept = CF_CBOR), CODE_NOT_ACCEPTABLE },
                 { "CBOR, not ACE", TOKEN_ASK(.content_format = CF_CBOR), CODE_UNSUPPORTED_FORMAT },
                 { "no format", TOKEN_ASK(.content_format = CF_NONE), CODE_UNSUPPORTED_FORMAT },
-                { "too large", TOKEN_ASK(.payload = bytes_of(large, 1025)), CODE_TOO_LARGE },
-                { "much too large", TOKEN_ASK(.payload = bytes_of(large, sizeof(large))), CODE_TOO_LARGE },
-                { "first of several blocks", TOKEN_ASK(.option = OPTION_BLOCK1, .value = BYTES_LITERAL("\x0e")),
-                  CODE_TOO_LARGE },
-                { "a later block", TOKEN_ASK(.option = OPTION_BLOCK1, .value = BYTES_LITERAL("\x16")), CODE_TOO_LARGE },
+                { "too large", TOKEN_ASK(.payload = bytes_of(large, 8193)), CODE_TOO_LARGE },
+                { "much too large", TOKEN_ASK(.payload = bytes_of(large, 8800)), CODE_TOO_LARGE },
+                { "first of several blocks", TOKEN_ASK(.option = OPTION_BLOCK1, .value = BYTES_LITERAL("\x08"),
+                                                       .payload = bytes_of(large, 16)), CODE_CONTINUE },
+                { "a block of less than it says", TOKEN_ASK(.option = OPTION_BLOCK1, .value = BYTES_LITERAL("\x08"),
+                                                            .payload = bytes_of(large, 15)), CODE_BAD_REQUEST },
+                { "a block that leaves a gap", TOKEN_ASK(.option = OPTION_BLOCK1, .value = BYTES_LITERAL("\x20"),
+                                                         .payload = bytes_of(large, 16)), CODE_INCOMPLETE },
+                { "a block behind the limit", TOKEN_ASK(.option = OPTION_BLOCK1, .value = BYTES_LITERAL("\x86"),
+                                                        .payload = bytes_of(large, 1)), CODE_TOO_LARGE },
+                { "a later block of nothing", TOKEN_ASK(.option = OPTION_BLOCK1, .value = BYTES_LITERAL("\x16")),
+                  CODE_INCOMPLETE },
+                { "first block for a path that is not there", TOKEN_ASK(.path = "nowhere", .option = OPTION_BLOCK1,
+                  .value = BYTES_LITERAL("\x08"), .payload = bytes_of(large, 16)), CODE_NOT_FOUND },
+                { "first block in a format not read", TOKEN_ASK(.content_format = CF_CBOR, .option = OPTION_BLOCK1,
+                  .value = BYTES_LITERAL("\x08"), .payload = bytes_of(large, 16)), CODE_UNSUPPORTED_FORMAT },
                 { "more than its block", TOKEN_ASK(.option = OPTION_BLOCK1, .value = BYTES_LITERAL("\x00"),
                                                    .payload = bytes_of(large, 17)), CODE_BAD_REQUEST },
                 { "reserved block size", TOKEN_ASK(.option = OPTION_BLOCK1, .value = BYTES_LITERAL("\x07")),
                   CODE_BAD_REQUEST },
                 { "block option of four bytes", TOKEN_ASK(.option = OPTION_BLOCK2, .value = BYTES_LITERAL("\0\0\0\0")),
                   CODE_BAD_OPTION },
-                { "later block of a POST's answer", TOKEN_ASK(.option = OPTION_BLOCK2, .value = BYTES_LITERAL("\x16")),
-                  CODE_BAD_OPTION },
+                { "later block of no answer", TOKEN_ASK(.option = OPTION_BLOCK2, .value = BYTES_LITERAL("\x16")),
+                  CODE_INCOMPLETE },
                 { "unknown critical option", TOKEN_ASK(.option = 4001), CODE_BAD_OPTION },
                 { "If-None-Match", TOKEN_ASK(.option = OPTION_IF_NONE_MATCH), CODE_BAD_OPTION },
                 { "Proxy-Uri", TOKEN_ASK(.option = OPTION_PROXY_URI, .value = BYTES_LITERAL("coap://a")),
@@ -818,9 +829,13 @@ static void t_plain(void **state) {
                 { "option", GET_ASK("", .option = 65001), CODE_BAD_OPTION },
                 { "proxy", GET_ASK("", .option = OPTION_PROXY_SCHEME, .value = BYTES_LITERAL("c")),
                   CODE_PROXYING_NOT_SUPPORTED },
-                { "large", TOKEN_ASK(.payload = bytes_of(large, 2000)), CODE_TOO_LARGE },
-                { "block", GET_ASK("", .code = CODE_POST, .option = OPTION_BLOCK1, .value = BYTES_LITERAL("\x08")),
-                  CODE_TOO_LARGE },
+                { "large", TOKEN_ASK(.payload = bytes_of(large, 8193)), CODE_TOO_LARGE },
+                { "first of several blocks", TOKEN_ASK(.option = OPTION_BLOCK1, .value = BYTES_LITERAL("\x08"),
+                                                       .payload = bytes_of(large, 16)), CODE_UNAUTHORIZED },
+                { "a later block", TOKEN_ASK(.option = OPTION_BLOCK1, .value = BYTES_LITERAL("\x10"),
+                                             .payload = bytes_of(large, 16)), CODE_UNAUTHORIZED },
+                { "blocks where no body is read", GET_ASK(".well-known/core", .option = OPTION_BLOCK1,
+                  .value = BYTES_LITERAL("\x08"), .payload = bytes_of(large, 16)), CODE_TOO_LARGE },
         };
         _cleanup_(buf_done) struct buf message = BUF_INIT(DATAGRAM_MAX);
         struct coap_message answer;
@@ -892,7 +907,7 @@ static void t_discovery_in_blocks(void **state) {
 static void t_long_answers(void **state) {
         static const struct {
                 const char *what;
-                bool may_cut;
+                bool may_cut, may_keep;
                 struct block asked;
                 uint8_t code;
                 size_t answer_size, size_max;
@@ -900,25 +915,43 @@ static void t_long_answers(void **state) {
                 int64_t block2; /* -1: none */
                 size_t payload_size;
         } cases[] = {
-                { "fits", true, {}, CODE_CONTENT, 1000, 1152, CODE_CONTENT, -1, 1000 },
-                { "does not fit", true, {}, CODE_CONTENT, 3000, 1152, CODE_CONTENT, 0 << 4 | 8 | 6, 1024 },
-                { "second block", true, { true, false, 6, 1 }, CODE_CONTENT, 3000, 1152, CODE_CONTENT,
+                { "fits", true, false, {}, CODE_CONTENT, 1000, 1152, CODE_CONTENT, -1, 1000 },
+                { "does not fit", true, false, {}, CODE_CONTENT, 3000, 1152, CODE_CONTENT, 0 << 4 | 8 | 6, 1024 },
+                { "second block", true, false, { true, false, 6, 1 }, CODE_CONTENT, 3000, 1152, CODE_CONTENT,
                   1 << 4 | 8 | 6, 1024 },
-                { "last block", true, { true, false, 6, 2 }, CODE_CONTENT, 3000, 1152, CODE_CONTENT, 2 << 4 | 6, 952 },
-                { "behind the last", true, { true, false, 6, 3 }, CODE_CONTENT, 3000, 1152, CODE_BAD_REQUEST, -1, 0 },
-                { "far behind", true, { true, false, 6, 0xfffff }, CODE_CONTENT, 3000, 1152, CODE_BAD_REQUEST, -1, 0 },
-                { "small room", true, {}, CODE_CONTENT, 3000, 64, CODE_CONTENT, 0 << 4 | 8 | 1, 32 },
-                { "smaller than asked", true, { true, false, 4, 1 }, CODE_CONTENT, 3000, 64, CODE_CONTENT,
+                { "last block", true, false, { true, false, 6, 2 }, CODE_CONTENT, 3000, 1152, CODE_CONTENT,
+                  2 << 4 | 6, 952 },
+                { "behind the last", true, false, { true, false, 6, 3 }, CODE_CONTENT, 3000, 1152, CODE_BAD_REQUEST,
+                  -1, 0 },
+                { "far behind", true, false, { true, false, 6, 0xfffff }, CODE_CONTENT, 3000, 1152, CODE_BAD_REQUEST,
+                  -1, 0 },
+                { "behind nothing", true, false, { true, false, 6, 1 }, CODE_CONTENT, 0, 1152, CODE_BAD_REQUEST,
+                  -1, 0 },
+                { "small room", true, false, {}, CODE_CONTENT, 3000, 64, CODE_CONTENT, 0 << 4 | 8 | 1, 32 },
+                { "smaller than asked", true, false, { true, false, 4, 1 }, CODE_CONTENT, 3000, 64, CODE_CONTENT,
                   8 << 4 | 8 | 1, 32 },
-                { "whole, a size asked", true, { true, false, 6, 0 }, CODE_CONTENT, 500, 1152, CODE_CONTENT, 6, 500 },
-                { "no room", true, {}, CODE_CONTENT, 3000, 10, CODE_INTERNAL_ERROR, -1, 0 },
-                { "POST does not fit", false, {}, CODE_CREATED, 3000, 1152, CODE_INTERNAL_ERROR, -1, 0 },
-                { "POST, a size asked", false, { true, false, 0, 0 }, CODE_CREATED, 100, 1152, CODE_CREATED, -1, 100 },
-                { "error does not fit", true, {}, CODE_UNAUTHORIZED, 20, 16, CODE_UNAUTHORIZED, -1, 0 },
+                { "room for the block, not for its ETag", true, false, {}, CODE_CONTENT, 3000, 4 + 4 + 2 + 2 + 1 + 36,
+                  CODE_CONTENT, 0 << 4 | 8 | 0, 16 },
+                { "whole, a size asked", true, false, { true, false, 6, 0 }, CODE_CONTENT, 500, 1152, CODE_CONTENT, 6,
+                  500 },
+                { "no room", true, false, {}, CODE_CONTENT, 3000, 10, CODE_INTERNAL_ERROR, -1, 0 },
+                { "POST does not fit", false, false, {}, CODE_CREATED, 3000, 1152, CODE_INTERNAL_ERROR, -1, 0 },
+                { "POST does not fit and is kept", false, true, {}, CODE_CREATED, 3000, 1152, CODE_CREATED,
+                  0 << 4 | 8 | 6, 1024 },
+                { "POST, a size asked", false, true, { true, false, 0, 0 }, CODE_CREATED, 100, 1152, CODE_CREATED,
+                  0 << 4 | 8 | 0, 16 },
+                { "POST, a size asked, not to be kept", false, false, { true, false, 0, 0 }, CODE_CREATED, 100, 1152,
+                  CODE_CREATED, -1, 100 },
+                { "error does not fit", true, false, {}, CODE_UNAUTHORIZED, 20, 16, CODE_UNAUTHORIZED, -1, 0 },
+                { "error, a size asked", true, false, { true, false, 0, 0 }, CODE_UNAUTHORIZED, 20, 1152,
+                  CODE_UNAUTHORIZED, -1, 20 },
+                { "error, a size asked, kept", false, true, { true, false, 0, 0 }, CODE_UNAUTHORIZED, 20, 1152,
+                  CODE_UNAUTHORIZED, 0 << 4 | 8 | 0, 16 },
         };
 
         for (size_t i = 0; i < N_ELEMENTS(cases); i++) {
-                const struct block_asks asks = { .may_cut = cases[i].may_cut, .answer_block = cases[i].asked };
+                const struct block_asks asks = { .may_cut = cases[i].may_cut, .may_keep = cases[i].may_keep,
+                                                 .answer_block = cases[i].asked };
                 _cleanup_(buf_done) struct buf message = BUF_INIT(4096);
                 struct response response;
                 struct answer answer;
@@ -931,6 +964,8 @@ static void t_long_answers(void **state) {
                 translate_response(&response, &asks,
                                    &(struct answer_limits){ .size_max = cases[i].size_max, .token_size = 4 }, &answer);
                 block2 = option_of(&answer.message, OPTION_BLOCK2);
+                if (answer.is_part)
+                        answer_put_etag(&answer, 1);
                 if (answer.message.code != cases[i].says || block2 != cases[i].block2 ||
                     answer.message.payload.size != cases[i].payload_size)
                         fail_msg("%s: code %02x, Block2 %d, %zu bytes", cases[i].what, answer.message.code, (int)block2,
