@@ -35,6 +35,7 @@
 #include "store/store.h"
 #include "transport/engine.h"
 #include "transport/http.h"
+#include "transport/status.h"
 #include "transport/udp.h"
 
 #define CONFIG_PATH ACED_SYSCONFDIR "/aced/aced.conf"
@@ -54,7 +55,8 @@ struct daemon {
         struct secret seal_key;
         struct store *store;
         struct aced as;
-        struct status_source status;
+        struct status status;
+        struct status_source status_source;
         struct engine *engine;
         sd_event *loop;
         struct udp *udp;
@@ -172,115 +174,6 @@ static enum exit_status check(const char *path) {
         return EXIT_DONE;
 }
 
-/* ---- what the transports know, for GET /v1/status */
-
-static const struct figure {
-        const char *name;
-        size_t offset;
-} figures[] = {
-        { "datagrams_in", offsetof(struct engine_figures, n_datagrams_in) },
-        { "datagrams_out", offsetof(struct engine_figures, n_datagrams_out) },
-        { "datagrams_dropped", offsetof(struct engine_figures, n_datagrams_dropped) },
-        { "handshakes_begun", offsetof(struct engine_figures, n_handshakes_begun) },
-        { "handshakes_done", offsetof(struct engine_figures, n_handshakes_done) },
-        { "handshakes_failed", offsetof(struct engine_figures, n_handshakes_failed) },
-        { "requests", offsetof(struct engine_figures, n_requests) },
-        { "duplicates", offsetof(struct engine_figures, n_duplicates) },
-        { "batches", offsetof(struct engine_figures, n_batches) },
-        { "sessions", offsetof(struct engine_figures, n_sessions) },
-        { "sessions_half_open", offsetof(struct engine_figures, n_sessions_half_open) },
-        { "sessions_evicted", offsetof(struct engine_figures, n_sessions_evicted) },
-        { "pending", offsetof(struct engine_figures, n_pending) },
-        { "refused_overload", offsetof(struct engine_figures, n_refused_overload) },
-        { "block_bodies", offsetof(struct engine_figures, blocks.n_bodies) },
-        { "block_answers", offsetof(struct engine_figures, blocks.n_answers) },
-        { "block_bytes", offsetof(struct engine_figures, blocks.n_bytes) },
-        { "block_evicted", offsetof(struct engine_figures, blocks.n_evicted) },
-        { "block_expired", offsetof(struct engine_figures, blocks.n_expired) },
-};
-
-static const struct limit {
-        const char *name;
-        size_t offset;
-} limits[] = {
-        { "sessions_max", offsetof(struct config, sessions_max) },
-        { "handshakes_max", offsetof(struct config, handshakes_max) },
-        { "handshake_timeout_s", offsetof(struct config, handshake_timeout_s) },
-        { "session_idle_s", offsetof(struct config, session_idle_s) },
-        { "answers_per_peer_max", offsetof(struct config, answers_per_peer_max) },
-        { "batch_max", offsetof(struct config, batch_max) },
-        { "pending_max", offsetof(struct config, pending_max) },
-        { "payload_max", offsetof(struct config, payload_max) },
-        { "block_bytes_max", offsetof(struct config, block_bytes_max) },
-        { "block_bytes_per_peer_max", offsetof(struct config, block_bytes_per_peer_max) },
-        { "control_body_max", offsetof(struct config, control_body_max) },
-        { "tokens_per_client_max", offsetof(struct config, tokens_per_client_max) },
-};
-
-static const char *door_name(enum door door) {
-        return door == DOOR_COAPS ? "coaps" : "coap";
-}
-
-static json_t *listen_json(const struct udp *udp) {
-        json_t *list = json_array();
-        struct address address;
-        enum door door;
-
-        for (unsigned n = 0; list && udp_bound(udp, n, &door, &address); n++) {
-                char text[ADDRESS_TEXT_SIZE];
-                json_t *item;
-
-                address_text(&address, text, sizeof(text));
-                item = json_pack("{s:s, s:s}", "door", door_name(door), "address", text);
-                if (json_array_append_new(list, item) != 0) {
-                        json_decref(list);
-                        return NULL;
-                }
-        }
-        return list;
-}
-
-static int count_set(json_t *object, const char *name, const void *base, size_t offset) {
-        return json_object_set_new(object, name,
-                                   json_integer((json_int_t)*(const uint64_t *)((const char *)base + offset)));
-}
-
-static json_t *figures_json(const struct daemon *daemon) {
-        _cleanup_(json_decrefp) json_t *object = json_object();
-        struct engine_figures engine;
-        struct udp_figures udp;
-
-        engine_figures(daemon->engine, &engine);
-        udp_figures(daemon->udp, &udp);
-        for (size_t i = 0; i < N_ELEMENTS(figures); i++)
-                if (count_set(object, figures[i].name, &engine, figures[i].offset) != 0)
-                        return NULL;
-        if (count_set(object, "datagrams_truncated", &udp, offsetof(struct udp_figures, n_truncated)) != 0 ||
-            count_set(object, "datagrams_unsent", &udp, offsetof(struct udp_figures, n_unsent)) != 0)
-                return NULL;
-        return TAKE_PTR(object);
-}
-
-static json_t *limits_json(const struct config *config) {
-        _cleanup_(json_decrefp) json_t *object = json_object();
-
-        for (size_t i = 0; i < N_ELEMENTS(limits); i++)
-                if (count_set(object, limits[i].name, config, limits[i].offset) != 0)
-                        return NULL;
-        return TAKE_PTR(object);
-}
-
-static int status_fill(void *context, void *json_object) {
-        const struct daemon *daemon = context;
-
-        /* json_object_set_new() takes NULL for a failure */
-        if (json_object_set_new(json_object, "listen", listen_json(daemon->udp)) != 0 ||
-            json_object_set_new(json_object, "figures", figures_json(daemon)) != 0 ||
-            json_object_set_new(json_object, "limits", limits_json(daemon->config)) != 0)
-                return -ENOMEM;
-        return 0;
-}
-
 /* ---- the lock */
 
 /* Who has it, for the message; 0: not known. */
@@ -355,20 +248,30 @@ static int daemon_new_engine(struct daemon *daemon, struct diags *diags) {
 
         if (r < 0)
                 return r;
-        daemon->status = (struct status_source){ .fill = status_fill, .context = daemon };
+        daemon->status_source = (struct status_source){ .fill = status_fill, .figures = status_figures,
+                                                        .context = &daemon->status };
         daemon->as.config = daemon->config;
         daemon->as.store = daemon->store;
         daemon->as.started_s = clock_wall_s();
-        daemon->as.status = &daemon->status;
-        return engine_new(&daemon->as, &daemon->engine);
+        daemon->as.status = &daemon->status_source;
+        daemon->as.stopwatch_us = clock_monotonic_us;
+        r = engine_new(&daemon->as, &daemon->engine);
+        daemon->status = (struct status){ .as = &daemon->as, .engine = daemon->engine };
+        return r;
 }
 
 static int daemon_open_udp(struct daemon *daemon, struct diags *diags) {
-        return udp_new(daemon->loop, daemon->engine, daemon->config, &daemon->udp, diags);
+        int r = udp_new(daemon->loop, daemon->engine, daemon->config, &daemon->udp, diags);
+
+        daemon->status.udp = daemon->udp;
+        return r;
 }
 
 static int daemon_open_control(struct daemon *daemon, struct diags *diags) {
-        return http_control_new(daemon->loop, &daemon->as, &daemon->http, diags);
+        int r = http_control_new(daemon->loop, &daemon->as, &daemon->http, diags);
+
+        daemon->status.http = daemon->http;
+        return r;
 }
 
 /* ---- events */

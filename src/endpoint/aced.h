@@ -2,6 +2,8 @@
 
 #include <stdint.h>
 
+#include "endpoint/metrics.h"
+
 struct config;
 struct store;
 
@@ -13,14 +15,23 @@ struct aced {
         uint64_t n_decisions;    /* made so far; the router counts */
         int64_t started_s;
         int64_t expired_s;       /* what has expired by then stays so, even if the clock is set back (housekeeping.h) */
-        const struct status_source *status; /* figures of the transports for GET /v1/status; NULL in tests */
+        const struct status_source *status; /* what the transports know; NULL in tests */
+        struct metrics metrics;  /* counted since the start */
+        /*
+         * A clock in microseconds that never jumps, to measure how long things took and for nothing else: what is
+         * decided does not depend on it. NULL: nothing is measured.
+         */
+        int64_t (*stopwatch_us)(void);
 };
 
 /*
  * What the transports know and the status resource prints: implemented by who assembled the instance, the one call that
- * goes up. Adds members to a JSON object (a jansson json_t) and returns 0 or -ENOMEM.
+ * goes up.
  */
 struct status_source {
+        /* Add members that are no figures to a JSON object (a jansson json_t): 0, -ENOMEM. */
         int (*fill)(void *context, void *json_object);
+        /* Tell all figures, each group's one after the other: 0, or what the sink returned. NULL: there are none. */
+        int (*figures)(void *context, const struct figure_sink *sink);
         void *context;
 };

@@ -22,6 +22,7 @@ int well_known_get(struct aced *as, const struct request *request, struct respon
 
 /* admin_status.c */
 int admin_status_get(struct aced *as, const struct request *request, struct response *response);
+int admin_metrics_get(struct aced *as, const struct request *request, struct response *response);
 int admin_config_get(struct aced *as, const struct request *request, struct response *response);
 
 /* admin_store.c */

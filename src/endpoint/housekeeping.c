@@ -56,6 +56,7 @@ int housekeeping_step(struct housekeeping *housekeeping, struct aced *as, int64_
                 return r;
         housekeeping->saved_s = n > 0 || believed_s - housekeeping->saved_s >= HOUSEKEEPING_SAVE_S ||
                                 believed_s < housekeeping->saved_s ? believed_s : housekeeping->saved_s;
+        as->metrics.n_purged += (uint64_t)n;
         *ret_again = n >= HOUSEKEEPING_ROWS_MAX;
         if (steady->is_behind && !*ret_again) {
                 log_line(LOG_LEVEL_WARNING, "the clock was set back by %" PRId64 " s; tokens that had expired before "

@@ -7,6 +7,15 @@
 #include "base/cleanup.h"
 #include "base/secret.h"
 
+const char *method_name(enum method method) {
+        static const char *const names[] = {
+                [METHOD_GET] = "GET",     [METHOD_POST] = "POST",   [METHOD_PUT] = "PUT",       [METHOD_DELETE] = "DELETE",
+                [METHOD_FETCH] = "FETCH", [METHOD_PATCH] = "PATCH", [METHOD_IPATCH] = "iPATCH",
+        };
+
+        return names[method];
+}
+
 void response_init(struct response *response) {
         *response = (struct response){
                 .content_format = CF_NONE,

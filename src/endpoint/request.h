@@ -8,6 +8,9 @@
 
 enum method { METHOD_GET = 1, METHOD_POST, METHOD_PUT, METHOD_DELETE, METHOD_FETCH, METHOD_PATCH, METHOD_IPATCH };
 
+/* "GET" */
+const char *method_name(enum method method);
+
 enum channel {
         CHANNEL_PLAIN, /* coap: nobody is authenticated */
         CHANNEL_DTLS,

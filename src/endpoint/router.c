@@ -35,6 +35,9 @@ static const struct resource resources[] = {
 
         { "/v1/status", METHOD_GET, ADMIN, NO, JSON, CODE_CONTENT, false, admin_status_get,
           .summary = "what runs since when, the store, figures and limits" },
+        { "/v1/metrics", METHOD_GET, ADMIN, NO, CF_TEXT_PLAIN, CODE_CONTENT, false, admin_metrics_get,
+          .stateless = true, /* it leaves out what a broken store cannot tell */
+          .summary = "all figures as text for Prometheus" },
         { "/v1/config", METHOD_GET, ADMIN, NO, JSON, CODE_CONTENT, false, admin_config_get,
           .stateless = true, .summary = "the configuration in force" },
         { "/v1/backup", METHOD_GET, ADMIN, NO, CF_OCTET_STREAM, CODE_CONTENT, false, admin_backup_get,
@@ -94,6 +97,8 @@ static const struct resource resources[] = {
         { "/v1/tokens/{}", METHOD_DELETE, ADMIN, NO, NO, CODE_DELETED, true, admin_token_delete,
           .summary = "revoke a token" },
 };
+
+_Static_assert(N_ELEMENTS(resources) <= METRICS_RESOURCES_MAX, "each resource is counted");
 
 const struct resource *router_resource(size_t n) {
         return n < N_ELEMENTS(resources) ? &resources[n] : NULL;
@@ -276,6 +281,15 @@ static int run(struct aced *as, struct work *work) {
         return r < 0 && !resource->stateless && !store_in_transaction(as->store) ? r : 0;
 }
 
+static int commit(struct aced *as) {
+        int64_t begin_us = as->stopwatch_us ? as->stopwatch_us() : 0;
+        int r = store_commit(as->store);
+
+        if (as->stopwatch_us)
+                metrics_observe(&as->metrics, HISTOGRAM_COMMIT, as->stopwatch_us() - begin_us);
+        return r;
+}
+
 static int run_stored(struct aced *as, struct work *const *works, size_t n_works) {
         int r;
 
@@ -291,14 +305,10 @@ static int run_stored(struct aced *as, struct work *const *works, size_t n_works
                         return r;
                 }
         }
-        return store_commit(as->store);
+        return commit(as);
 }
 
 static void log_work(const struct work *work) {
-        static const char *const methods[] = { [METHOD_GET] = "GET",       [METHOD_POST] = "POST",
-                                               [METHOD_PUT] = "PUT",       [METHOD_DELETE] = "DELETE",
-                                               [METHOD_FETCH] = "FETCH",   [METHOD_PATCH] = "PATCH",
-                                               [METHOD_IPATCH] = "iPATCH" };
         const struct response *response = &work->response;
         enum log_level level = response->refusal < 0 ? LOG_LEVEL_ERROR : LOG_LEVEL_INFO;
         char path[LOG_PATH_SIZE] = "/", code[5], decision[DECISION_TEXT_SIZE], token[17], why[320] = "";
@@ -331,7 +341,7 @@ static void log_work(const struct work *work) {
                 fields[n++] = (struct log_field){ "ACED_WHY", why };
         if (response->token_number != 0)
                 fields[n++] = (struct log_field){ "ACED_TOKEN", token };
-        log_fields(level, fields, "%s %s %s", methods[work->request.method], path, code);
+        log_fields(level, fields, "%s %s %s", method_name(work->request.method), path, code);
 }
 
 void router_batch(struct aced *as, struct work *const *works, size_t n_works) {
@@ -358,6 +368,8 @@ void router_batch(struct aced *as, struct work *const *works, size_t n_works) {
                         works[i]->response.token_number = 0;
                         say_no(works[i], r);
                 }
+                metrics_answered(&as->metrics, works[i]->resource, works[i]->response.code,
+                                 works[i]->response.refusal);
                 log_work(works[i]);
         }
 }

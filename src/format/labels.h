@@ -5,6 +5,7 @@
 /* CoAP Content-Formats */
 enum {
         CF_NONE = -1,
+        CF_TEXT_PLAIN = 0,
         CF_LINK_FORMAT = 40,
         CF_OCTET_STREAM = 42,
         CF_JSON = 50,

@@ -523,28 +523,38 @@ int store_clock_set(struct store *store, int64_t now_s) {
 
 /* ---- status */
 
-int store_status(struct store *store, struct store_status *ret) {
-        _cleanup_(query_done) struct query q = {};
+int store_sizes(struct store *store, int64_t *ret_database, int64_t *ret_wal) {
         const char *name = sqlite3_db_filename(store->db, "main");
-        int64_t version = 0, n_pages = 0, page_size = 0;
+        int64_t n_pages = 0, page_size = 0;
         struct stat st;
         int r;
 
+        if ((r = pragma_int(store, "PRAGMA page_count", &n_pages)) != 0 ||
+            (r = pragma_int(store, "PRAGMA page_size", &page_size)) != 0)
+                return r;
+        *ret_database = n_pages * page_size;
+        *ret_wal = name && name[0] != '\0' && stat(sqlite3_filename_wal(name), &st) == 0 ? st.st_size : 0;
+        return 0;
+}
+
+int store_status(struct store *store, struct store_status *ret) {
+        _cleanup_(query_done) struct query q = {};
+        int64_t version = 0, database_size = 0, wal_size = 0;
+        int r;
+
         if ((r = pragma_int(store, "PRAGMA user_version", &version)) != 0 ||
-            (r = pragma_int(store, "PRAGMA page_count", &n_pages)) != 0 ||
-            (r = pragma_int(store, "PRAGMA page_size", &page_size)) != 0 ||
+            (r = store_sizes(store, &database_size, &wal_size)) != 0 ||
             (r = query_begin(store, QUERY_COUNTS, &q)) != 0 || (r = query_next(&q)) != 0)
                 return r < 0 ? r : -EIO;
 
         *ret = (struct store_status){
                 .schema_version = (int)version,
-                .database_size = n_pages * page_size,
+                .database_size = database_size,
+                .wal_size = wal_size,
                 .n_clients = row_int(&q, 0),
                 .n_servers = row_int(&q, 1),
                 .n_policies = row_int(&q, 2),
                 .n_tokens = row_int(&q, 3),
         };
-        if (name && name[0] != '\0' && stat(sqlite3_filename_wal(name), &st) == 0)
-                ret->wal_size = st.st_size;
         return 0;
 }

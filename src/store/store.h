@@ -89,3 +89,5 @@ struct store_status {
         int64_t n_clients, n_servers, n_policies, n_tokens;
 };
 int store_status(struct store *store, struct store_status *ret);
+/* Of these the sizes alone: at no cost, however much there is. */
+int store_sizes(struct store *store, int64_t *ret_database, int64_t *ret_wal);

@@ -329,6 +329,10 @@ int store_token_each(struct store *store, uint64_t after, int64_t limit, const s
         return query_end(r);
 }
 
+int store_token_oldest(struct store *store, int64_t *ret_expires_s) {
+        return pragma_int(store, "SELECT coalesce(min(expires_s), 0) FROM tokens", ret_expires_s);
+}
+
 static int purge(struct store *store, enum query_id id, int64_t before_s, int64_t limit, int64_t *ret_n) {
         _cleanup_(query_done) struct query q = {};
         int r = query_begin(store, id, &q);

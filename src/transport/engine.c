@@ -56,6 +56,7 @@ struct pending {
         STAILQ_ENTRY(pending) link;
         struct door_peer *peer;
         uint64_t ticket;
+        int64_t arrived_us;
         struct block_asks asks;
         size_t token_size;
         struct work work;
@@ -484,6 +485,7 @@ static void refuse(struct door_peer *peer, uint64_t ticket, const struct coap_me
         response.code = refusal_row(refusal)->coap_code;
         if (response.code == CODE_TOO_MANY_REQUESTS || response.code == CODE_UNAVAILABLE)
                 response.max_age_s = max_age_s;
+        metrics_answered(&peer->engine->as->metrics, NULL, response.code, refusal);
         say(peer, ticket, &response, &asks, peer->engine->input.size, message->token.size, NULL);
 }
 
@@ -505,6 +507,7 @@ static int pending_add(struct door_peer *peer, uint64_t ticket, const struct coa
                 return -ENOMEM;
         pending->peer = peer;
         pending->ticket = ticket;
+        pending->arrived_us = engine->now.monotonic_us;
         pending->asks = *asks;
         pending->token_size = message->token.size;
         pending->body = BUF_INIT(0);
@@ -661,6 +664,19 @@ static void batch_answer(struct pending *pending) {
         pending_free(pending);
 }
 
+/* What is left to do for an answer is to encrypt and send it. */
+static void batch_measure(const struct engine *engine, size_t n) {
+        struct aced *as = engine->as;
+        int64_t now_us;
+
+        metrics_observe(&as->metrics, HISTOGRAM_BATCH, (int64_t)n);
+        if (!as->stopwatch_us)
+                return;
+        now_us = as->stopwatch_us();
+        for (size_t i = 0; i < n; i++)
+                metrics_observe(&as->metrics, HISTOGRAM_LATENCY, now_us - engine->batch[i]->arrived_us);
+}
+
 static void batch_run(struct engine *engine) {
         size_t n = batch_take(engine);
 
@@ -668,6 +684,7 @@ static void batch_run(struct engine *engine) {
                 return;
         router_batch(engine->as, engine->works, n);
         engine->figures.n_batches++;
+        batch_measure(engine, n);
         for (size_t i = 0; i < n; i++)
                 batch_answer(engine->batch[i]);
 }

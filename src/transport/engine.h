@@ -18,6 +18,10 @@ struct engine;
 
 enum door { DOOR_COAP, DOOR_COAPS };
 
+static inline const char *door_name(enum door door) {
+        return door == DOOR_COAPS ? "coaps" : "coap";
+}
+
 struct datagram {
         enum door door;
         unsigned socket;       /* index of the socket it came by or goes out by: the caller's, kept per peer */

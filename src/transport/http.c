@@ -27,7 +27,6 @@
 #include "endpoint/router.h"
 #include "format/json.h"
 
-#define CONTROL_CONNECTIONS_MAX 64U
 #define CONTROL_IDLE_S 30U                       /* a connection without traffic is closed */
 #define CONTROL_MEMORY_MAX ((size_t)(32 * 1024)) /* of a connection in libmicrohttpd: request line and headers */
 
@@ -182,18 +181,34 @@ static int content_format(const char *header) {
         return !header || media_type_is(header, "application/json") ? CF_JSON : CF_OCTET_STREAM;
 }
 
-/* RFC 9110 §12.5.1, without weights: whoever lists JSON at all gets it, who takes anything what there is. */
+/*
+ * RFC 9110 §12.5.1, without weights: whoever lists JSON or plain text at all gets it, who lists both or takes anything
+ * what there is.
+ */
 static int accept_format(const char *header) {
+        int found = CF_OCTET_STREAM;
+
         if (!header)
                 return CF_NONE;
         for (const char *at = header; at; at = strchr(at, ',')) {
+                int format = CF_OCTET_STREAM;
+
                 at += *at == ',';
-                if (media_type_is(at, "application/json"))
-                        return CF_JSON;
                 if (media_type_is(at, "application/*") || media_type_is(at, "*/*"))
                         return CF_NONE;
+                if (media_type_is(at, "application/json"))
+                        format = CF_JSON;
+                else if (media_type_is(at, "text/plain") || media_type_is(at, "text/*"))
+                        format = CF_TEXT_PLAIN;
+                if (format != CF_OCTET_STREAM)
+                        found = found == CF_OCTET_STREAM || found == format ? format : CF_NONE;
         }
-        return CF_OCTET_STREAM;
+        return found;
+}
+
+/* Plain text is what Prometheus reads, which wants the version of its format named. Errors are JSON everywhere. */
+static const char *media_type(int format) {
+        return format == CF_TEXT_PLAIN ? "text/plain; version=0.0.4; charset=utf-8" : "application/json";
 }
 
 /* ---- who may */
@@ -340,7 +355,7 @@ static struct MHD_Response *answer_from_payload(struct response *response) {
         if (!answer)
                 body_free(body);
         else if (body->size > 0)
-                MHD_add_response_header(answer, MHD_HTTP_HEADER_CONTENT_TYPE, "application/json");
+                MHD_add_response_header(answer, MHD_HTTP_HEADER_CONTENT_TYPE, media_type(response->content_format));
         return answer;
 }
 
@@ -371,12 +386,22 @@ static struct MHD_Response *answer_from_stream(struct response *response) {
         return answer;
 }
 
+/* Refused in front of the router, which counts the others. */
+static void call_count(const struct call *call) {
+        const struct response *response = &call->work.response;
+
+        if (response->refusal != 0 && response->code == CODE_EMPTY)
+                metrics_answered(&call->http->as->metrics, NULL, refusal_row(response->refusal)->coap_code,
+                                 response->refusal);
+}
+
 static enum MHD_Result call_answer(struct call *call, struct MHD_Connection *connection) {
         struct response *response = &call->work.response;
         unsigned status = http_status(response);
         struct MHD_Response *answer;
         enum MHD_Result done;
 
+        call_count(call);
         if (status >= 400 && response->payload.size == 0) {
                 if (error_body(response, &response->payload) != 0)
                         return MHD_NO;
@@ -674,6 +699,12 @@ int http_control_new(struct sd_event *loop, struct aced *as, struct http **ret, 
                 return r;
         *ret = TAKE_PTR(http);
         return 0;
+}
+
+unsigned http_connections(const struct http *http) {
+        const union MHD_DaemonInfo *info = MHD_get_daemon_info(http->daemon, MHD_DAEMON_INFO_CURRENT_CONNECTIONS);
+
+        return info ? info->num_connections : 0;
 }
 
 void http_free(struct http *http) {

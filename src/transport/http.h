@@ -13,4 +13,7 @@ struct http;
 int http_control_new(struct sd_event *loop, struct aced *as, struct http **ret, struct diags *diags);
 /* The configuration was reloaded: the control group is taken from as->config again. */
 void http_reconfigure(struct http *http);
+/* That are open now; one more than CONTROL_CONNECTIONS_MAX is refused. */
+#define CONTROL_CONNECTIONS_MAX 64U
+unsigned http_connections(const struct http *http);
 void http_free(struct http *http);

@@ -264,10 +264,6 @@ static int socket_open(const struct address *address, int *ret_fd, struct addres
         return 0;
 }
 
-static const char *door_name(enum door door) {
-        return door == DOOR_COAPS ? "coaps" : "coap";
-}
-
 static const char *advice(int error) {
         return error == EADDRINUSE    ? ": is another aced running there?" :
                error == EADDRNOTAVAIL ? ": no interface of this machine has that address" :

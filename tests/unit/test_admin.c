@@ -877,16 +877,42 @@ static int fill_status(void *context, void *object) {
         return json_object_set_new(object, "listen", json_array()) == 0 ? *(int *)context : -ENOMEM;
 }
 
+static int tell_figures(void *context, const struct figure_sink *sink) {
+        static const struct figure figures[] = { { "figures", "cats", true, "" }, { "figures", "dogs", false, "" },
+                                                 { "limits", "cats_max", false, "" } };
+        int r = 0;
+
+        for (size_t i = 0; i < N_ELEMENTS(figures) && r == 0; i++)
+                r = sink->put(sink->context, &figures[i], 7 + i);
+        return r;
+}
+
 static void status_is_told(void **state) {
         struct world *world = *state;
         int result = 0;
-        struct status_source source = { .fill = fill_status, .context = &result };
+        struct status_source source = { .fill = fill_status, .figures = tell_figures, .context = &result };
 
         world->as.status = &source;
+        for (int i = 0; i < 3; i++)
+                metrics_observe(&world->as.metrics, HISTOGRAM_COMMIT, 20);
+        for (int i = 0; i < 2; i++)
+                metrics_answered(&world->as.metrics, NULL, CODE_NOT_FOUND, REFUSE_NOT_FOUND);
         must_answer(world, 200, "GET", "/v1/status", NULL,
                     "{'version':'*','started_s':1699999990,'uptime_s':10,'store':{'schema_version':-1,"
                     "'database_size':-1,'wal_size':-1,'clients':2,'servers':2,'policies':2,'tokens':0},"
-                    "'listen':[]}");
+                    "'listen':[],"
+                    "'requests':{'POST /v1/clients':{'2.01':2},'POST /v1/clients/{}/credentials':{'2.01':1},"
+                    "'POST /v1/servers':{'2.01':2},'POST /v1/servers/{}/credentials':{'2.01':1},"
+                    "'POST /v1/policies':{'2.01':2},'refused early':{'4.04':2}},'refusals':{'not-found':2},"
+                    "'latency_us':{'count':0,'mean':0,'half_within':null,'90_percent_within':null,"
+                    "'99_percent_within':null},"
+                    "'commit_us':{'count':3,'mean':20,'half_within':100,'90_percent_within':100,"
+                    "'99_percent_within':100},"
+                    "'batch_requests':{'count':0,'mean':0,'half_within':null,'90_percent_within':null,"
+                    "'99_percent_within':null},"
+                    "'process':{'start_time_seconds':1699999990,'uptime_seconds':10,'decisions':9,'tokens_purged':0,"
+                    "'purge_lag_seconds':0,'database_bytes':-1,'wal_bytes':-1},"
+                    "'figures':{'cats':7,'dogs':8},'limits':{'cats_max':9}}");
         result = -ENOMEM;
         log_set_level((enum log_level)0);
         assert_int_equal(ask(world, "GET", "/v1/status", NULL, NULL), 500);

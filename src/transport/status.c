@@ -1,0 +1,172 @@
+#include "transport/status.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/config.h"
+#include "format/json.h"
+#include "transport/engine.h"
+#include "transport/exchange.h"
+#include "transport/http.h"
+#include "transport/udp.h"
+
+/* ---- where it listens */
+
+int status_fill(void *context, void *json_object) {
+        _cleanup_(json_decrefp) json_t *list = json_array();
+        const struct status *status = context;
+        struct address address;
+        enum door door;
+
+        for (unsigned n = 0; list && udp_bound(status->udp, n, &door, &address); n++) {
+                char text[ADDRESS_TEXT_SIZE];
+
+                address_text(&address, text, sizeof(text));
+                /* json_array_append_new() takes NULL for a failure */
+                if (json_array_append_new(list, json_pack("{s:s, s:s}", "door", door_name(door), "address", text)) != 0)
+                        return -ENOMEM;
+        }
+        return list && json_object_set(json_object, "listen", list) == 0 ? 0 : -ENOMEM;
+}
+
+/* ---- figures */
+
+/* Everything at one moment. */
+struct snapshot {
+        struct engine_figures engine;
+        struct udp_figures udp;
+        const struct config *config;
+        uint64_t sessions_open, control_connections, resident_bytes;
+        uint64_t exchange_records_max, exchange_outgoing_max, control_connections_max; /* not to be configured */
+};
+
+/* In kB as /proc has it the figure would be rounded; pages are exact. 0: /proc is not there. */
+static uint64_t resident_bytes(void) {
+        long pages = 0, page_size = sysconf(_SC_PAGESIZE);
+        FILE *file = fopen("/proc/self/statm", "re");
+
+        if (!file)
+                return 0;
+        if (fscanf(file, "%*d %ld", &pages) != 1)
+                pages = 0;
+        fclose(file);
+        return (uint64_t)pages * (uint64_t)page_size;
+}
+
+static void snapshot_take(const struct status *status, struct snapshot *ret) {
+        *ret = (struct snapshot){
+                .config = status->as->config,
+                .control_connections = status->http ? http_connections(status->http) : 0,
+                .resident_bytes = resident_bytes(),
+                .exchange_records_max = EXCHANGE_RECORDS_MAX,
+                .exchange_outgoing_max = EXCHANGE_OUTGOING_MAX,
+                .control_connections_max = CONTROL_CONNECTIONS_MAX,
+        };
+        engine_figures(status->engine, &ret->engine);
+        udp_figures(status->udp, &ret->udp);
+        ret->sessions_open = ret->engine.n_sessions - ret->engine.n_sessions_half_open;
+}
+
+#define COUNTER true
+#define GAUGE false
+#define ROW(in, called, counts, at, says)                                                                       \
+        { { .group = in, .name = called, .is_counter = counts, .help = says }, offsetof(struct snapshot, at), false }
+#define FIGURE(called, counts, at, says) ROW("figures", called, counts, at, says)
+#define ENGINE(called, counts, says) FIGURE(#called, counts, engine.n_##called, says)
+/* Of one thing: how many there may be, as configured or not, and how many there are. */
+#define CONFIGURED(called, says)                                                                                \
+        { { .group = "limits", .name = #called, .help = says }, offsetof(struct config, called), true }
+#define FIXED(called, says) ROW("limits", #called, GAUGE, called, says)
+#define USED(called, at, says) ROW("limits", called, GAUGE, at, says)
+
+static const struct row {
+        struct figure figure;
+        size_t offset; /* of a uint64_t in struct snapshot, or, of a limit, of an int64_t in struct config */
+        bool is_config;
+} rows[] = {
+        ENGINE(datagrams_in, COUNTER, "Datagrams received"),
+        ENGINE(datagrams_out, COUNTER, "Datagrams sent"),
+        ENGINE(datagrams_dropped, COUNTER, "Datagrams dropped for want of memory or with a session that broke"),
+        ENGINE(datagrams_stray, COUNTER, "Datagrams for coaps that belonged to no session and were no ClientHello"),
+        FIGURE("datagrams_truncated", COUNTER, udp.n_truncated, "Datagrams dropped as too large"),
+        FIGURE("datagrams_unsent", COUNTER, udp.n_unsent, "Datagrams that the kernel did not take"),
+        ENGINE(cookies_sent, COUNTER, "HelloVerifyRequests sent, before anything is kept of a client"),
+        ENGINE(handshakes_begun, COUNTER, "DTLS handshakes begun with a valid cookie"),
+        ENGINE(handshakes_done, COUNTER, "DTLS handshakes that made a session"),
+        ENGINE(handshakes_failed, COUNTER, "DTLS handshakes that were refused or given up"),
+        ENGINE(requests, COUNTER, "Requests of devices that were new, those included that were refused"),
+        ENGINE(duplicates, COUNTER, "Requests of devices that came again, which are not executed again"),
+        ENGINE(batches, COUNTER, "Batches of requests, each of them one commit"),
+        ENGINE(sessions, GAUGE, "DTLS sessions, half-open ones included"),
+        ENGINE(sessions_half_open, GAUGE, "DTLS handshakes under way"),
+        ENGINE(sessions_evicted, COUNTER, "DTLS sessions closed for being idle or to make room"),
+        ENGINE(pending, GAUGE, "Requests that wait for a batch"),
+        ENGINE(refused_overload, COUNTER, "Requests refused as too many were waiting"),
+        FIGURE("refused_peer_rate", COUNTER, engine.limit.n_refused_peer,
+               "Requests refused, and handshakes not forgiven, by the rate of one authenticated peer"),
+        FIGURE("refused_source_request_rate", COUNTER, engine.limit.n_refused_source[STRANGER_REQUEST],
+               "Datagrams at the coap door over the rate of one source"),
+        FIGURE("refused_source_hello_rate", COUNTER, engine.limit.n_refused_source[STRANGER_HELLO],
+               "ClientHellos without a valid cookie over the rate of one source"),
+        FIGURE("refused_source_handshake_rate", COUNTER, engine.limit.n_refused_source[STRANGER_HANDSHAKE],
+               "ClientHellos with a valid cookie over the rate of one source"),
+        FIGURE("refused_total_request_rate", COUNTER, engine.limit.n_refused_total[STRANGER_REQUEST],
+               "Datagrams at the coap door over the rate of all sources"),
+        FIGURE("refused_total_hello_rate", COUNTER, engine.limit.n_refused_total[STRANGER_HELLO],
+               "ClientHellos without a valid cookie over the rate of all sources"),
+        FIGURE("resident_bytes", GAUGE, resident_bytes, "Memory that aced has in RAM"),
+
+        CONFIGURED(sessions_max, "DTLS sessions"),
+        USED("sessions_used", sessions_open, "DTLS sessions that are open"),
+        CONFIGURED(session_idle_s, "Seconds after which an idle one is closed"),
+        CONFIGURED(handshakes_max, "DTLS handshakes under way"),
+        USED("handshakes_used", engine.n_sessions_half_open, "DTLS handshakes that are under way"),
+        CONFIGURED(handshake_timeout_s, "Seconds that one may take"),
+        CONFIGURED(plain_peers_max, "Addresses remembered at the coap door"),
+        USED("plain_peers_used", engine.n_plain_peers, "Addresses that are"),
+        CONFIGURED(pending_max, "Requests waiting for a batch"),
+        USED("pending_used", engine.n_pending, "Requests that are"),
+        CONFIGURED(pending_per_peer_max, "Requests of one peer waiting for a batch"),
+        CONFIGURED(batch_max, "Requests in one batch"),
+        CONFIGURED(payload_max, "Bytes of a payload over CoAP"),
+        CONFIGURED(answers_per_peer_max, "Answers kept for duplicates of one peer"),
+        FIXED(exchange_records_max, "Message IDs remembered of one peer"),
+        FIXED(exchange_outgoing_max, "Confirmable messages waiting for one peer"),
+        CONFIGURED(sources_max, "Sources whose rates are known"),
+        USED("sources_used", engine.limit.n_sources, "Sources whose are"),
+        USED("peers_rated", engine.limit.n_peers, "Authenticated peers whose rates are known; sessions_max at most"),
+        CONFIGURED(source_request_rate, "Requests over coap a second of one source; 0 is no limit"),
+        CONFIGURED(source_request_burst, "Requests over coap at once of one source"),
+        CONFIGURED(source_hello_rate, "ClientHellos without a valid cookie a second of one source; 0 is no limit"),
+        CONFIGURED(source_hello_burst, "ClientHellos without a valid cookie at once of one source"),
+        CONFIGURED(source_handshake_rate, "Handshakes a second of one source that do not complete; 0 is no limit"),
+        CONFIGURED(source_handshake_burst, "Handshakes at once of one source"),
+        CONFIGURED(total_request_rate, "Requests over coap a second of all sources; 0 is no limit"),
+        CONFIGURED(total_request_burst, "Requests over coap at once of all sources"),
+        CONFIGURED(total_hello_rate, "ClientHellos without a valid cookie a second of all sources; 0 is no limit"),
+        CONFIGURED(total_hello_burst, "ClientHellos without a valid cookie at once of all sources"),
+        CONFIGURED(peer_request_rate, "Requests a second of one authenticated peer; 0 is no limit"),
+        CONFIGURED(peer_request_burst, "Requests at once of one authenticated peer"),
+        CONFIGURED(tokens_per_client_max, "Live tokens of one client"),
+        CONFIGURED(control_body_max, "Bytes of a body at the control socket"),
+        FIXED(control_connections_max, "Connections to the control socket"),
+        USED("control_connections_used", control_connections, "Connections that there are"),
+};
+
+int status_figures(void *context, const struct figure_sink *sink) {
+        const struct status *status = context;
+        struct snapshot snapshot;
+        int r = 0;
+
+        snapshot_take(status, &snapshot);
+        for (size_t i = 0; i < N_ELEMENTS(rows) && r == 0; i++) {
+                const void *base = rows[i].is_config ? (const void *)snapshot.config : &snapshot;
+
+                r = sink->put(sink->context, &rows[i].figure, *(const uint64_t *)((const char *)base + rows[i].offset));
+        }
+        return r;
+}
