@@ -71,6 +71,8 @@ static void run(struct world *world, struct request *request) {
         response_init(&work.response);
         router_batch(&world->as, works, 1);
         must_be_answer(&work.response);
+        if (work.response.refusal == 0 && work.resource->changes)
+                world->is_changed = true;
         response_done(&work.response);
 }
 

@@ -1,9 +1,9 @@
 /*
  * Our CoAP parser beside libcoap's: both refuse, or both read the same. Where they are meant to differ:
- *   - ours alone refuses what is reserved for the class of a code (RFC 7252 §4.2), more than COAP_OPTIONS_MAX options, and
- *     a code that means an empty message in front of anything (§4.1; libcoap lets a token pass);
- *   - libcoap alone refuses an option whose size breaks its own limits (§5.4.3 wants it treated as an unknown one, which
- *     is the business of coap_request_check_options()), and an option with a number over 65535 - a few;
+ *   - ours alone refuses a reserved class of code (RFC 7252 §4.2), an empty message with anything in it (§4.1), more than
+ *     COAP_OPTIONS_MAX options, and an option number over 65535, of which libcoap takes the lower half;
+ *   - libcoap alone refuses the message for an option whose size breaks its limits (§5.4.3 wants such a one treated like an
+ *     unknown one, which is the business of coap_request_check_options()), and an empty Uri-Query;
  *   - from 4.3.2 on libcoap reads tokens longer than 8 bytes (RFC 8974), for which length nibbles of 13 and 14 stand.
  */
 #include <coap3/coap.h>
@@ -53,21 +53,44 @@ static void must_be_same(const coap_pdu_t *theirs, const struct coap_message *ou
         must_be_same_options(theirs, ours);
 }
 
+/* Of the value of a delta or length nibble, with the bytes that extend it. */
+static unsigned take_extended(struct bytes *in, unsigned nibble) {
+        if (nibble == 13)
+                return 13u + fuzz_take_byte(in);
+        return nibble == 14 ? 269u + fuzz_take_u16(in) : nibble;
+}
+
+/* Of a message that libcoap has accepted. */
+static bool number_is_too_large(struct bytes in) {
+        unsigned number = 0, size;
+        uint8_t first;
+
+        (void)fuzz_take(&in, 4u + (in.data[0] & 15));
+        while (in.size > 0 && (first = fuzz_take_byte(&in)) != 0xff) {
+                number += take_extended(&in, first >> 4);
+                size = take_extended(&in, first & 15);
+                (void)fuzz_take(&in, size);
+                if (number > UINT16_MAX)
+                        return true;
+        }
+        return false;
+}
+
 static bool ours_alone_refuses(const coap_pdu_t *theirs, struct bytes datagram) {
         unsigned class = datagram.data[1] >> 5;
 
         return class == 1 || class == 6 || class == 7 || datagram.data[1] == 0 || (datagram.data[0] & 15) > 8 ||
-               count_options(theirs) > COAP_OPTIONS_MAX;
+               count_options(theirs) > COAP_OPTIONS_MAX || number_is_too_large(datagram);
 }
 
-/* RFC 7252 §5.10 and the RFCs of the others, as libcoap has them; a number it does not know may have any size. */
+/* As libcoap has them; an option that it does not know may have any size. */
 static bool breaks_limits(const struct coap_option *option) {
         static const struct {
                 uint16_t number;
                 size_t min, max;
         } limits[] = {
                 { 1, 0, 8 },   { 3, 1, 255 },  { 4, 1, 8 },    { 5, 0, 0 },    { 6, 0, 3 },    { 7, 0, 2 },
-                { 8, 0, 255 }, { 9, 0, 255 },  { 11, 0, 255 }, { 12, 0, 2 },   { 14, 0, 4 },   { 15, 0, 255 },
+                { 8, 0, 255 }, { 9, 0, 255 },  { 11, 0, 255 }, { 12, 0, 2 },   { 14, 0, 4 },   { 15, 1, 255 },
                 { 16, 1, 1 },  { 17, 0, 2 },   { 19, 0, 3 },   { 20, 0, 255 }, { 23, 0, 3 },   { 27, 0, 3 },
                 { 28, 0, 4 },  { 31, 0, 3 },   { 35, 1, 1034 }, { 39, 1, 255 }, { 60, 0, 4 },   { 252, 1, 40 },
                 { 258, 0, 1 }, { 292, 0, 8 },

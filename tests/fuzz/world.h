@@ -16,6 +16,7 @@ struct world {
         struct aced as;
         struct engine *engine;
         struct engine_time now;
+        bool is_changed; /* more than tokens: the store is not for another input */
 };
 
 #define WORLD_PARTIES 3
