@@ -612,10 +612,10 @@ class Crash:
                             self.random.sample(old, min(len(old), OLD_TOKENS_ASKED)))
 
     def judge_credentials(self, client):
-        """Whoever has a key gets in with it; whose key was taken away does not."""
+        """Whoever has a key gets in with it; whose key was taken away, or who is suspended, does not."""
         for identity, key in client.keys.items() if client else ():
             party = Party(client.name, identity, key)
-            valid = client.record is not None and identity in client.record.identities
+            valid = client.record is not None and identity in client.record.identities and not client.record.suspended
             try:
                 self.realm.connect(party).close()
                 assert valid, f"{identity} was deleted, and got in"
