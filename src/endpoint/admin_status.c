@@ -34,7 +34,7 @@ static int put_member(void *context, const struct figure *figure, uint64_t value
 
 /* "/token POST": { "2.01": 17, … }: what has happened only. */
 static int add_requests_of(json_t *requests, const struct metrics *metrics, const struct resource *resource) {
-        char name[96] = "refused early", code_text[8];
+        char name[96] = "no resource", code_text[8];
         json_t *codes = json_object();
         int r = codes ? 0 : -ENOMEM;
 

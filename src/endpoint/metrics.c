@@ -178,10 +178,11 @@ static int put_label(struct buf *text, const char *before, const char *name, con
 static int put_figure(void *context, const struct figure *figure, uint64_t value) {
         const char *prefix = strcmp(figure->group, "limits") == 0 ? "limit_" : "";
         const char *suffix = figure->is_counter ? "_total" : "";
+        const char *name = figure->metric ? figure->metric : figure->name;
         struct buf *text = context;
-        int r = put_head(text, prefix, figure->name, suffix, figure->is_counter ? "counter" : "gauge", figure->help);
+        int r = put_head(text, prefix, name, suffix, figure->is_counter ? "counter" : "gauge", figure->help);
 
-        return r == 0 ? buf_printf(text, "aced_%s%s%s %" PRIu64 "\n", prefix, figure->name, suffix, value) : r;
+        return r == 0 ? buf_printf(text, "aced_%s%s%s %" PRIu64 "\n", prefix, name, suffix, value) : r;
 }
 
 static int put_request(struct buf *text, const struct resource *resource, unsigned code, uint64_t value) {
@@ -212,8 +213,8 @@ static int put_requests_of(struct buf *text, const struct metrics *metrics, cons
 static int put_requests(struct buf *text, const struct metrics *metrics) {
         const struct resource *resource;
         int r = put_head(text, "requests", "", "_total", "counter",
-                         "Requests by resource and the code of the answer, as CoAP has it; without a resource: refused "
-                         "before it was known which");
+                         "Requests by resource and the code of the answer, as CoAP has it; without a resource: "
+                         "answered before one was asked");
 
         for (size_t n = 0; r == 0 && (resource = router_resource(n)); n++)
                 r = put_requests_of(text, metrics, resource);
@@ -243,8 +244,9 @@ static int put_histogram(struct buf *text, const struct histogram_row *row, cons
         }
         n += histogram->buckets[HISTOGRAM_BOUNDS_MAX];
         if (r == 0)
-                r = buf_printf(text, "aced_%s_bucket{le=\"+Inf\"} %" PRIu64 "\naced_%s_sum %.15g\naced_%s_count %" PRIu64
-                               "\n", row->name, n, row->name, (double)histogram->sum / row->unit, row->name, n);
+                r = buf_printf(text, "aced_%s_bucket{le=\"+Inf\"} %" PRIu64 "\naced_%s_sum %.15g\n"
+                               "aced_%s_count %" PRIu64 "\n", row->name, n, row->name,
+                               (double)histogram->sum / row->unit, row->name, n);
         return r;
 }
 

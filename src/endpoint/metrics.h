@@ -35,14 +35,14 @@ struct histogram {
 };
 
 struct metrics {
-        /* the last row: requests that were refused before it was known what they are for */
+        /* the last row: requests that were answered before a resource was asked */
         uint64_t requests[METRICS_RESOURCES_MAX + 1][OUTCOMES];
         uint64_t refusals[REFUSALS + 1]; /* [0]: internal errors; [REFUSALS]: unavailable for a while */
         struct histogram histograms[HISTOGRAMS];
         uint64_t n_purged; /* expired tokens that were removed */
 };
 
-/* A request was answered. resource: row of the router's table; NULL: refused in front of it. refusal: as in response. */
+/* A request was answered. resource: row of the router's table, NULL: none was asked; refusal: as in struct response. */
 void metrics_answered(struct metrics *metrics, const struct resource *resource, uint8_t code, int refusal);
 /* What metrics_answered() has counted. */
 uint64_t metrics_outcomes(const struct metrics *metrics, const struct resource *resource, uint8_t code);
@@ -62,6 +62,7 @@ const struct refusal_row *metrics_refusal(size_t n);
  */
 struct figure {
         const char *group, *name;
+        const char *metric; /* instead of name, for Prometheus, when there is another metric of that name; else NULL */
         bool is_counter;
         const char *help; /* a sentence without its period */
 };

@@ -9,8 +9,9 @@
 
 const char *method_name(enum method method) {
         static const char *const names[] = {
-                [METHOD_GET] = "GET",     [METHOD_POST] = "POST",   [METHOD_PUT] = "PUT",       [METHOD_DELETE] = "DELETE",
-                [METHOD_FETCH] = "FETCH", [METHOD_PATCH] = "PATCH", [METHOD_IPATCH] = "iPATCH",
+                [METHOD_GET] = "GET",       [METHOD_POST] = "POST",   [METHOD_PUT] = "PUT",
+                [METHOD_DELETE] = "DELETE", [METHOD_FETCH] = "FETCH", [METHOD_PATCH] = "PATCH",
+                [METHOD_IPATCH] = "iPATCH",
         };
 
         return names[method];

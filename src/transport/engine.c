@@ -572,11 +572,12 @@ static int admit(const struct door_peer *peer, int64_t *ret_max_age_s) {
         return REFUSE_RATE;
 }
 
-/* To a block: which it was is said along. */
+/* To a block: which it was is said along. refusal: why not, for who counts; 0: none of ours. */
 static void say_code(struct door_peer *peer, uint64_t ticket, const struct coap_message *message,
-                     const struct block_asks *asks, uint8_t code) {
+                     const struct block_asks *asks, uint8_t code, int refusal) {
         struct response response; /* no payload, nothing to free */
 
+        metrics_answered(&peer->engine->as->metrics, NULL, code, refusal);
         response_init(&response);
         response.code = code;
         if (code == CODE_UNAVAILABLE)
@@ -596,19 +597,28 @@ static void take(struct door_peer *peer, uint64_t ticket, const struct coap_mess
                 int r = router_check(engine->as, request);
 
                 if (r != 0) {
-                        say_code(peer, ticket, message, asks, refusal_row(r)->coap_code);
+                        say_code(peer, ticket, message, asks, refusal_row(r)->coap_code, r);
                         return;
                 }
         }
         verdict = block_step(&peer->blocks, message, asks, engine->now.monotonic_us, &step);
         if (verdict == BLOCK_ANSWER) {
-                say_code(peer, ticket, message, asks, step.code);
+                say_code(peer, ticket, message, asks, step.code, 0);
         } else if (verdict == BLOCK_KEPT) {
+                metrics_answered(&engine->as->metrics, NULL, step.kept.code, 0);
                 say(peer, ticket, &step.kept, asks, engine->input.size, message->token.size, &step.etag);
         } else if (pending_add(peer, ticket, message, request, asks, verdict == BLOCK_BODY) < 0) {
                 exchange_forget(peer->exchange, ticket); /* as if the network had lost it */
                 engine->figures.n_datagrams_dropped++;
         }
+}
+
+/* RFC 7252 §4.3, §5.4.1, §5.8: what the message layer says no to by itself. */
+static void on_refused(void *context, uint8_t code) {
+        const struct engine *engine = context;
+        int refusal = code == CODE_BAD_OPTION ? REFUSE_BAD_OPTION : code == CODE_METHOD_NOT_ALLOWED ? REFUSE_METHOD : 0;
+
+        metrics_answered(&engine->as->metrics, NULL, code, refusal);
 }
 
 static void on_request(void *context, struct exchange_peer *exchange, uint64_t ticket,
@@ -786,7 +796,8 @@ int engine_new(struct aced *as, struct engine **ret) {
         TAILQ_INIT(&engine->dead);
         STAILQ_INIT(&engine->pending);
         const struct exchange_callbacks exchange_callbacks = {
-                .context = engine, .request = on_request, .send = on_send };
+                .context = engine, .request = on_request, .send = on_send,
+                .refused = on_refused };
         const struct dtls_callbacks dtls_callbacks = {
                 .context = engine, .psk = on_psk, .deliver = on_deliver, .send = on_dtls_send, .closed = on_closed,
                 .admit = on_admit, .done = on_done };
@@ -844,6 +855,7 @@ void engine_close(struct engine *engine, struct engine_time now) {
 }
 
 void engine_figures(const struct engine *engine, struct engine_figures *ret) {
+        struct exchange_figures exchange;
         struct dtls_figures dtls;
 
         dtls_figures(engine->dtls, &dtls);
@@ -854,7 +866,10 @@ void engine_figures(const struct engine *engine, struct engine_figures *ret) {
         ret->n_sessions = dtls.n_sessions;
         ret->n_sessions_half_open = dtls.n_half_open;
         ret->n_sessions_evicted = dtls.n_evicted;
-        ret->n_duplicates = exchange_n_duplicates(engine->exchange);
+        exchange_figures(engine->exchange, &exchange);
+        ret->n_duplicates = exchange.n_duplicates;
+        ret->n_records = exchange.n_records;
+        ret->n_answers_kept = exchange.n_kept;
         ret->n_pending = engine->n_pending;
         block_pool_figures(engine->blocks, &ret->blocks);
         ret->n_datagrams_stray = dtls.n_dropped;

@@ -72,6 +72,7 @@ struct engine_figures {
         struct block_figures blocks; /* bodies and answers in blocks */
         uint64_t n_datagrams_stray; /* at the coaps door, of no session and no ClientHello */
         uint64_t n_cookies_sent;
+        uint64_t n_records, n_answers_kept; /* Message IDs remembered, and answers for duplicates, of all peers */
         uint64_t n_plain_peers;     /* addresses remembered at the coap door */
         struct limit_figures limit;
 };

@@ -115,7 +115,7 @@ struct exchange {
         struct heap care, retransmissions;
         struct buf scratch;     /* the message being sent */
         uint32_t n_peers;       /* ever */
-        uint64_t n_duplicates;
+        struct exchange_figures figures;
 };
 
 DEFINE_FREEP(struct exchange, exchange_free)
@@ -179,6 +179,7 @@ static void entry_free(struct entry *entry) {
         if (entry->state == ENTRY_ANSWERED) {
                 TAILQ_REMOVE(&peer->kept, entry, link);
                 peer->n_kept--;
+                peer->exchange->figures.n_kept--;
         }
         peer->entries_size -= sizeof(*entry) + entry->size;
         wipe(entry->answer, entry->size); /* an answer may hold a key */
@@ -199,6 +200,7 @@ static void record_pop(struct exchange_peer *peer) {
 
         record_drop_entry(record);
         peer->first++;
+        peer->exchange->figures.n_records--;
         if (at == index) {
                 *head = INDEX_NONE;
                 return;
@@ -278,6 +280,7 @@ static int record_add(struct exchange_peer *peer, const struct coap_message *mes
                 .expires_ms = (uint32_t)((expires_us + 999) / 1000),
         };
         record_link(peer, peer->end++);
+        peer->exchange->figures.n_records++;
         return 0;
 }
 
@@ -408,6 +411,7 @@ static void answer_keep(struct record *record, struct bytes answer) {
         TAILQ_INSERT_TAIL(&peer->kept, larger, link);
         peer->entries_size += answer.size;
         peer->n_kept++;
+        peer->exchange->figures.n_kept++;
         while (peer->n_kept > (uint64_t)peer->exchange->limits.answers_max)
                 record_drop_entry(record_at(peer, TAILQ_FIRST(&peer->kept)->sequence));
 }
@@ -508,7 +512,7 @@ static void acknowledged(struct exchange_peer *peer, const struct coap_message *
 
 /* RFC 7252 §4.5 */
 static void duplicate(struct exchange_peer *peer, const struct record *record) {
-        peer->exchange->n_duplicates++;
+        peer->exchange->figures.n_duplicates++;
         if (record->is_acked)
                 send_empty(peer, TYPE_ACK, record->mid);
         else if (record->entry && record->entry->state == ENTRY_ANSWERED)
@@ -547,8 +551,11 @@ static int request_add(struct exchange_peer *peer, const struct coap_message *me
 }
 
 static void refuse(struct exchange_peer *peer, uint64_t ticket, uint8_t code, const char *diagnostic, int64_t now_us) {
+        const struct exchange_callbacks *callbacks = &peer->exchange->callbacks;
         struct coap_message answer = { .code = code };
 
+        if (callbacks->refused)
+                callbacks->refused(callbacks->context, code);
         if (peer->is_authenticated)
                 answer.payload = bytes_text(diagnostic);
         exchange_answer(peer, ticket, &answer, now_us);
@@ -760,5 +767,9 @@ size_t exchange_peer_size(const struct exchange_peer *peer) {
 }
 
 uint64_t exchange_n_duplicates(const struct exchange *exchange) {
-        return exchange->n_duplicates;
+        return exchange->figures.n_duplicates;
+}
+
+void exchange_figures(const struct exchange *exchange, struct exchange_figures *ret) {
+        *ret = exchange->figures;
 }

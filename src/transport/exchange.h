@@ -43,6 +43,8 @@ struct exchange_callbacks {
         void (*send)(void *context, struct exchange_peer *peer, struct bytes datagram);
         /* The end of a confirmable that we sent: acknowledged, reset, or given up. */
         void (*outcome)(void *context, struct exchange_peer *peer, uint64_t ticket, bool acknowledged);
+        /* A request was answered with this code here, and not handed on. NULL: nobody asks. */
+        void (*refused)(void *context, uint8_t code);
 };
 
 struct exchange; /* what peers share: callbacks, timers, limits, counters */
@@ -89,4 +91,9 @@ void exchange_timers(struct exchange *exchange, int64_t now_us);
 /* When exchange_timers() must be called next: monotonic; INT64_MAX never. */
 int64_t exchange_due(const struct exchange *exchange);
 
+/* Of all peers together. Held now: Message IDs, and answers for duplicates of them. */
+struct exchange_figures {
+        uint64_t n_duplicates, n_records, n_kept;
+};
+void exchange_figures(const struct exchange *exchange, struct exchange_figures *ret);
 uint64_t exchange_n_duplicates(const struct exchange *exchange);

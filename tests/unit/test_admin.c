@@ -878,8 +878,9 @@ static int fill_status(void *context, void *object) {
 }
 
 static int tell_figures(void *context, const struct figure_sink *sink) {
-        static const struct figure figures[] = { { "figures", "cats", true, "" }, { "figures", "dogs", false, "" },
-                                                 { "limits", "cats_max", false, "" } };
+        static const struct figure figures[] = { { .group = "figures", .name = "cats" },
+                                                 { .group = "figures", .name = "dogs" },
+                                                 { .group = "limits", .name = "cats_max" } };
         int r = 0;
 
         for (size_t i = 0; i < N_ELEMENTS(figures) && r == 0; i++)
@@ -903,7 +904,7 @@ static void status_is_told(void **state) {
                     "'listen':[],"
                     "'requests':{'POST /v1/clients':{'2.01':2},'POST /v1/clients/{}/credentials':{'2.01':1},"
                     "'POST /v1/servers':{'2.01':2},'POST /v1/servers/{}/credentials':{'2.01':1},"
-                    "'POST /v1/policies':{'2.01':2},'refused early':{'4.04':2}},'refusals':{'not-found':2},"
+                    "'POST /v1/policies':{'2.01':2},'no resource':{'4.04':2}},'refusals':{'not-found':2},"
                     "'latency_us':{'count':0,'mean':0,'half_within':null,'90_percent_within':null,"
                     "'99_percent_within':null},"
                     "'commit_us':{'count':3,'mean':20,'half_within':100,'90_percent_within':100,"

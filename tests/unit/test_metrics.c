@@ -39,7 +39,8 @@ struct exposition {
 static size_t name_size(const char *at) {
         size_t n = 0;
 
-        while (isalpha((unsigned char)at[n]) || at[n] == '_' || at[n] == ':' || (n > 0 && isdigit((unsigned char)at[n])))
+        while (isalpha((unsigned char)at[n]) || at[n] == '_' || at[n] == ':' ||
+               (n > 0 && isdigit((unsigned char)at[n])))
                 n++;
         return n;
 }
@@ -203,7 +204,8 @@ static double value(const struct world *world, const char *name, const char *lab
 }
 
 /* One request at the control socket, or as somebody without a name; the code of the answer. */
-static uint8_t ask(struct world *world, enum channel channel, enum method method, const char *first, const char *second) {
+static uint8_t ask(struct world *world, enum channel channel, enum method method, const char *first,
+                   const char *second) {
         struct peer peer = { .channel = channel };
         struct work work = { .request = { .method = method, .segments = { bytes_text(first), bytes_text(second) },
                                           .n_segments = second ? 2 : 1, .content_format = CF_NONE, .accept = CF_NONE,
@@ -273,7 +275,8 @@ static void requests_are_counted_by_resource_and_outcome(void **state) {
         assert_int_equal(ask(world, CHANNEL_PLAIN, METHOD_GET, "nowhere", NULL), CODE_NOT_FOUND);
         assert_int_equal(ask(world, CHANNEL_PLAIN, METHOD_GET, "token", NULL), CODE_METHOD_NOT_ALLOWED);
         look_at(world);
-        assert_true(value(world, "aced_requests_total", "{resource=\"/v1/clients\",method=\"GET\",code=\"2.05\"}") == 3);
+        assert_true(value(world, "aced_requests_total",
+                          "{resource=\"/v1/clients\",method=\"GET\",code=\"2.05\"}") == 3);
         assert_true(value(world, "aced_requests_total", "{resource=\"/token\",method=\"POST\",code=\"4.01\"}") == 1);
         assert_true(value(world, "aced_requests_total", "{resource=\"/token\",method=\"POST\",code=\"2.01\"}") == 0);
         assert_true(value(world, "aced_requests_total", "{resource=\"\",method=\"\",code=\"4.04\"}") == 1);
@@ -423,9 +426,9 @@ static void purge_lag_is_the_age_of_the_oldest_expired_token(void **state) {
 
 static int some_figures(void *context, const struct figure_sink *sink) {
         static const struct figure figures[] = {
-                { "figures", "cats_seen", true, "Cats" },
-                { "figures", "cats", false, "Cats that are here" },
-                { "limits", "cats_max", false, "Cats that there may be" },
+                { "figures", "seen", "cats_seen", true, "Cats" },
+                { "figures", "cats", NULL, false, "Cats that are here" },
+                { "limits", "cats_max", NULL, false, "Cats that there may be" },
         };
         int r = 0;
 
