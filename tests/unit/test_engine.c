@@ -1015,6 +1015,577 @@ static void t_plain_peers_are_bounded(void **state) {
         world_close(&world);
 }
 
+/* ---- a network that loses, doubles, delays and reorders */
+
+#define SEEDS 250 /* or $ACED_SEEDS, for a long run */
+#define SIM_DEVICES 3
+#define SIM_REQUESTS 5
+#define PARCELS_MAX 4096
+#define GIVE_UP 4 /* retransmissions of a client */
+
+struct parcel {
+        int64_t at_us;
+        bool to_server;
+        unsigned device;
+        size_t size;
+        uint8_t data[512];
+};
+
+enum progress { NOT_SENT, ASKING, PROMISED, ANSWERED, LOST };
+
+/* One request as its client sees it (RFC 7252 §4.2, NSTART 1), and what truly happened. */
+struct question {
+        enum progress progress;
+        bool is_non, reached_server;
+        uint16_t mid;
+        unsigned n_sent;
+        int64_t due_us, timeout_us;
+        struct buf message, token; /* the access token that answered it */
+};
+
+struct simulation {
+        struct world world;
+        uint64_t seed, random;
+        struct device devices[SIM_DEVICES];
+        struct question questions[SIM_DEVICES][SIM_REQUESTS];
+        struct parcel *parcels;
+        size_t n_parcels;
+        int64_t run_us; /* when the server gets around to work */
+        unsigned loss_percent, n_promised;
+};
+
+static uint32_t sim_random(struct simulation *sim, uint32_t below) {
+        sim->random = sim->random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+        return (uint32_t)(sim->random >> 33) % below;
+}
+
+static void sim_post(struct simulation *sim, bool to_server, unsigned device, struct bytes data) {
+        unsigned n_copies = sim_random(sim, 100) < sim->loss_percent ? 0 : sim_random(sim, 100) < 15 ? 2 : 1;
+
+        while (n_copies-- > 0) {
+                struct parcel *parcel = &sim->parcels[sim->n_parcels++];
+
+                assert_in_range(sim->n_parcels, 1, PARCELS_MAX);
+                assert_true(data.size <= sizeof(parcel->data));
+                *parcel = (struct parcel){ .to_server = to_server, .device = device, .size = data.size };
+                parcel->at_us = sim->world.now.monotonic_us + 5 * MS + sim_random(sim, 200) * MS +
+                                (sim_random(sim, 10) == 0 ? sim_random(sim, 6000) * MS : 0);
+                memcpy(parcel->data, data.data, data.size);
+        }
+}
+
+static void sim_collect(struct simulation *sim) {
+        const struct datagram *datagrams;
+        size_t n = engine_output(sim->world.engine, &datagrams);
+
+        for (size_t i = 0; i < n; i++)
+                sim_post(sim, false, ntohs(datagrams[i].remote.in.sin_port), datagrams[i].data);
+        engine_sent(sim->world.engine);
+}
+
+static void sim_say(struct simulation *sim, unsigned n, struct bytes message) {
+        _cleanup_(buf_done) struct buf datagram = BUF_INIT(DATAGRAM_MAX);
+
+        assert_int_equal(dtls_client_send(sim->devices[n].dtls, message), 0);
+        while (dtls_client_output(sim->devices[n].dtls, &datagram))
+                sim_post(sim, true, n, buf_bytes(&datagram));
+}
+
+static void sim_ask(struct simulation *sim, unsigned n, struct question *question) {
+        struct device *device = &sim->devices[n];
+
+        if (question->n_sent == 0) {
+                unsigned number = (unsigned)(question - sim->questions[n]);
+
+                question->mid = ++device->mid;
+                question->is_non = sim_random(sim, 6) == 0;
+                question->timeout_us = 2 * S + sim_random(sim, 1000) * MS;
+                question->message = BUF_INIT(512);
+                question->token = BUF_INIT(512);
+                question->progress = ASKING;
+                compose(&TOKEN_ASK(.type = question->is_non ? TYPE_NON : TYPE_CON, .token = (uint8_t)number),
+                        question->mid, &question->message);
+        } else {
+                question->timeout_us *= 2;
+        }
+        question->n_sent++;
+        question->due_us = sim->world.now.monotonic_us + question->timeout_us;
+        sim_say(sim, n, buf_bytes(&question->message));
+}
+
+/* What a client does when its patience ends. */
+static void sim_out_of_time(struct simulation *sim, unsigned n, struct question *question) {
+        if (question->progress == PROMISED || question->is_non || question->n_sent > GIVE_UP)
+                question->progress = LOST;
+        else
+                sim_ask(sim, n, question);
+}
+
+/* However often the answer to one question comes, it is one answer. */
+static void sim_answered(struct simulation *sim, struct question *question, const struct coap_message *message) {
+        struct token_answer token;
+
+        read_token_answer(message, &token);
+        if (question->token.size == 0)
+                buf_add(&question->token, token.access_token.content);
+        if (!bytes_equal(buf_bytes(&question->token), token.access_token.content))
+                fail_msg("seed %llu: two answers to one request", (unsigned long long)sim->seed);
+        if (question->progress != LOST)
+                question->progress = ANSWERED;
+}
+
+static void sim_hear(struct simulation *sim, unsigned n, const struct coap_message *message) {
+        struct question *question = NULL;
+
+        if (message->code == CODE_EMPTY) {
+                assert_int_equal(message->type, TYPE_ACK);
+                for (unsigned i = 0; i < SIM_REQUESTS; i++)
+                        if (sim->questions[n][i].n_sent > 0 && sim->questions[n][i].mid == message->mid)
+                                question = &sim->questions[n][i];
+                assert_non_null(question);
+                if (question->progress == ASKING) {
+                        question->progress = PROMISED;
+                        sim->n_promised++;
+                        question->due_us = sim->world.now.monotonic_us + 100 * S;
+                }
+                return;
+        }
+        assert_int_equal(message->token.size, 1);
+        question = &sim->questions[n][message->token.data[0]];
+        assert_true(message->type != TYPE_ACK || message->mid == question->mid);
+        if (message->type == TYPE_CON) {
+                const uint8_t ack[4] = { 0x60, 0, (uint8_t)(message->mid >> 8), (uint8_t)message->mid };
+
+                sim_say(sim, n, bytes_of(ack, sizeof(ack)));
+        }
+        sim_answered(sim, question, message);
+}
+
+static void sim_take(struct simulation *sim, size_t at) {
+        struct parcel parcel = sim->parcels[at];
+        struct device *device = &sim->devices[parcel.device];
+        struct coap_message message;
+        bool header_ok;
+        uint64_t n_before;
+
+        sim->parcels[at] = sim->parcels[--sim->n_parcels];
+        if (parcel.to_server) {
+                n_before = figures(&sim->world).n_requests;
+                input(&sim->world, DOOR_COAPS, &device->remote, bytes_of(parcel.data, parcel.size));
+                assert_in_range(figures(&sim->world).n_requests, n_before, n_before + 1);
+                sim_collect(sim);
+                return;
+        }
+        dtls_client_input(device->dtls, bytes_of(parcel.data, parcel.size));
+        while (dtls_client_receive(device->dtls, &device->heard) == 0) {
+                assert_int_equal(coap_message_decode(buf_bytes(&device->heard), &message, &header_ok), 0);
+                sim_hear(sim, parcel.device, &message);
+        }
+}
+
+static int64_t earliest(int64_t a, int64_t b) {
+        return a < b ? a : b;
+}
+
+/* The question that a device is about, asked when the one before has ended; NULL when all have. */
+static struct question *sim_current(struct simulation *sim, unsigned n) {
+        for (unsigned i = 0; i < SIM_REQUESTS; i++)
+                if (sim->questions[n][i].progress < ANSWERED)
+                        return &sim->questions[n][i];
+        return NULL;
+}
+
+/* The next thing that happens. False: nothing will, any more. */
+static bool sim_step(struct simulation *sim) {
+        int64_t due_us = earliest(sim->run_us, INT64_MAX), engine_us = engine_due(sim->world.engine);
+        struct question *question;
+        bool busy = sim->n_parcels > 0;
+        size_t first = 0;
+
+        for (unsigned n = 0; n < SIM_DEVICES; n++) {
+                question = sim_current(sim, n);
+                if (question && question->progress == NOT_SENT)
+                        sim_ask(sim, n, question);
+                if (question)
+                        due_us = earliest(due_us, question->due_us);
+                busy = busy || question;
+        }
+        if (!busy && engine_us == INT64_MAX)
+                return false;
+        for (size_t i = 1; i < sim->n_parcels; i++)
+                if (sim->parcels[i].at_us < sim->parcels[first].at_us)
+                        first = i;
+        if (sim->n_parcels > 0)
+                due_us = earliest(due_us, sim->parcels[first].at_us);
+        if (!busy)
+                due_us = earliest(sim->run_us, engine_us);
+
+        if (due_us > sim->world.now.monotonic_us)
+                wait_us(&sim->world, due_us - sim->world.now.monotonic_us);
+        if (sim->n_parcels > 0 && sim->parcels[first].at_us <= due_us)
+                sim_take(sim, first);
+        for (unsigned n = 0; n < SIM_DEVICES; n++) {
+                question = sim_current(sim, n);
+                if (question && question->progress != NOT_SENT && question->due_us <= due_us)
+                        sim_out_of_time(sim, n, question);
+        }
+        if (sim->run_us <= due_us || !busy) {
+                engine_run(sim->world.engine, sim->world.now);
+                sim_collect(sim);
+                /* mostly prompt, at times so busy that answers become separate ones */
+                sim->run_us = sim->world.now.monotonic_us + 10 * MS +
+                              (sim_random(sim, 8) == 0 ? sim_random(sim, 4000) * MS : sim_random(sim, 60) * MS);
+        }
+        return true;
+}
+
+/* Sessions are opened before the weather turns bad; then all is asked, and all timers are let run out. */
+static void simulate(struct simulation *sim, uint64_t seed, unsigned *ret_answered) {
+        static const char *const identities[SIM_DEVICES] = { "c0", "c1", "c2" };
+        struct world *world = &sim->world;
+        unsigned n_answered = 0;
+        int64_t n_before = n_tokens(world);
+
+        sim->seed = sim->random = seed;
+        sim->loss_percent = (unsigned)(seed % 5) * 12;
+        sim->n_parcels = 0;
+        memset(sim->questions, 0, sizeof(sim->questions));
+        assert_int_equal(engine_new(&world->as, &world->engine), 0);
+        for (unsigned n = 0; n < SIM_DEVICES; n++)
+                device_open(world, &sim->devices[n], n, identities[n]);
+        world->config->session_idle_s = 1000;
+        /* one at a time, some wait so long that they get a promise first */
+        world->config->batch_max = seed % 2 ? 256 : 1;
+        engine_reconfigure(world->engine);
+        sim->run_us = world->now.monotonic_us;
+        while (sim_step(sim))
+                ;
+
+        for (unsigned n = 0; n < SIM_DEVICES; n++) {
+                for (unsigned i = 0; i < SIM_REQUESTS; i++) {
+                        n_answered += sim->questions[n][i].token.size > 0;
+                        buf_done(&sim->questions[n][i].message);
+                        buf_done(&sim->questions[n][i].token);
+                }
+                device_done(&sim->devices[n]);
+        }
+        /* each request that came through had one effect; every answered one is among them */
+        if (n_tokens(world) - n_before != (int64_t)figures(world).n_requests)
+                fail_msg("seed %llu: %lld tokens for %llu requests", (unsigned long long)seed,
+                         (long long)(n_tokens(world) - n_before), (unsigned long long)figures(world).n_requests);
+        if (figures(world).n_requests > SIM_DEVICES * SIM_REQUESTS || n_answered > figures(world).n_requests)
+                fail_msg("seed %llu: %u answered, %llu requests", (unsigned long long)seed, n_answered,
+                         (unsigned long long)figures(world).n_requests);
+        if (sim->loss_percent == 0 && n_answered != SIM_DEVICES * SIM_REQUESTS)
+                fail_msg("seed %llu: %u answered, though nothing was lost", (unsigned long long)seed, n_answered);
+        assert_int_equal(figures(world).n_sessions, 0); /* idle for long enough */
+        assert_int_equal(figures(world).n_pending, 0);
+        engine_free(world->engine);
+        world->engine = NULL;
+        *ret_answered += n_answered;
+}
+
+static void t_bad_network(void **state) {
+        const char *text = getenv("ACED_SEEDS");
+        unsigned n_seeds = text ? (unsigned)strtoul(text, NULL, 10) : SEEDS;
+        unsigned n_answered = 0, n_asked = n_seeds * SIM_DEVICES * SIM_REQUESTS;
+        struct simulation *sim = calloc(1, sizeof(*sim));
+
+        assert_non_null(sim);
+        sim->parcels = calloc(PARCELS_MAX, sizeof(*sim->parcels));
+        assert_non_null(sim->parcels);
+        world_open(&sim->world, NULL);
+        engine_free(TAKE_PTR(sim->world.engine));
+        sim->world.config->tokens_per_client_max = 1000000;
+        for (uint64_t seed = 1; seed <= n_seeds; seed++)
+                simulate(sim, seed, &n_answered);
+        print_message("# %u of %u requests answered over %u seeds\n", n_answered, n_asked, n_seeds);
+        assert_true(n_answered > n_asked * 8 / 10 && n_answered < n_asked);
+        assert_true(sim->n_promised > n_seeds / 10); /* separate answers were among them */
+        world_close(&sim->world);
+        free(sim->parcels);
+        free(sim);
+}
+
+/* ---- rates */
+
+/* One asks as fast as it can, in two sessions; the other one a hundred times, and is answered each time. */
+static void t_greedy_peer_beside_a_modest_one(void **state) {
+        unsigned n_granted = 0, n_refused = 0;
+        struct coap_message answer;
+        struct device greedy[2], modest;
+        struct world world;
+
+        world_open(&world, NULL);
+        device_open(&world, &greedy[0], 0, "c0");
+        device_open(&world, &greedy[1], 1, "c0");
+        device_open(&world, &modest, 2, "c1");
+        for (unsigned i = 0; i < 100; i++) {
+                for (unsigned j = 0; j < 20; j++)
+                        send_ask(&greedy[j % 2], &TOKEN_ASK());
+                answer = ask(&modest, &TOKEN_ASK());
+                assert_int_equal(answer.code, CODE_CREATED);
+                for (unsigned j = 0; j < 2; j++)
+                        while (hear(&greedy[j], &answer)) {
+                                n_granted += answer.code == CODE_CREATED;
+                                n_refused += answer.code == CODE_TOO_MANY_REQUESTS;
+                                /* RFC 8516: from then on there is room, which with 50 a second is within one */
+                                if (answer.code == CODE_TOO_MANY_REQUESTS)
+                                        assert_int_equal(option_of(&answer, OPTION_MAX_AGE), 1);
+                        }
+                wait_us(&world, 100 * MS);
+        }
+        assert_int_equal(n_granted + n_refused, 2000);
+        assert_in_range(n_granted, 198 + 10 * 50 - 5, 198 + 10 * 50); /* two of the burst went for handshakes */
+        wait_us(&world, S);
+        for (unsigned j = 0; j < 2; j++) {
+                answer = ask(&greedy[j], &TOKEN_ASK());
+                assert_int_equal(answer.code, CODE_CREATED);
+                device_done(&greedy[j]);
+        }
+        device_done(&modest);
+        world_close(&world);
+}
+
+/* The refusal is an answer like any other: its duplicate gets it again and is not charged. */
+static void t_duplicate_of_a_refused_request(void **state) {
+        _cleanup_(buf_done) struct buf message = BUF_INIT(1024);
+        struct coap_message answer;
+        struct device device;
+        struct world world;
+
+        world_open(&world, NULL);
+        world.config->peer_request_rate = 1;
+        world.config->peer_request_burst = 2; /* the handshake takes one */
+        engine_reconfigure(world.engine);
+        device_open(&world, &device, 0, "c0");
+        assert_int_equal(ask(&device, &TOKEN_ASK()).code, CODE_CREATED);
+        compose(&TOKEN_ASK(), 7, &message);
+        for (unsigned i = 0; i < 3; i++) {
+                send_bytes(&device, buf_bytes(&message));
+                run(&world);
+                assert_true(hear(&device, &answer));
+                assert_int_equal(answer.code, CODE_TOO_MANY_REQUESTS);
+                wait_us(&world, S / 2);
+        }
+        assert_int_equal(ask(&device, &TOKEN_ASK()).code, CODE_CREATED);
+        device_done(&device);
+        world_close(&world);
+}
+
+static void t_reload_changes_rates(void **state) {
+        struct device device;
+        struct world world;
+
+        world_open(&world, NULL);
+        device_open(&world, &device, 0, "c0");
+        world.config->peer_request_rate = 1;
+        world.config->peer_request_burst = 1;
+        engine_reconfigure(world.engine);
+        wait_us(&world, S);
+        assert_int_equal(ask(&device, &TOKEN_ASK()).code, CODE_CREATED);
+        assert_int_equal(ask(&device, &TOKEN_ASK()).code, CODE_TOO_MANY_REQUESTS);
+        world.config->peer_request_rate = 0;
+        engine_reconfigure(world.engine);
+        for (unsigned i = 0; i < 300; i++)
+                assert_int_equal(ask(&device, &TOKEN_ASK()).code, CODE_CREATED);
+        device_done(&device);
+        world_close(&world);
+}
+
+/* An anonymous source: a burst, then 4.29 that is not longer than what was asked and leaves no trace. */
+static void t_plain_source_over_its_rate(void **state) {
+        static const struct {
+                struct ask ask;
+                uint64_t n_out;
+                int64_t max_age;
+        } cases[] = {
+                { GET_ASK(".well-known/core"), 1, 1 },
+                { GET_ASK("token"), 1, 1 },
+                { GET_ASK(NULL), 1, -1 }, /* six bytes with Max-Age, five were sent */
+                { GET_ASK(".well-known/core", .type = TYPE_NON), 0, 0 },
+                { { .type = TYPE_CON, .code = CODE_EMPTY }, 0, 0 },
+        };
+        _cleanup_(buf_done) struct buf message = BUF_INIT(1024);
+        struct coap_message answer;
+        struct world world;
+        uint16_t mid = 0;
+        bool header_ok;
+        uint64_t n_out;
+
+        world_open(&world, NULL);
+        for (; mid < 100; mid++) {
+                compose(&GET_ASK(".well-known/core"), mid, &message);
+                plain_send(&world, PLAIN_PORT + mid % 7, buf_bytes(&message));
+        }
+        assert_int_equal(figures(&world).n_requests, 100);
+        assert_int_equal(figures(&world).n_plain_peers, 7);
+        for (size_t i = 0; i < N_ELEMENTS(cases); i++) {
+                if (cases[i].ask.code == CODE_EMPTY) {
+                        buf_clear(&message);
+                        assert_int_equal(buf_add(&message, BYTES_LITERAL("\x40\x00\x12\x34")), 0);
+                } else {
+                        compose(&cases[i].ask, mid++, &message);
+                }
+                n_out = figures(&world).n_datagrams_out;
+                plain_send(&world, PLAIN_PORT + 50, buf_bytes(&message));
+                assert_int_equal(figures(&world).n_datagrams_out - n_out, cases[i].n_out);
+                if (cases[i].n_out == 0)
+                        continue;
+                assert_int_equal(coap_message_decode(buf_bytes(&world.plain), &answer, &header_ok), 0);
+                assert_int_equal(answer.type, TYPE_ACK);
+                assert_int_equal(answer.code, CODE_TOO_MANY_REQUESTS);
+                assert_int_equal(answer.mid, mid - 1);
+                assert_true(bytes_equal(answer.token, BYTES_LITERAL("\x77")));
+                assert_int_equal(option_of(&answer, OPTION_MAX_AGE), cases[i].max_age);
+                assert_true(world.plain.size <= message.size);
+        }
+        assert_int_equal(figures(&world).n_requests, 100);
+        assert_int_equal(figures(&world).n_plain_peers, 7);
+        assert_int_equal(figures(&world).limit.n_refused_source[STRANGER_REQUEST], N_ELEMENTS(cases));
+        wait_us(&world, S);
+        plain_send(&world, PLAIN_PORT, buf_bytes(&message));
+        assert_int_equal(figures(&world).limit.n_refused_source[STRANGER_REQUEST], N_ELEMENTS(cases));
+        world_close(&world);
+}
+
+/* However often a whole fleet behind one address opens sessions, its address is not charged for those that complete. */
+static void t_completed_handshakes_are_not_charged(void **state) {
+        struct device device;
+        struct world world;
+
+        world_open(&world, NULL);
+        world.config->source_handshake_rate = 1;
+        world.config->source_handshake_burst = 2;
+        engine_reconfigure(world.engine);
+        for (unsigned i = 0; i < 50; i++) {
+                device_open(&world, &device, i % DEVICES, (const char *[]){ "c0", "c1", "c2" }[i % 3]);
+                device_done(&device);
+        }
+        assert_int_equal(figures(&world).n_handshakes_done, 50);
+        assert_int_equal(figures(&world).limit.n_refused_source[STRANGER_HANDSHAKE], 0);
+        world_close(&world);
+}
+
+/* One credential that does nothing but handshakes: as many as it may have requests, then what the address may. */
+static void t_handshakes_of_one_credential_are_bounded(void **state) {
+        struct device device = {};
+        struct world world;
+        int r = 0;
+
+        world_open(&world, NULL);
+        world.config->source_handshake_rate = 1;
+        world.config->source_handshake_burst = 5;
+        world.config->peer_request_rate = 1;
+        world.config->peer_request_burst = 10;
+        engine_reconfigure(world.engine);
+        for (unsigned i = 0; i < 20 && r == 0; i++) {
+                device = (struct device){ .world = &world, .remote = loopback(0), .heard = BUF_INIT(1 << 17) };
+                world.devices[0] = &device;
+                r = device_handshake(&device, "c0");
+                device_done(&device);
+        }
+        assert_int_equal(r, -EAGAIN); /* no answer: the client will send its ClientHello again */
+        assert_int_equal(figures(&world).n_handshakes_done, 15);
+        assert_int_equal(figures(&world).n_sessions_half_open, 0); /* nothing was spent on it */
+        assert_true(figures(&world).limit.n_refused_source[STRANGER_HANDSHAKE] > 0);
+        wait_us(&world, S);
+        device_open(&world, &device, 0, "c0");
+        device_done(&device);
+        world_close(&world);
+}
+
+static int64_t slow_clock_us; /* a commit takes 300 microseconds by it */
+
+static int64_t slow_clock(void) {
+        return slow_clock_us += 300;
+}
+
+/* Every request is counted once, by what became of it; latency is measured from the datagram on. */
+static void t_requests_are_counted(void **state) {
+        const struct metrics *metrics;
+        struct device device;
+        struct world world;
+        uint64_t n = 0;
+
+        world_open(&world, NULL);
+        world.as.stopwatch_us = slow_clock;
+        metrics = &world.as.metrics;
+        device_open(&world, &device, 0, "c0");
+        world.config->peer_request_rate = 1;
+        world.config->peer_request_burst = 3;
+        engine_reconfigure(world.engine);
+        wait_us(&world, 3 * S);
+        slow_clock_us = world.now.monotonic_us + 5000;
+        assert_int_equal(ask(&device, &TOKEN_ASK()).code, CODE_CREATED);
+        assert_int_equal(metrics->histograms[HISTOGRAM_COMMIT].sum, 300);
+        assert_int_equal(metrics->histograms[HISTOGRAM_LATENCY].sum, 5900); /* two looks for the commit, then the third */
+        assert_int_equal(metrics->histograms[HISTOGRAM_BATCH].sum, 1);
+        assert_int_equal(ask(&device, &GET_ASK("nowhere")).code, CODE_NOT_FOUND);
+        assert_int_equal(ask(&device, &TOKEN_ASK(.option = 9999, .value = BYTES_LITERAL("x"))).code, CODE_BAD_OPTION);
+        assert_int_equal(ask(&device, &TOKEN_ASK(.code = 0x1f)).code, CODE_METHOD_NOT_ALLOWED);
+        assert_int_equal(ask(&device, &TOKEN_ASK()).code, CODE_CREATED);
+        assert_int_equal(ask(&device, &TOKEN_ASK()).code, CODE_TOO_MANY_REQUESTS);
+        for (int code = 0; code <= UINT8_MAX; code++)
+                n += metrics_outcomes(metrics, NULL, (uint8_t)code);
+        assert_int_equal(n, 4);
+        assert_int_equal(metrics_outcomes(metrics, NULL, CODE_NOT_FOUND), 1);
+        assert_int_equal(metrics_outcomes(metrics, NULL, CODE_BAD_OPTION), 1);
+        assert_int_equal(metrics_outcomes(metrics, NULL, CODE_METHOD_NOT_ALLOWED), 1);
+        assert_int_equal(metrics_outcomes(metrics, NULL, CODE_TOO_MANY_REQUESTS), 1);
+        assert_int_equal(metrics_outcomes(metrics, router_resource(0), CODE_CREATED), 2);
+        assert_int_equal(metrics->refusals[REFUSE_RATE], 1);
+        assert_int_equal(metrics->refusals[REFUSE_BAD_OPTION], 1);
+        assert_int_equal(metrics->refusals[REFUSE_METHOD], 1);
+        assert_int_equal(histogram_count(&metrics->histograms[HISTOGRAM_LATENCY]), 3);
+        assert_int_equal(figures(&world).n_records, 6);
+        assert_int_equal(figures(&world).n_answers_kept, 6);
+        wait_us(&world, 250 * S);
+        run(&world);
+        assert_int_equal(figures(&world).n_records, 0);
+        assert_int_equal(figures(&world).n_answers_kept, 0);
+        device_done(&device);
+        world_close(&world);
+}
+
+/* ClientHellos without a cookie: over the rate not even HelloVerifyRequest; sessions that are open go on. */
+static void t_hellos_over_the_rate_are_dropped(void **state) {
+        static const uint8_t hello_start[] = { 22, 0xfe, 0xff };
+        struct dtls_client *client;
+        _cleanup_(buf_done) struct buf hello = BUF_INIT(DATAGRAM_MAX);
+        struct device device;
+        struct world world;
+        uint64_t n_out;
+
+        world_open(&world, NULL);
+        world.config->source_hello_rate = world.config->total_hello_rate = 1;
+        world.config->source_hello_burst = 10;
+        world.config->total_hello_burst = 15;
+        engine_reconfigure(world.engine);
+        device_open(&world, &device, 0, "c0");
+        assert_int_equal(dtls_client_new(&(struct dtls_client_options){ .identity = BYTES_LITERAL("c0"),
+                                                                        .key = BYTES_LITERAL("0123456789abcdef") },
+                                         &client), 0);
+        assert_int_equal(dtls_client_handshake(client), -EAGAIN);
+        assert_true(dtls_client_output(client, &hello));
+        assert_memory_equal(hello.data, hello_start, 1);
+        dtls_client_free(client);
+        n_out = figures(&world).n_datagrams_out;
+        for (unsigned i = 0; i < 1000; i++) {
+                struct address remote = loopback(1000 + i);
+
+                remote.in.sin_addr.s_addr = htonl(INADDR_LOOPBACK + i % 10);
+                input(&world, DOOR_COAPS, &remote, buf_bytes(&hello));
+        }
+        engine_sent(world.engine);
+        assert_int_equal(figures(&world).n_datagrams_out - n_out, 14); /* the device's own was the first */
+        assert_int_equal(figures(&world).limit.n_refused_total[STRANGER_HELLO] +
+                         figures(&world).limit.n_refused_source[STRANGER_HELLO], 986);
+        assert_int_equal(ask(&device, &TOKEN_ASK()).code, CODE_CREATED);
+        device_done(&device);
+        world_close(&world);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(t_token),
@@ -1042,6 +1613,7 @@ int main(void) {
                 cmocka_unit_test(t_discovery_in_blocks),
                 cmocka_unit_test(t_long_answers),
                 cmocka_unit_test(t_plain_peers_are_bounded),
+                cmocka_unit_test(t_bad_network),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
