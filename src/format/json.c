@@ -55,6 +55,14 @@ static int syntax_fault(struct diags *faults, int line, const char *text) {
         return r < 0 ? r : REFUSE_ADMIN_SYNTAX;
 }
 
+/*
+ * When memory is short, jansson may call a good text faulty, and say so with any code or none. A text that is faulty is
+ * so each time: the caller tries twice.
+ */
+static json_t *load(struct bytes text, json_error_t *error) {
+        return json_loadb((const char *)text.data, text.size, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, error);
+}
+
 int json_parse(struct bytes text, struct json_document *ret_document, struct diags *faults) {
         json_error_t error;
         json_t *root;
@@ -65,8 +73,10 @@ int json_parse(struct bytes text, struct json_document *ret_document, struct dia
                 return syntax_fault(faults, 0, "a JSON text is expected, there is none");
         if (text_depth(text) > JSON_DEPTH_MAX)
                 return syntax_fault(faults, 0, "the JSON text has too many arrays and objects inside each other");
-        root = json_loadb((const char *)text.data, text.size, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
-        if (!root && json_error_code(&error) == json_error_out_of_memory)
+        root = load(text, &error);
+        if (!root)
+                root = load(text, &error);
+        if (!root && (json_error_code(&error) == json_error_out_of_memory || error.text[0] == '\0'))
                 return -ENOMEM;
         if (!root)
                 return syntax_fault(faults, error.line, error.text);

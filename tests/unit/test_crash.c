@@ -1,0 +1,469 @@
+/*
+ * The disk loses power or breaks, or memory runs out, at the n-th operation, for n = 1, 2, … until none is hit: what was
+ * acknowledged is there entirely, nothing is there by halves, no number comes twice, and service goes on.
+ */
+#include <errno.h>
+#include <jansson.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+#include <sqlite3.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "domain/token.h"
+#include "format/cbor.h"
+#include "store/private.h"
+#include "support/fake.h"
+#include "support/vfs_shim.h"
+#include "support/world.h"
+
+#define BATCHES 6
+#define CALLS 5     /* of a batch: client, token, token, revocation, client before last removed */
+#define TOKENS (2 * BATCHES)
+#define TOKEN_MAX 512
+#define LOG_PAGES_TEST 12 /* the log is brought in often, so that every part of that is hit */
+
+/* ---- a story, and what is known of how it went */
+
+enum known { NO, MAYBE, YES };
+
+struct token_known {
+        uint8_t bytes[TOKEN_MAX];
+        size_t size;
+        enum known is_there, is_revoked;
+};
+
+struct story {
+        struct token_known tokens[TOKENS];
+        enum known client_there[BATCHES], client_gone[BATCHES];
+        unsigned n_broken;
+};
+
+static char path[128];
+
+/*
+ * One allocation fails: that which brings this to 0, counted while requests run. Those of our objects come here by the
+ * linker's --wrap, those of SQLite and jansson by their own hooks.
+ */
+static unsigned fail_allocation;
+static bool counting;
+
+static int on_commit(void *context, sqlite3 *db, const char *name, int n_pages) {
+        if (n_pages >= LOG_PAGES_TEST)
+                (void)sqlite3_wal_checkpoint_v2(db, name, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+        return SQLITE_OK;
+}
+
+static int open_world(struct world *world) {
+        int r = world_open(world, path);
+
+        if (r == 0)
+                (void)sqlite3_wal_hook(world->store->db, on_commit, NULL);
+        return r;
+}
+
+static void note_token(struct token_known *known, const struct call *call) {
+        struct bytes token;
+
+        known->is_there = call_is_yes(call) ? YES : MAYBE;
+        if (!call_is_yes(call))
+                return;
+        token = answer_token(call);
+        assert_true(token.size <= TOKEN_MAX);
+        memcpy(known->bytes, token.data, token.size);
+        known->size = token.size;
+}
+
+static void set_revocation(struct call *call, uint64_t number) {
+        char target[64];
+        uint8_t bytes[NUMBER_SIZE_MAX];
+        char hex[2 * NUMBER_SIZE_MAX + 1];
+
+        bytes_to_hex(bytes_of(bytes, number_to_bytes(number, bytes)), hex, sizeof(hex));
+        snprintf(target, sizeof(target), "/v1/tokens/%s", hex);
+        call_set(call, &world_admin, METHOD_DELETE, target, NULL);
+}
+
+/* One batch; numbers[]: of the tokens that were answered. */
+static void tell_batch(struct world *world, struct story *story, unsigned n, uint64_t *numbers) {
+        struct call calls[CALLS];
+        char text[128];
+        bool revokes = n > 0 && story->tokens[2 * n - 2].is_there == YES, removes = n > 1;
+        size_t n_calls = 3;
+
+        snprintf(text, sizeof(text), "{\"name\":\"c%u\",\"labels\":[\"a%u\",\"b%u\"]}", n, n, n);
+        call_set(&calls[0], &world_admin, METHOD_POST, "/v1/clients", text);
+        call_set(&calls[1], &world->client, METHOD_POST, "/token", "{5: \"rs1\"}");
+        call_set(&calls[2], &world->client, METHOD_POST, "/token", "{5: \"rs1\"}");
+        if (revokes)
+                set_revocation(&calls[n_calls++], numbers[2 * n - 2]);
+        snprintf(text, sizeof(text), "/v1/clients/c%u", n - 2);
+        if (removes)
+                call_set(&calls[n_calls++], &world_admin, METHOD_DELETE, text, NULL);
+        counting = true;
+        world_run(world, calls, n_calls);
+        counting = false;
+
+        for (size_t i = 0; i < n_calls; i++) {
+                /* what was not acknowledged cannot be removed, of course */
+                bool may_be_unknown = removes && i == n_calls - 1 && story->client_there[n - 2] != YES;
+
+                if (!call_is_yes(&calls[i]) && !call_is_broken(&calls[i]) && !may_be_unknown)
+                        fail_msg("batch %u, call %zu: %u.%02u %s", n, i, calls[i].work.response.code >> 5,
+                                 calls[i].work.response.code & 31, calls[i].work.response.why);
+                story->n_broken += !call_is_yes(&calls[i]);
+        }
+        story->client_there[n] = call_is_yes(&calls[0]) ? YES : MAYBE;
+        for (unsigned i = 0; i < 2; i++) {
+                note_token(&story->tokens[2 * n + i], &calls[1 + i]);
+                numbers[2 * n + i] = calls[1 + i].work.response.token_number;
+        }
+        if (revokes)
+                story->tokens[2 * n - 2].is_revoked = call_is_yes(&calls[3]) ? YES : MAYBE;
+        if (removes)
+                story->client_gone[n - 2] = call_is_yes(&calls[n_calls - 1]) ? YES : MAYBE;
+        for (size_t i = 0; i < n_calls; i++)
+                call_done(&calls[i]);
+}
+
+static void tell(struct world *world, struct story *story) {
+        uint64_t numbers[TOKENS] = {};
+
+        *story = (struct story){};
+        for (unsigned n = 0; n < BATCHES; n++)
+                tell_batch(world, story, n, numbers);
+}
+
+/* ---- what is there afterwards */
+
+static int64_t count(struct world *world, const char *sql) {
+        int64_t n = -1;
+
+        assert_int_equal(pragma_int(world->store, sql, &n), 0);
+        return n;
+}
+
+static void expect_token(struct world *world, const struct token_known *known, unsigned n) {
+        _cleanup_(call_done) struct call call = {};
+        bool active;
+
+        if (known->is_there != YES)
+                return;
+        call_introspect(&call, &world->server, bytes_of(known->bytes, known->size));
+        world_run(world, &call, 1);
+        assert_true(call_is_yes(&call));
+        active = answer_is_active(&call);
+        if ((known->is_revoked == YES && active) || (known->is_revoked == NO && !active))
+                fail_msg("token %u was acknowledged%s and is %sactive", n, known->is_revoked == YES ? " and revoked" : "",
+                         active ? "" : "not ");
+}
+
+/* With both its labels, or not at all. */
+static bool expect_client(struct world *world, const struct story *story, unsigned n) {
+        _cleanup_(call_done) struct call call = {};
+        char text[64];
+        bool there;
+
+        snprintf(text, sizeof(text), "/v1/clients/c%u", n);
+        call_set(&call, &world_admin, METHOD_GET, text, NULL);
+        world_run(world, &call, 1);
+        there = call_is_yes(&call);
+        assert_true(there || call.work.response.code == CODE_NOT_FOUND);
+        if ((story->client_there[n] == YES && story->client_gone[n] == NO && !there) ||
+            (story->client_gone[n] == YES && there))
+                fail_msg("client c%u is %sthere", n, there ? "" : "not ");
+        snprintf(text, sizeof(text), "[\"a%u\",\"b%u\"]", n, n);
+        if (there && !bytes_find(buf_bytes(&call.work.response.payload), bytes_text(text)))
+                fail_msg("client c%u has lost a label", n);
+        return there;
+}
+
+/*
+ * strict: nothing is there that was not acknowledged. Else what was not may be there, but a batch as a whole: that is
+ * what a power cut leaves of a commit that was under way.
+ */
+static void expect_story(struct world *world, const struct story *story, bool strict) {
+        int64_t n_tokens = 0, n_extra = 0;
+
+        for (unsigned n = 0; n < TOKENS; n++) {
+                expect_token(world, &story->tokens[n], n);
+                n_tokens += story->tokens[n].is_there == YES;
+        }
+        for (unsigned n = 0; n < BATCHES; n++) {
+                bool there = expect_client(world, story, n);
+
+                if (story->client_there[n] != MAYBE)
+                        continue;
+                if (strict && there)
+                        fail_msg("client c%u is there, though that was answered with an error", n);
+                n_extra += there ? 2 : 0;
+        }
+        if (strict)
+                assert_int_equal(count(world, "SELECT count(*) FROM tokens"), n_tokens);
+        else if (story->n_broken > 0 && n_extra > 0)
+                assert_int_equal(count(world, "SELECT count(*) FROM tokens"), n_tokens + n_extra);
+        assert_int_equal(count(world, "SELECT count(*) FROM pragma_integrity_check WHERE integrity_check <> 'ok'"), 0);
+        assert_int_equal(count(world, "SELECT count(*) FROM pragma_foreign_key_check"), 0);
+}
+
+/* The nonce that a token was sealed under. */
+static struct bytes nonce_of(struct bytes token) {
+        struct cbor_item items[3], iv;
+        const struct cbor_field field = { 5, CBOR_BYTES, 0 };
+        size_t n;
+
+        assert_int_equal(cbor_array(token, items, 3, &n), 0);
+        assert_int_equal(cbor_map(items[1].raw, &field, 1, &iv), 0);
+        return iv.content;
+}
+
+/* Service is there, and what it draws was never drawn before. */
+static void expect_service(struct world *world, const struct story *story) {
+        _cleanup_(call_done) struct call call = {};
+        int64_t most = count(world, "SELECT coalesce(max(number), 0) FROM tokens");
+        struct bytes token;
+
+        call_set(&call, &world->client, METHOD_POST, "/token", "{5: \"rs1\"}");
+        world_run(world, &call, 1);
+        if (!call_is_yes(&call))
+                fail_msg("no service: %u.%02u %s", call.work.response.code >> 5, call.work.response.code & 31,
+                         call.work.response.why);
+        assert_true((int64_t)call.work.response.token_number > most);
+        token = answer_token(&call);
+        for (unsigned n = 0; n < TOKENS; n++) {
+                struct bytes nonce = nonce_of(token), old;
+
+                if (story->tokens[n].is_there != YES)
+                        continue;
+                old = nonce_of(bytes_of(story->tokens[n].bytes, story->tokens[n].size));
+                /* the counted part alone must differ, whatever the random one in front of it is */
+                assert_memory_not_equal(nonce.data + nonce.size - 8, old.data + old.size - 8, 8);
+        }
+}
+
+/* ---- disks */
+
+/* A disk with what world_fill() registers, kept. */
+static void make_disk(struct world *world) {
+        disk_reset(1);
+        world_init(world);
+        world->config->tokens_per_client_max = 0;
+        assert_int_equal(open_world(world), 0);
+        world_fill(world);
+        world_close(world);
+        disk_keep();
+}
+
+static void test_power_cut(void **state) {
+        struct world world;
+        struct story story;
+        unsigned n = 0;
+        bool hit;
+
+        make_disk(&world);
+        do {
+                n++;
+                disk_return(n);
+                disk_arm(DISK_CUT, n);
+                story = (struct story){};
+                if (open_world(&world) == 0)
+                        tell(&world, &story);
+                world_close(&world);
+                hit = disk_heal();
+                disk_reboot();
+                assert_int_equal(open_world(&world), 0);
+                expect_story(&world, &story, false);
+                expect_service(&world, &story);
+                world_close(&world);
+        } while (hit);
+        assert_true(n > 50);
+        print_message("# %u operations of the disk\n", n);
+        world_done(&world);
+}
+
+/* The same while the database is being made: afterwards there is one, or it is made anew. */
+static void test_power_cut_at_the_beginning(void **state) {
+        struct world world;
+        struct story story;
+        unsigned n = 0;
+        bool hit;
+
+        world_init(&world);
+        do {
+                n++;
+                disk_reset(n);
+                disk_arm(DISK_CUT, n);
+                (void)open_world(&world);
+                world_close(&world);
+                hit = disk_heal();
+                disk_reboot();
+                assert_int_equal(open_world(&world), 0);
+                world_fill(&world);
+                tell(&world, &story);
+                assert_int_equal(story.n_broken, 0);
+                expect_story(&world, &story, true);
+                world_close(&world);
+        } while (hit);
+        world_done(&world);
+}
+
+/* A breaking disk: judged in the process that saw it, and after a power cut behind it. */
+static void break_disk(enum disk_trouble trouble) {
+        struct world world;
+        struct story story;
+        unsigned n = 0, n_broken = 0;
+        bool hit;
+
+        make_disk(&world);
+        do {
+                n++;
+                disk_return(n);
+                assert_int_equal(open_world(&world), 0);
+                disk_arm(trouble, n);
+                tell(&world, &story);
+                n_broken += story.n_broken > 0;
+                hit = disk_heal();
+                expect_story(&world, &story, true);
+                expect_service(&world, &story);
+                disk_arm(DISK_CUT, 1); /* closing is not to repair anything */
+                world_close(&world);
+                disk_reboot();
+                assert_int_equal(open_world(&world), 0);
+                for (unsigned i = 0; i < TOKENS; i++)
+                        expect_token(&world, &story.tokens[i], i);
+                expect_service(&world, &story);
+                world_close(&world);
+        } while (hit);
+        assert_true(n > 50 && n_broken > 10);
+        world_done(&world);
+}
+
+static void test_io_error_once(void **state) {
+        break_disk(DISK_ERROR_ONCE);
+}
+
+static void test_io_errors(void **state) {
+        break_disk(DISK_ERROR);
+}
+
+static void test_disk_full(void **state) {
+        break_disk(DISK_FULL);
+}
+
+/* ---- memory */
+
+static bool allocation_fails(void) {
+        return counting && fail_allocation > 0 && --fail_allocation == 0;
+}
+
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t n, size_t size);
+void *__real_realloc(void *memory, size_t size);
+void *__real_reallocarray(void *memory, size_t n, size_t size);
+char *__real_strdup(const char *text);
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t n, size_t size);
+void *__wrap_realloc(void *memory, size_t size);
+void *__wrap_reallocarray(void *memory, size_t n, size_t size);
+char *__wrap_strdup(const char *text);
+
+void *__wrap_malloc(size_t size) {
+        return allocation_fails() ? NULL : __real_malloc(size);
+}
+
+void *__wrap_calloc(size_t n, size_t size) {
+        return allocation_fails() ? NULL : __real_calloc(n, size);
+}
+
+void *__wrap_realloc(void *memory, size_t size) {
+        return allocation_fails() ? NULL : __real_realloc(memory, size);
+}
+
+void *__wrap_reallocarray(void *memory, size_t n, size_t size) {
+        return allocation_fails() ? NULL : __real_reallocarray(memory, n, size);
+}
+
+char *__wrap_strdup(const char *text) {
+        return allocation_fails() ? NULL : __real_strdup(text);
+}
+
+static sqlite3_mem_methods sqlite_memory;
+
+static void *sqlite_malloc(int size) {
+        return allocation_fails() ? NULL : sqlite_memory.xMalloc(size);
+}
+
+static void *sqlite_realloc(void *memory, int size) {
+        return allocation_fails() ? NULL : sqlite_memory.xRealloc(memory, size);
+}
+
+static void test_out_of_memory(void **state) {
+        struct world world;
+        struct story story;
+        unsigned n = 0, n_broken = 0;
+        bool hit;
+
+        make_disk(&world);
+        do {
+                n += 1 + n / 256; /* the later, the more alike */
+                disk_return(n);
+                assert_int_equal(open_world(&world), 0);
+                fail_allocation = n;
+                tell(&world, &story);
+                hit = fail_allocation == 0;
+                fail_allocation = 0;
+                n_broken += story.n_broken > 0;
+                expect_story(&world, &story, true);
+                expect_service(&world, &story);
+                world_close(&world);
+        } while (hit);
+        assert_true(n > 500 && n_broken > 100);
+        print_message("# %u allocations\n", n);
+        world_done(&world);
+}
+
+/* ---- */
+
+static int set_up(void **state) {
+        const char *tmp = getenv("TMPDIR");
+        sqlite3_mem_methods memory;
+
+        snprintf(path, sizeof(path), "%.100s/aced-crash-XXXXXX", tmp ? tmp : "/tmp");
+        assert_non_null(mkdtemp(path));
+        strcat(path, "/db"); /* the store makes an empty file there; all else is on the disk in memory */
+        assert_int_equal(sqlite3_config(SQLITE_CONFIG_GETMALLOC, &sqlite_memory), SQLITE_OK);
+        memory = sqlite_memory;
+        memory.xMalloc = sqlite_malloc;
+        memory.xRealloc = sqlite_realloc;
+        assert_int_equal(sqlite3_config(SQLITE_CONFIG_MALLOC, &memory), SQLITE_OK);
+        json_set_alloc_funcs(__wrap_malloc, free);
+        log_set_level((enum log_level)0);
+        disk_register();
+        return 0;
+}
+
+static int tear_down(void **state) {
+        disk_unregister();
+        (void)unlink(path);
+        *strrchr(path, '/') = '\0';
+        (void)rmdir(path);
+        return 0;
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_power_cut),
+                cmocka_unit_test(test_power_cut_at_the_beginning),
+                cmocka_unit_test(test_io_error_once),
+                cmocka_unit_test(test_io_errors),
+                cmocka_unit_test(test_disk_full),
+                cmocka_unit_test(test_out_of_memory),
+        };
+
+        return cmocka_run_group_tests(tests, set_up, tear_down);
+}
