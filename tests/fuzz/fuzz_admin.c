@@ -1,6 +1,6 @@
 /*
  * What an administrator may send: requests to /v1, one after the other on the same store. Whatever they say is answered
- * from the table of refusals or done; nothing breaks; every body is JSON; afterwards the store still answers.
+ * from the table of refusals or done; nothing breaks; what should be JSON is; afterwards the store still answers.
  *
  *     METHOD /path?query        then the body, up to a line "%" and the next request
  */
@@ -43,7 +43,7 @@ static void read_target(struct bytes target, struct request *ret) {
                 ret->queries[ret->n_queries++] = take_until(&target, BYTES_LITERAL("&"));
 }
 
-static void must_be_answer(const struct response *response) {
+static void must_be_answer(const struct resource *resource, const struct response *response) {
         _cleanup_(json_document_done) struct json_document document = {};
         _cleanup_(diags_done) struct diags faults = {};
 
@@ -52,6 +52,10 @@ static void must_be_answer(const struct response *response) {
         MUST((response->code >> 5 == 2) == (response->refusal == 0));
         if (response->content_format == CF_NONE) {
                 MUST(response->payload.size == 0);
+                return;
+        }
+        if (response->refusal == 0 && resource->writes != CF_JSON) { /* metrics, the database itself */
+                MUST(response->content_format == resource->writes);
                 return;
         }
         MUST(response->content_format == CF_JSON);
@@ -70,7 +74,7 @@ static void run(struct world *world, struct request *request) {
         work.request.accept = CF_NONE;
         response_init(&work.response);
         router_batch(&world->as, works, 1);
-        must_be_answer(&work.response);
+        must_be_answer(work.resource, &work.response);
         if (work.response.refusal == 0 && work.resource->changes)
                 world->is_changed = true;
         response_done(&work.response);

@@ -5,6 +5,7 @@
 #include "base/cleanup.h"
 #include "base/config.h"
 #include "base/log.h"
+#include "endpoint/router.h"
 #include "fuzz.h"
 #include "store/clients.h"
 #include "store/credentials.h"
@@ -90,17 +91,39 @@ static struct store **kept_store(void) {
         return &store;
 }
 
+/* To c0 for rs1: the first token there is. */
+static void issue_token(struct aced *as) {
+        struct peer peer = { .channel = CHANNEL_DTLS, .kind = CREDENTIAL_PSK, .name = "c0" };
+        _cleanup_(secret_done) struct secret key = {};
+        struct credential credential;
+        struct work work = { .request = {
+                .method = METHOD_POST, .segments = { BYTES_LITERAL("token") }, .n_segments = 1,
+                .content_format = CF_ACE_CBOR, .accept = CF_NONE, .payload = BYTES_LITERAL("\xa1\x05\x63rs1"),
+                .peer = &peer, .now_s = START_S } };
+        struct work *works[] = { &work };
+
+        MUST(store_psk_find(as->store, BYTES_LITERAL("c0"), &credential, &key) == 0);
+        peer.credential_id = credential.id;
+        response_init(&work.response);
+        router_batch(as, works, 1);
+        MUST(work.response.code == CODE_CREATED);
+        response_done(&work.response);
+}
+
 void world_open(struct world *world) {
         _cleanup_(diags_done) struct diags faults = {};
+        bool is_new = !*kept_store();
 
         *world = (struct world){ .now = { START_US, START_S }, .store = TAKE_PTR(*kept_store()) };
         log_set_level(0); /* what is refused here is refused on purpose */
         fake_clock_set(START_S, START_US);
-        if (!world->store)
+        if (is_new)
                 world->store = filled_store();
-        fake_random_seed(12);
         MUST(config_load(NULL, &world->config, &faults) == 0);
         world->as = (struct aced){ .config = world->config, .store = world->store, .started_s = START_S };
+        if (is_new)
+                issue_token(&world->as);
+        fake_random_seed(12);
         MUST(engine_new(&world->as, &world->engine) == 0);
 }
 
