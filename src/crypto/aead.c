@@ -10,6 +10,7 @@
 #include "base/secret.h"
 
 DEFINE_FREEP(EVP_CIPHER_CTX, EVP_CIPHER_CTX_free)
+DEFINE_FREEP(struct aead_key, aead_key_free)
 
 /* ccm: RFC 3610 puts the length first, so OpenSSL wants it before the data and everything in one call. */
 static const struct aead_row {
@@ -110,6 +111,78 @@ int aead_open(enum aead_alg alg, struct bytes key, struct bytes nonce, struct by
             !aead_begin(ctx, row, key, nonce, aad, data.size, cipher.data + data.size, false))
                 return failed(-EIO);
         if (!aead_data(ctx, row, data, ret_plain)) {
+                wipe(ret_plain, data.size);
+                return failed(-EBADMSG);
+        }
+        return 0;
+}
+
+/* ---- keys set up once */
+
+struct aead_key {
+        const struct aead_row *row;
+        EVP_CIPHER_CTX *seal, *open;
+};
+
+void aead_key_free(struct aead_key *key) {
+        if (!key)
+                return;
+        EVP_CIPHER_CTX_free(key->seal); /* OpenSSL wipes the schedule */
+        EVP_CIPHER_CTX_free(key->open);
+        free(key);
+}
+
+int aead_key_new(enum aead_alg alg, struct bytes key, struct aead_key **ret) {
+        _cleanup_(aead_key_freep) struct aead_key *made = NULL;
+        const struct aead_row *row = aead_row(alg);
+
+        if (!row || row->ccm || key.size != row->info.key_size)
+                return -EINVAL;
+        if (!(made = calloc(1, sizeof(*made))) || !(made->seal = EVP_CIPHER_CTX_new()) ||
+            !(made->open = EVP_CIPHER_CTX_new()))
+                return failed(-ENOMEM);
+        made->row = row;
+        if (EVP_CipherInit_ex(made->seal, row->cipher(), NULL, key.data, NULL, 1) != 1 ||
+            EVP_CipherInit_ex(made->open, row->cipher(), NULL, key.data, NULL, 0) != 1)
+                return failed(-EIO);
+        *ret = TAKE_PTR(made);
+        return 0;
+}
+
+/* Key and direction stay; tag as for aead_begin(). */
+static bool aead_key_begin(EVP_CIPHER_CTX *ctx, const struct aead_row *row, struct bytes nonce, struct bytes aad,
+                           const uint8_t *tag) {
+        int n;
+
+        return EVP_CipherInit_ex(ctx, NULL, NULL, NULL, nonce.data, -1) == 1 &&
+                (!tag || EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_TAG, (int)row->info.tag_size, (void *)tag) == 1) &&
+                (aad.size == 0 || EVP_CipherUpdate(ctx, NULL, &n, aad.data, (int)aad.size) == 1);
+}
+
+int aead_key_seal(struct aead_key *key, struct bytes nonce, struct bytes aad, struct bytes plain, uint8_t *ret_cipher) {
+        const struct aead_row *row = key->row;
+
+        if (nonce.size != row->info.nonce_size || aad.size > INT_MAX || plain.size > row->plain_max)
+                return -EINVAL;
+        if (!aead_key_begin(key->seal, row, nonce, aad, NULL) || !aead_data(key->seal, row, plain, ret_cipher) ||
+            EVP_CIPHER_CTX_ctrl(key->seal, EVP_CTRL_AEAD_GET_TAG, (int)row->info.tag_size,
+                                ret_cipher + plain.size) != 1)
+                return failed(-EIO);
+        return 0;
+}
+
+int aead_key_open(struct aead_key *key, struct bytes nonce, struct bytes aad, struct bytes cipher, uint8_t *ret_plain) {
+        const struct aead_row *row = key->row;
+        struct bytes data;
+
+        if (nonce.size != row->info.nonce_size || aad.size > INT_MAX)
+                return -EINVAL;
+        if (cipher.size < row->info.tag_size || cipher.size - row->info.tag_size > row->plain_max)
+                return -EBADMSG;
+        data = bytes_of(cipher.data, cipher.size - row->info.tag_size);
+        if (!aead_key_begin(key->open, row, nonce, aad, cipher.data + data.size))
+                return failed(-EIO);
+        if (!aead_data(key->open, row, data, ret_plain)) {
                 wipe(ret_plain, data.size);
                 return failed(-EBADMSG);
         }

@@ -3,6 +3,7 @@
 #include <sqlite3.h>
 
 #include "base/cleanup.h"
+#include "crypto/aead.h"
 #include "domain/client.h"
 #include "domain/refusal.h"
 #include "domain/server.h"
@@ -121,7 +122,8 @@ struct store {
         int lease_error;                /* why there are no new numbers */
         struct lease leases[NUMBER_KINDS];
         uint8_t nonce_stamp[NONCE_STAMP_SIZE];
-        struct secret seal_key, mark_key;
+        struct aead_key *sealing;
+        struct secret mark_key;
         struct live_count live_counts[LIVE_COUNTS];
         uint64_t generation;
         struct backup *backup; /* the one under way: the log is not brought into the database file */

@@ -18,7 +18,7 @@ int seal_keys_derive(struct store *store, struct bytes seal_key) {
 
         r = hkdf_sha256(BYTES_NONE, seal_key, BYTES_LITERAL("aced: seal secrets at rest"), subkey, sizeof(subkey));
         if (r == 0)
-                r = secret_set(&store->seal_key, bytes_of(subkey, sizeof(subkey)));
+                r = aead_key_new(AEAD_A256GCM, bytes_of(subkey, sizeof(subkey)), &store->sealing);
         if (r == 0)
                 r = hkdf_sha256(BYTES_NONE, seal_key, BYTES_LITERAL("aced: mark secrets"), subkey, sizeof(subkey));
         if (r == 0)
@@ -63,8 +63,7 @@ int seal_into(struct store *store, const char *column, int64_t row, struct bytes
 
         if ((r = place(column, row, text, sizeof(text), &aad)) != 0 ||
             (r = store_nonce(store, ret, SEAL_NONCE_SIZE)) != 0 ||
-            (r = aead_seal(AEAD_A256GCM, secret_bytes(&store->seal_key), bytes_of(ret, SEAL_NONCE_SIZE), aad, plain,
-                           ret + SEAL_NONCE_SIZE)) != 0)
+            (r = aead_key_seal(store->sealing, bytes_of(ret, SEAL_NONCE_SIZE), aad, plain, ret + SEAL_NONCE_SIZE)) != 0)
                 return r;
         *ret_size = plain.size + SEALED_OVERHEAD;
         return 0;
@@ -95,8 +94,8 @@ int store_unseal(struct store *store, const char *column, int64_t row, struct by
         if (r != 0)
                 return r;
 
-        r = aead_open(AEAD_A256GCM, secret_bytes(&store->seal_key), bytes_of(sealed.data, SEAL_NONCE_SIZE), aad,
-                      bytes_of(sealed.data + SEAL_NONCE_SIZE, sealed.size - SEAL_NONCE_SIZE), plain.data);
+        r = aead_key_open(store->sealing, bytes_of(sealed.data, SEAL_NONCE_SIZE), aad,
+                          bytes_of(sealed.data + SEAL_NONCE_SIZE, sealed.size - SEAL_NONCE_SIZE), plain.data);
         if (r != 0)
                 return r;
         plain.size = sealed.size - SEALED_OVERHEAD;

@@ -359,7 +359,7 @@ void store_free(struct store *store) {
         for (size_t i = 0; i < QUERIES; i++)
                 (void)sqlite3_finalize(store->queries[i]);
         (void)sqlite3_close_v2(store->db);
-        secret_done(&store->seal_key);
+        aead_key_free(store->sealing);
         secret_done(&store->mark_key);
         free(store);
 }

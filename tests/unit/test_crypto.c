@@ -285,6 +285,53 @@ static void assert_hex(const uint8_t *data, size_t size, const char *hex) {
 }
 
 /* FIPS 180 examples */
+/* Sealing, opening and failing in turn under one key: nothing of a call is left in the next. */
+static void aead_keys_do_as_single_calls_do(void **state) {
+        static const enum aead_alg with_keys[] = { AEAD_A128GCM, AEAD_A256GCM, AEAD_CHACHA20_POLY1305 };
+        static const uint8_t bytes[64] = { 1, 2, 3, 4, 5, 6, 7, 8, 9 };
+
+        for (size_t a = 0; a < N_ELEMENTS(with_keys); a++) {
+                const struct aead_info *info = aead_info(with_keys[a]);
+                struct bytes secret = bytes_of(bytes + 1, info->key_size);
+                struct aead_key *key = NULL;
+
+                assert_int_equal(aead_key_new(with_keys[a], secret, &key), 0);
+                for (uint8_t i = 0; i < 40; i++) {
+                        uint8_t nonce_bytes[AEAD_NONCE_SIZE_MAX] = { i }, one[80], other[80], plain[64];
+                        struct bytes nonce = bytes_of(nonce_bytes, info->nonce_size), cipher;
+                        struct bytes aad = bytes_of(bytes, i % 5), text = bytes_of(bytes + 9, i);
+
+                        assert_int_equal(aead_seal(with_keys[a], secret, nonce, aad, text, one), 0);
+                        assert_int_equal(aead_key_seal(key, nonce, aad, text, other), 0);
+                        cipher = bytes_of(other, text.size + info->tag_size);
+                        assert_memory_equal(one, other, cipher.size);
+                        other[i % cipher.size] ^= 1;
+                        assert_int_equal(aead_key_open(key, nonce, aad, cipher, plain), -EBADMSG);
+                        other[i % cipher.size] ^= 1;
+                        assert_int_equal(aead_key_open(key, nonce, aad, cipher, plain), 0);
+                        assert_true(bytes_equal(bytes_of(plain, text.size), text));
+                }
+                aead_key_free(key);
+        }
+}
+
+static void aead_keys_refuse_what_they_cannot(void **state) {
+        static const uint8_t bytes[64];
+        struct aead_key *key = NULL;
+        uint8_t out[64];
+
+        assert_int_equal(aead_key_new(AEAD_NONE, BYTES_NONE, &key), -EINVAL);
+        assert_int_equal(aead_key_new(AEAD_AES_CCM_16_64_128, bytes_of(bytes, 16), &key), -EINVAL);
+        assert_int_equal(aead_key_new(AEAD_A256GCM, bytes_of(bytes, 31), &key), -EINVAL);
+        assert_null(key);
+        assert_int_equal(aead_key_new(AEAD_A256GCM, bytes_of(bytes, 32), &key), 0);
+        assert_int_equal(aead_key_seal(key, bytes_of(bytes, 13), BYTES_NONE, BYTES_NONE, out), -EINVAL);
+        assert_int_equal(aead_key_open(key, bytes_of(bytes, 11), BYTES_NONE, bytes_of(bytes, 16), out), -EINVAL);
+        assert_int_equal(aead_key_open(key, bytes_of(bytes, 12), BYTES_NONE, bytes_of(bytes, 15), out), -EBADMSG);
+        aead_key_free(key);
+        aead_key_free(NULL);
+}
+
 static void sha256_agrees_with_its_examples(void **state) {
         uint8_t out[SHA256_SIZE];
 
@@ -378,6 +425,8 @@ int main(void) {
                 cmocka_unit_test(aead_refuses_wrong_sizes),
                 cmocka_unit_test(ccm_has_a_greatest_size),
                 cmocka_unit_test(aead_algorithms_differ),
+                cmocka_unit_test(aead_keys_do_as_single_calls_do),
+                cmocka_unit_test(aead_keys_refuse_what_they_cannot),
                 cmocka_unit_test(sha256_agrees_with_its_examples),
                 cmocka_unit_test(hmac_agrees_with_rfc4231),
                 cmocka_unit_test(hkdf_agrees_with_rfc5869),
