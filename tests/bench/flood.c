@@ -94,7 +94,8 @@ static size_t hello(const struct flood *flood, struct in_addr from, const uint8_
                 at = put(at, mix(flood->seed ^ mix((uint64_t)from.s_addr << 8 | i)), 8);
         at = put(at, 0, 1);                      /* no session to resume */
         at = put(at, cookie_size, 1);
-        memcpy(at, cookie, cookie_size);
+        if (cookie_size > 0)
+                memcpy(at, cookie, cookie_size);
         at += cookie_size;
         at = put(at, 6, 2);                      /* PSK with AES_128_CCM_8, AES_128_GCM; no renegotiation */
         at = put(at, UINT64_C(0xc0a800a800ff), 6);
