@@ -538,9 +538,14 @@ static enum exit_status print_end(void) {
         return fflush(stdout) == 0 && !ferror(stdout) ? EXIT_DONE : EXIT_FAILED;
 }
 
-static enum exit_status usage_fault(const char *why, const char *what) {
-        fprintf(stderr, "aced: %s%s\nTry 'aced --help'.\n", why, what);
+static enum exit_status usage_hint(void) {
+        fputs("Try 'aced --help'.\n", stderr);
         return EXIT_USAGE;
+}
+
+static enum exit_status usage_fault(const char *why, const char *what) {
+        fprintf(stderr, "aced: %s%s\n", why, what);
+        return usage_hint();
 }
 
 int main(int argc, char **argv) {
@@ -568,7 +573,7 @@ int main(int argc, char **argv) {
                         fputs(usage_text, stdout);
                         return print_end();
                 default: /* getopt_long() has said what */
-                        return usage_fault("see above", "");
+                        return usage_hint();
                 }
 
         if (checking && optind < argc) /* "--check FILE": getopt takes an optional argument only behind "=" */

@@ -107,6 +107,16 @@ static int credential_read(const struct request *request, struct response *respo
         return r == 0 ? key_read(&ask, response, secret) : r;
 }
 
+/* Bytes that are no text are not shown as text: cut at a zero byte they would be another identity's. */
+static void identity_is_taken(struct response *response, struct bytes identity) {
+        if (is_printable(identity))
+                response_why(response, "the identity \"%.*s\" is taken by another credential: give another one",
+                             (int)identity.size, (const char *)identity.data);
+        else
+                response_why(response, "this identity, which is no printable text, is taken by another credential: give "
+                             "another one");
+}
+
 static int credentials_post(struct aced *as, const struct request *request, const struct party *party,
                             struct response *response) {
         _cleanup_(secret_done) struct secret secret = {};
@@ -122,8 +132,7 @@ static int credentials_post(struct aced *as, const struct request *request, cons
                 response_why(response, "member \"key_hex\": this key is registered already; a key is shared by two "
                              "parties only (RFC 9200 section 6.3): leave it out to have one made");
         else if (r == REFUSE_ADMIN_EXISTS)
-                response_why(response, "the identity \"%.*s\" is taken by another credential: give another one",
-                             (int)credential.identity_size, (const char *)credential.identity);
+                identity_is_taken(response, credential_identity(&credential));
         if (r != 0)
                 return r;
         object = credential_json(&credential);

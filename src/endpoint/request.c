@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/cleanup.h"
 #include "base/secret.h"
@@ -51,9 +52,12 @@ void response_why(struct response *response, const char *format, ...) {
         if (vsnprintf(response->why, sizeof(response->why), format, args) < 0)
                 response->why[0] = '\0';
         va_end(args);
-        for (char *at = response->why; *at; at++)
-                if (*at < ' ' || *at > '~')
+        for (char *at = response->why; *at; at++) {
+                if (strncmp(at, "§", strlen("§")) == 0) /* our own, in front of a section's number */
+                        at += strlen("§") - 1;
+                else if (*at < ' ' || *at > '~')
                         *at = '?';
+        }
 }
 
 struct bytes request_query(const struct request *request, const char *name) {

@@ -567,6 +567,9 @@ static void binary_identities(void **state) {
                     "{'kind':'psk','identity_hex':'00FF00','key_hex':'" KEY_32 KEY_32 "'}",
                     "{'id':-1,'kind':'psk','identity':null,'identity_hex':'00ff00','created_s':1700000000,"
                     "'key_hex':'" KEY_32 KEY_32 "'}");
+        /* and one that is taken is not told cut at its zero byte */
+        must_refuse(world, 409, "POST", "/v1/servers/rs2/credentials", "{'identity_hex':'00FF00'}",
+                    "this identity, which is no printable text, is taken");
         assert_int_equal(store_psk_find(world->store, bytes_of("\0\xff\0", 3), &credential, &psk), 0);
         assert_int_equal(psk.size, 64);
         assert_int_equal(store_psk_find(world->store, bytes_of("\0\xff", 2), &credential, &psk), REFUSE_ADMIN_UNKNOWN);

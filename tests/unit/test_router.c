@@ -373,6 +373,8 @@ static void test_why_is_printable(void **state) {
         response_init(&response);
         response_why(&response, "name \"%s\"", "a\x1b[31m\n\xc3\xa4");
         assert_string_equal(response.why, "name \"a?[31m???\"");
+        response_why(&response, "RFC 9200 §5.8: %s", "x\xc2\x9b\xa7");
+        assert_string_equal(response.why, "RFC 9200 §5.8: x???");
         response_why(&response, "%0400d", 1);
         assert_int_equal(strlen(response.why), sizeof(response.why) - 1);
         response_done(&response);
