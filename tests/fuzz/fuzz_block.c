@@ -17,7 +17,7 @@
 #define PEERS 3 /* the last is not authenticated */
 #define KEYS 16
 #define STEPS_MAX 1024
-#define ANSWERS 32 /* of one peer, that the latest are remembered of */
+#define RESOURCES 4 /* the lower bits of a key; the upper ones are the Request-Tag */
 #define BODY_MAX 300
 #define PEER_BYTES_MAX 2048
 #define BYTES_MAX 3000
@@ -25,8 +25,7 @@
 
 struct told {
         uint32_t etag;
-        unsigned resource;
-        size_t size;
+        size_t size; /* 0: none */
         uint8_t seed;
 };
 
@@ -36,8 +35,7 @@ struct party {
                 size_t size;
                 uint8_t data[BODY_MAX];
         } bodies[KEYS]; /* what was said of each, as far as it was taken */
-        struct told told[ANSWERS];
-        unsigned n_told;
+        struct told told[KEYS]; /* the latest answer to each */
 };
 
 struct scene {
@@ -52,7 +50,7 @@ static void fill(uint8_t *data, size_t size, uint8_t seed) {
 }
 
 /* As the engine does: keep the answer that the first block was cut from. */
-static void tell(struct scene *scene, struct party *party, unsigned resource, const struct block_asks *asks, uint8_t seed) {
+static void tell(struct scene *scene, struct party *party, unsigned key, const struct block_asks *asks, uint8_t seed) {
         size_t size = 1 + seed * ANSWER_MAX / 256;
         uint8_t data[ANSWER_MAX];
         struct response response;
@@ -66,19 +64,19 @@ static void tell(struct scene *scene, struct party *party, unsigned resource, co
         r = block_keep(&party->blocks, scene->pool, asks, &response, scene->now_us, &etag);
         MUST(r == 0 || r == -ENOSPC || (r == -EPERM && party == &scene->parties[PEERS - 1]));
         response_done(&response);
-        if (r == 0)
-                party->told[party->n_told++ % ANSWERS] = (struct told){ etag, resource, size, seed };
+        party->told[key] = (struct told){ etag, r == 0 ? size : 0, seed };
 }
 
-static void must_have_been_told(const struct party *party, unsigned resource, const struct block_step *step) {
+/* With the same Request-Tag, or as the only one of the resource. */
+static void must_have_been_told(const struct party *party, unsigned key, const struct block_step *step) {
         struct bytes payload = buf_bytes(&step->kept.payload);
         uint8_t data[ANSWER_MAX];
 
-        for (unsigned i = 0; i < ANSWERS && i < party->n_told; i++) {
+        for (unsigned i = key % RESOURCES; i < KEYS; i += RESOURCES) {
                 const struct told *told = &party->told[i];
 
                 fill(data, told->size, told->seed);
-                if (told->etag == step->etag && told->resource == resource && bytes_equal(payload, bytes_of(data, told->size)))
+                if (told->size > 0 && told->etag == step->etag && bytes_equal(payload, bytes_of(data, told->size)))
                         return;
         }
         MUST(!"an answer that was not given to this peer");
@@ -124,14 +122,14 @@ static void say(struct scene *scene, struct party *party, unsigned key, const st
         block_identify(scene->pool, message, &asks);
         verdict = block_step(&party->blocks, message, &asks, scene->now_us, &step);
         if (verdict == BLOCK_KEPT)
-                must_have_been_told(party, key % 4, &step);
+                must_have_been_told(party, key, &step);
         if (asks.request_block.is_given && asks.answer_block.number == 0)
                 note_block(party, key, &asks.request_block, message->payload,
                            verdict == BLOCK_BODY || (verdict == BLOCK_ANSWER && step.code == CODE_CONTINUE));
         if (verdict == BLOCK_BODY && seed & 1) /* else it cannot run now, and the last block comes again */
                 take_body(party, key, &asks);
         if (verdict == BLOCK_RUN && !asks.request_block.is_given)
-                tell(scene, party, key % 4, &asks, seed);
+                tell(scene, party, key, &asks, seed);
 }
 
 static void must_be_bounded(const struct scene *scene) {

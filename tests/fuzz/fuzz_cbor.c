@@ -44,11 +44,30 @@ static void read_map(struct bytes raw, int checked) {
         MUST(r != 0 || n <= CBOR_PAIRS_MAX);
 }
 
+/* Brackets of the notation inside each other, those apart that stand in text. */
+static unsigned depth_of(const char *text) {
+        unsigned depth = 0, deepest = 0;
+        bool in_text = false;
+
+        for (; *text; text++) {
+                if (in_text && *text == '\\')
+                        text++;
+                else if (*text == '"')
+                        in_text = !in_text;
+                else if (!in_text && strchr("[{(", *text))
+                        deepest = ++depth > deepest ? depth : deepest;
+                else if (!in_text && strchr("]})", *text))
+                        depth--;
+        }
+        return deepest;
+}
+
 static void print_and_read_back(struct bytes raw) {
         _cleanup_(buf_done) struct buf text = BUF_INIT(TEXT_MAX), again = BUF_INIT(TEXT_MAX), twice = BUF_INIT(TEXT_MAX);
 
         MUST(cbor_print(raw, &text) == 0);
         MUST(buf_add_byte(&text, 0) == 0);
+        MUST(depth_of((const char *)text.data) <= CBOR_DEPTH_MAX + 1); /* one: the chunks of a string */
         if (raw.size > READ_BACK_MAX)
                 return;
         MUST(edn_encode((const char *)text.data, &again, NULL) == 0);

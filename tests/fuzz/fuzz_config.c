@@ -23,7 +23,7 @@ static int load(struct bytes text, struct config **ret, struct diags *faults) {
         return config_load(path, ret, faults);
 }
 
-/* {"items": [{"section", "key", "value"}…]} as the file that would say so */
+/* {"items": [{"section", "key", "value"}…]} as the file that would say so. A ; begins a comment where a space is before it. */
 static void write_back(const json_t *shown, struct buf *ret) {
         size_t i;
         json_t *item;
@@ -31,7 +31,7 @@ static void write_back(const json_t *shown, struct buf *ret) {
         json_array_foreach(json_object_get(shown, "items"), i, item) {
                 const json_t *value = json_object_get(item, "value");
 
-                MUST(buf_printf(ret, "[%s]\n%s = ", json_string_value(json_object_get(item, "section")),
+                MUST(buf_printf(ret, "[%s]\n%s=", json_string_value(json_object_get(item, "section")),
                                 json_string_value(json_object_get(item, "key"))) == 0);
                 if (json_is_integer(value))
                         MUST(buf_printf(ret, "%" JSON_INTEGER_FORMAT "\n", json_integer_value(value)) == 0);

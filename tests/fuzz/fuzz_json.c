@@ -33,6 +33,19 @@ static void must_fit(const struct body *body) {
                 MUST(strlen(body->labels.items[i]) >= 1 && strlen(body->labels.items[i]) <= 64);
 }
 
+static unsigned depth_of(const json_t *value) {
+        unsigned deepest = 0, depth;
+        const char *name;
+        json_t *member;
+        size_t i;
+
+        json_object_foreach((json_t *)value, name, member)
+                deepest = (depth = depth_of(member)) > deepest ? depth : deepest;
+        json_array_foreach(value, i, member)
+                deepest = (depth = depth_of(member)) > deepest ? depth : deepest;
+        return deepest + (json_is_object(value) || json_is_array(value));
+}
+
 static void print_and_parse(const json_t *value) {
         _cleanup_(json_document_done) struct json_document again = {};
         _cleanup_(buf_done) struct buf text = BUF_INIT(PRINTED_MAX);
@@ -60,7 +73,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         MUST(strlen(line) < sizeof(line));
         r = json_parse(text, &any, &faults);
         MUST(r == 0 || r == REFUSE_ADMIN_SYNTAX);
-        if (r == 0)
-                print_and_parse(any.root);
+        if (r != 0)
+                return 0;
+        MUST(depth_of(any.root) <= JSON_DEPTH_MAX);
+        print_and_parse(any.root);
         return 0;
 }
