@@ -21,6 +21,7 @@ struct block_transfer {
         int64_t used_us;
         bool is_answer;
         bool is_whole; /* a body whose last block is here */
+        size_t told;   /* of an answer: as far as later blocks were asked for */
         struct buf body;
 
         /* of an answer */
@@ -273,6 +274,8 @@ static enum block_verdict body_next(struct block_transfer *transfer, const struc
                         return answer_with(CODE_INCOMPLETE, ret);
         } else if (body_add(transfer, payload) < 0) {
                 return answer_with(CODE_UNAVAILABLE, ret);
+        } else {
+                ret->is_progress = at > 0;
         }
         transfer_touch(transfer, now_us);
         if (block->more)
@@ -344,6 +347,10 @@ static enum block_verdict answer_step(struct block_peer *peer, const struct bloc
         if (!transfer)
                 return asks->may_cut ? BLOCK_RUN : answer_with(CODE_INCOMPLETE, ret);
         transfer_touch(transfer, now_us);
+        ret->is_progress = block_offset(&asks->answer_block) > transfer->told &&
+                           block_offset(&asks->answer_block) < transfer->body.size;
+        if (ret->is_progress)
+                transfer->told = block_offset(&asks->answer_block);
         response_init(&ret->kept);
         ret->kept.code = transfer->code;
         ret->kept.content_format = transfer->content_format;
@@ -389,6 +396,7 @@ enum block_verdict block_step(struct block_peer *peer, const struct coap_message
                               const struct block_asks *asks, int64_t now_us, struct block_step *ret) {
         const struct block *body = &asks->request_block;
 
+        ret->is_progress = false;
         if (asks->answer_block.number > 0)
                 /* RFC 7959 §3.3: there is no answer yet while the body is on its way */
                 return body->more ? answer_with(CODE_BAD_REQUEST, ret) : answer_step(peer, asks, now_us, ret);

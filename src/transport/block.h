@@ -76,6 +76,7 @@ enum block_verdict {
 };
 
 struct block_step {
+        bool is_progress; /* one more block of a transfer, neither its first nor one again: there is an end to them */
         uint8_t code;
         struct response kept; /* not to be freed; valid until the next call here */
         uint32_t etag;

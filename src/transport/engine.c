@@ -602,6 +602,8 @@ static void take(struct door_peer *peer, uint64_t ticket, const struct coap_mess
                 }
         }
         verdict = block_step(&peer->blocks, message, asks, engine->now.monotonic_us, &step);
+        if (step.is_progress)
+                limit_peer_forgive(engine->limit, peer->peer.credential_id); /* the first block has paid */
         if (verdict == BLOCK_ANSWER) {
                 say_code(peer, ticket, message, asks, step.code, 0);
         } else if (verdict == BLOCK_KEPT) {

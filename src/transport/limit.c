@@ -187,6 +187,14 @@ bool limit_peer(struct limit *limit, int64_t credential_id, int64_t now_us, int6
         return false;
 }
 
+void limit_peer_forgive(struct limit *limit, int64_t credential_id) {
+        const struct key key = { (uint64_t)credential_id, KEY_CREDENTIAL };
+        struct place *place = table_find(limit, &limit->peers, &key);
+
+        if (place)
+                bucket_give(&place->buckets[0], &limit->peer_rate);
+}
+
 /* ---- objects */
 
 static void take_rates(struct limit *limit, const struct config *config) {

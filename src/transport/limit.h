@@ -62,6 +62,8 @@ void limit_stranger_forgive(struct limit *limit, const struct address *source, e
 
 /* An authenticated peer, by its credential. False: too much, for *ret_wait_us. */
 bool limit_peer(struct limit *limit, int64_t credential_id, int64_t now_us, int64_t *ret_wait_us);
+/* What the peer did was part of something that it is charged for already. */
+void limit_peer_forgive(struct limit *limit, int64_t credential_id);
 
 struct limit_figures {
         uint64_t n_sources, n_sources_max;              /* that are known; places there are */

@@ -107,6 +107,7 @@ struct talk {
         unsigned n_kept;
         const char *name;
         unsigned n;
+        bool said_progress; /* of the last step */
 };
 
 static struct block_figures figures(const struct talk *talk) {
@@ -180,6 +181,7 @@ static void take_step(struct talk *talk, const struct step *step) {
         asks.may_keep = true;
         block_identify(talk->pool, &room.message, &asks);
         verdict = block_step(&talk->peer, &room.message, &asks, talk->now_us, &said);
+        talk->said_progress = said.is_progress;
         if (verdicts[verdict] != step->expected)
                 fail_msg("%s, step %u: verdict %d, code %02x", talk->name, talk->n, verdict, said.code);
         if (step->expected == CODE && said.code != step->what)
@@ -319,7 +321,8 @@ static const struct conversation {
         { "an answer in blocks, the last one twice, then from anywhere",
           { { RUN, .size = 9, .keep = 2100 }, { KEPT, 1024, .block2 = B(1, 0, 6) }, { KEPT, 52, .block2 = B(2, 0, 6) },
             { KEPT, 52, .block2 = B(2, 0, 6) }, { KEPT, 1024, .block2 = B(1, 0, 6) },
-            { KEPT, 16, .block2 = B(7, 0, 0) }, { KEPT, 4, .block2 = B(131, 0, 0) }, { KEPT, 0, .block2 = B(132, 0, 0) } } },
+            { KEPT, 16, .block2 = B(7, 0, 0) }, { KEPT, 4, .block2 = B(131, 0, 0) },
+            { KEPT, 0, .block2 = B(132, 0, 0) } } },
         { "clients leave out the format", { { RUN, .size = 9, .keep = 2100 },
                                             { KEPT, 1024, .block2 = B(1, 0, 6), .format = -1 } } },
         { "later blocks of no answer",
@@ -632,6 +635,39 @@ static void t_answers(void **state) {
         }
 }
 
+/* Blocks that bring a transfer on are free of charge: never more of them than it has blocks. */
+static void t_progress(void **state) {
+        static const struct {
+                struct step step;
+                bool is_progress;
+        } cases[] = {
+                { { MORE, .block1 = B(0, 1, 0) }, false },
+                { { MORE, .block1 = B(1, 1, 0) }, true },
+                { { MORE, .block1 = B(1, 1, 0) }, false },
+                { { GAP, .block1 = B(3, 1, 0) }, false },
+                { { MORE, .block1 = B(2, 1, 0) }, true },
+                { { BODY, 49, .block1 = B(3, 0, 0), .size = 1 }, true },
+                { { GAP, .block1 = B(3, 0, 0), .size = 1 }, false },
+                { { RUN, .size = 9, .keep = 100 }, false },
+                { { KEPT, 16, .block2 = B(1, 0, 0) }, true },
+                { { KEPT, 16, .block2 = B(1, 0, 0) }, false },
+                { { KEPT, 16, .block2 = B(4, 0, 0) }, true },
+                { { KEPT, 16, .block2 = B(3, 0, 0) }, false },
+                { { KEPT, 4, .block2 = B(6, 0, 0) }, true },
+                { { KEPT, 0, .block2 = B(7, 0, 0) }, false },
+                { { RUN, .code = CODE_GET, .block2 = B(1, 0, 0) }, false },
+        };
+        struct talk talk;
+
+        talk_open(&talk, &usual_limits, "progress");
+        for (size_t i = 0; i < N_ELEMENTS(cases); i++) {
+                take_step(&talk, &cases[i].step);
+                if (talk.said_progress != cases[i].is_progress)
+                        fail_msg("step %zu: %d", i, talk.said_progress);
+        }
+        talk_close(&talk, false);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(t_conversations),
@@ -643,6 +679,7 @@ int main(void) {
                 cmocka_unit_test(t_small_body_is_cheap),
                 cmocka_unit_test(t_etag),
                 cmocka_unit_test(t_answers),
+                cmocka_unit_test(t_progress),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

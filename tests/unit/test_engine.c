@@ -704,6 +704,33 @@ static void t_ping(void **state) {
         world_close(&world);
 }
 
+/* A transfer is one request, however many blocks it has: it does not use up what its peer may ask. */
+static void t_blocks_are_charged_once(void **state) {
+        struct coap_message answer;
+        struct device device;
+        struct world world;
+
+        world_open(&world, NULL);
+        world.config->peer_request_rate = 1;
+        world.config->peer_request_burst = 4; /* the session's beginning is one */
+        engine_reconfigure(world.engine);
+        device_open(&world, &device, 0, "c0");
+        for (uint8_t n = 0; n < 12; n++) {
+                const uint8_t block = (uint8_t)(n << 4 | 8);
+
+                answer = ask(&device, &TOKEN_ASK(.option = OPTION_BLOCK1, .value = bytes_of(&block, 1),
+                                                 .payload = bytes_of(large, 16)));
+                assert_int_equal(answer.code, CODE_CONTINUE);
+        }
+        assert_int_equal(figures(&world).blocks.n_bodies, 1);
+        for (unsigned n = 0; n < 4; n++) /* the first block again and again is another transfer each time */
+                answer = ask(&device, &TOKEN_ASK(.option = OPTION_BLOCK1, .value = BYTES_LITERAL("\x08"),
+                                                 .payload = bytes_of(large, 16)));
+        assert_int_equal(answer.code, CODE_TOO_MANY_REQUESTS);
+        device_done(&device);
+        world_close(&world);
+}
+
 /* ---- more than there is room for */
 
 static void t_overload(void **state) {
@@ -1306,6 +1333,7 @@ int main(void) {
                 cmocka_unit_test(t_too_many_queries),
                 cmocka_unit_test(t_unknown_identity),
                 cmocka_unit_test(t_ping),
+                cmocka_unit_test(t_blocks_are_charged_once),
                 cmocka_unit_test(t_overload),
                 cmocka_unit_test(t_greedy_peer_beside_a_modest_one),
                 cmocka_unit_test(t_duplicate_of_a_refused_request),
