@@ -102,11 +102,11 @@ const struct refusal_row *metrics_refusal(size_t n) {
 
 static const struct figure started = FIGURE("process", "start_time_seconds", false, "When aced was started, in seconds "
                                             "since 1970");
-static const struct figure uptime = FIGURE("process", "uptime_seconds", false, "Seconds since then");
+static const struct figure uptime = FIGURE("process", "uptime_seconds", false, "Seconds since aced was started");
 static const struct figure decisions = FIGURE("process", "decisions", true, "Requests decided on, also those of "
                                               "administrators; as many log lines");
 static const struct figure database = FIGURE("process", "database_bytes", false, "Size of the database file");
-static const struct figure wal = FIGURE("process", "wal_bytes", false, "Size of its write-ahead log");
+static const struct figure wal = FIGURE("process", "wal_bytes", false, "Size of the database's write-ahead log");
 static const struct figure purged = FIGURE("process", "tokens_purged", true, "Expired tokens removed");
 static const struct figure lag = FIGURE("process", "purge_lag_seconds", false, "Since when the oldest token that is "
                                         "still there is expired; 0 when none is");
