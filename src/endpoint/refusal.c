@@ -15,7 +15,7 @@ static const struct refusal_row rows[] = {
         [REFUSE_METHOD] = { "method", 0, CODE_METHOD_NOT_ALLOWED, 405, "method not allowed here" },
         [REFUSE_BAD_OPTION] = { "bad-option", 0, CODE_BAD_OPTION, 400, "unknown critical option" },
         [REFUSE_CONTENT_FORMAT] = { "content-format", 0, CODE_UNSUPPORTED_FORMAT, 415,
-                                    "format of the payload not read here" },
+                                    "format of the payload not read here: administrators send application/json" },
         [REFUSE_NOT_ACCEPTABLE] = { "not-acceptable", 0, CODE_NOT_ACCEPTABLE, 406,
                                     "format of the answer not written here" },
         [REFUSE_TOO_LARGE] = { "too-large", 0, CODE_TOO_LARGE, 413, "payload too large" },
