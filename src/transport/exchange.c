@@ -51,6 +51,7 @@ struct entry {
         uint8_t state;
         uint8_t token_size;
         uint8_t token[COAP_TOKEN_SIZE_MAX];
+        size_t request_size;
         size_t size;
         uint8_t answer[];
 };
@@ -510,16 +511,21 @@ static void acknowledged(struct exchange_peer *peer, const struct coap_message *
                 outgoing_end(peer, message->type == TYPE_ACK, now_us);
 }
 
-/* RFC 7252 §4.5 */
-static void duplicate(struct exchange_peer *peer, const struct record *record) {
+/*
+ * RFC 7252 §4.5. A stranger's answer was measured by his request: what is shorter than that and calls itself its
+ * duplicate is none, and would have us say more to a spoofed address than came from there.
+ */
+static void duplicate(struct exchange_peer *peer, const struct record *record, size_t size) {
+        const struct entry *entry = record->entry;
+
         peer->exchange->figures.n_duplicates++;
         if (record->is_acked)
                 send_empty(peer, TYPE_ACK, record->mid);
-        else if (record->entry && record->entry->state == ENTRY_ANSWERED)
-                peer_send(peer, bytes_of(record->entry->answer, record->entry->size));
+        else if (entry && entry->state == ENTRY_ANSWERED && (peer->is_authenticated || size >= entry->request_size))
+                peer_send(peer, bytes_of(entry->answer, entry->size));
 }
 
-static int request_add(struct exchange_peer *peer, const struct coap_message *message, int64_t now_us,
+static int request_add(struct exchange_peer *peer, const struct coap_message *message, size_t size, int64_t now_us,
                        uint64_t *ret_ticket) {
         struct entry *entry = malloc(sizeof(*entry));
         struct record *record;
@@ -539,6 +545,7 @@ static int request_add(struct exchange_peer *peer, const struct coap_message *me
                 .mid = message->mid,
                 .state = message->type == TYPE_NON ? ENTRY_NON : ENTRY_WAITING,
                 .token_size = (uint8_t)message->token.size,
+                .request_size = size,
         };
         if (message->token.size > 0)
                 memcpy(entry->token, message->token.data, message->token.size);
@@ -572,7 +579,8 @@ static void refuse_option(struct exchange_peer *peer, uint64_t ticket, uint16_t 
                 refuse(peer, ticket, CODE_BAD_OPTION, text, now_us);
 }
 
-static void request(struct exchange_peer *peer, const struct coap_message *message, int64_t now_us) {
+/* size: of the datagram */
+static void request(struct exchange_peer *peer, const struct coap_message *message, size_t size, int64_t now_us) {
         const struct exchange_callbacks *callbacks = &peer->exchange->callbacks;
         const struct record *record;
         uint64_t ticket;
@@ -580,14 +588,14 @@ static void request(struct exchange_peer *peer, const struct coap_message *messa
 
         record = record_find(peer, message->mid, message->type == TYPE_NON, now_us);
         if (record) {
-                duplicate(peer, record);
+                duplicate(peer, record, size);
                 return;
         }
         if (coap_request_check_options(message, &bad) == 0)
                 bad = 0;
         if (bad != 0 && bad != OPTION_PROXY_URI && bad != OPTION_PROXY_SCHEME && message->type == TYPE_NON)
                 return; /* §5.4.1: rejected */
-        if (request_add(peer, message, now_us, &ticket) < 0)
+        if (request_add(peer, message, size, now_us, &ticket) < 0)
                 return; /* no room: as if the network had lost it */
         if (bad != 0)
                 refuse_option(peer, ticket, bad, now_us);
@@ -611,7 +619,7 @@ void exchange_input(struct exchange_peer *peer, struct bytes datagram, int64_t n
         if (!header_ok || (r != 0 && message.type != TYPE_CON))
                 return;
         if (r == 0 && code_is_request(message.code) && (message.type == TYPE_CON || message.type == TYPE_NON))
-                request(peer, &message, now_us);
+                request(peer, &message, datagram.size, now_us);
         else if (message.type == TYPE_CON)
                 send_empty(peer, TYPE_RST, message.mid); /* format error, ping, a response that nobody asked for */
         else if ((message.type == TYPE_ACK && !code_is_request(message.code)) ||

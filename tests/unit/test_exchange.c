@@ -275,7 +275,24 @@ static void t_piggybacked_and_repeated(void **state) {
         hear(&line, "44011234cafef00d");
         assert_said(&line, 2, "64451234cafef00dff68656c6c6f");
         assert_int_equal(line.n_requests, 1);
-        assert_int_equal(exchange_n_duplicates(line.exchange), 2);
+        assert_int_equal(n_duplicates(&line), 2);
+        close_line(&line);
+}
+
+/* Or else one long request would let many short ones, from the same spoofed address, call for its long answer. */
+static void t_strangers_short_duplicate_gets_no_long_answer(void **state) {
+        struct line line;
+
+        open_line(&line, 8, false);
+        hear(&line, "41011234aab27879");
+        assert_int_equal(answer_with(&line, last_ticket(&line), "abc"), 0);
+        assert_said(&line, 0, "61451234aaff616263");
+        hear(&line, "41011234aa");
+        hear(&line, "40011234");
+        assert_int_equal(line.n_sent, 1);
+        hear(&line, "41011234aab27879");
+        assert_said(&line, 1, "61451234aaff616263");
+        assert_int_equal(line.n_requests, 1);
         close_line(&line);
 }
 
@@ -842,6 +859,7 @@ int main(void) {
                 cmocka_unit_test(t_mid_reused_after_lifetime),
                 cmocka_unit_test(t_dropped_answer_is_silence),
                 cmocka_unit_test(t_forgotten_is_served_anew),
+                cmocka_unit_test(t_strangers_short_duplicate_gets_no_long_answer),
                 cmocka_unit_test(t_tickets_end),
                 cmocka_unit_test(t_too_long_answer_can_be_another),
                 cmocka_unit_test(t_separate),
