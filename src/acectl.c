@@ -1432,7 +1432,8 @@ static int say_faults(const struct invocation *invocation, const json_t *rows) {
 
 static int backup_print(const struct invocation *invocation, const char *path, int64_t size) {
         json_t *object = json_pack("{s:s, s:I, s:s}", "file", path, "size", (json_int_t)size, "next",
-                                   "keep a copy of the sealing key, too, elsewhere: without it nobody can use this file");
+                                   "keep a copy of the sealing key, too, elsewhere: without it nobody can use "
+                                   "this file");
         int r = object ? print_object(invocation->format, object) : -ENOMEM;
 
         json_decref(object);

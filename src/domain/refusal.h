@@ -36,7 +36,7 @@ enum refusal {
         REFUSE_KEY_BY_VALUE,           /* invalid_request: req_cnf carries a symmetric key */
         REFUSE_REQ_CNF,                /* invalid_request: req_cnf is not one confirmation method we can read */
         REFUSE_POP_KEY,                /* unsupported_pop_key */
-        REFUSE_TOO_MANY_TOKENS,        /* invalid_grant... see refusal.c: live tokens of this client at their maximum */
+        REFUSE_TOO_MANY_TOKENS,        /* invalid_grant: as many live tokens as this client may have */
 
         /* Administration */
         REFUSE_ADMIN_SYNTAX,           /* not the JSON that the resource reads */

@@ -39,8 +39,8 @@ int scope_set(struct scope *scope, enum scope_kind kind, struct bytes value);
 bool scope_intersect(const struct scope *asked, const struct scope *allowed, struct scope *ret);
 
 /*
- * Add other's tokens that scope lacks. Returns 0, or REFUSE_SCOPE when they do not fit or kinds differ (NONE takes any),
- * and leaves scope as it was.
+ * Add other's tokens that scope lacks. Returns 0, or REFUSE_SCOPE when they do not fit or kinds differ (NONE takes
+ * any), and leaves scope as it was.
  */
 int scope_unite(struct scope *scope, const struct scope *other);
 

@@ -11,7 +11,7 @@
 struct token {
         uint64_t number;               /* its cti */
         uint64_t key_number;           /* its PoP key's kid */
-        uint8_t hash[TOKEN_HASH_SIZE]; /* of the token's bytes, tags stripped: token_hash() in format/cwt.h */
+        uint8_t hash[TOKEN_HASH_SIZE]; /* of the token's bytes, tags stripped: cwt_hash() in format/cwt.h */
         int64_t client_id, server_id;
         char client_name[NAME_SIZE_MAX + 1], server_name[NAME_SIZE_MAX + 1]; /* filled on reading */
         char audience[AUDIENCE_SIZE_MAX + 1];

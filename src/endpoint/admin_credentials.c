@@ -113,8 +113,8 @@ static void identity_is_taken(struct response *response, struct bytes identity) 
                 response_why(response, "the identity \"%.*s\" is taken by another credential: give another one",
                              (int)identity.size, (const char *)identity.data);
         else
-                response_why(response, "this identity, which is no printable text, is taken by another credential: give "
-                             "another one");
+                response_why(response, "this identity, which is no printable text, is taken by another credential: "
+                             "give another one");
 }
 
 static int credentials_post(struct aced *as, const struct request *request, const struct party *party,

@@ -21,8 +21,8 @@ struct housekeeping {
 int housekeeping_init(struct housekeeping *housekeeping, struct aced *as, int64_t wall_s, int64_t monotonic_us);
 
 /*
- * One step, in a transaction of its own; sets as->expired_s. *ret_again: there may be more to do at once. 0; < 0: nothing
- * was done, try again later.
+ * One step, in a transaction of its own; sets as->expired_s. *ret_again: there may be more to do at once. 0; < 0:
+ * nothing was done, try again later.
  */
 int housekeeping_step(struct housekeeping *housekeeping, struct aced *as, int64_t wall_s, int64_t monotonic_us,
                       bool *ret_again);

@@ -47,8 +47,8 @@ static int make_key(struct aced *as, struct grant *grant, uint64_t *ret_number) 
 }
 
 /*
- * RFC 8392 §7.1: the claims in COSE_Encrypt0; a CWT tag stands only over a tagged COSE object (§6). The nonce is made of
- * the token's number, which never repeats: so it can be found again without being decrypted (cwt_number()).
+ * RFC 8392 §7.1: the claims in COSE_Encrypt0; a CWT tag stands only over a tagged COSE object (§6). The nonce is made
+ * of the token's number, which never repeats: so it can be found again without being decrypted (cwt_number()).
  */
 static int encrypt_claims(struct aced *as, const struct grant *grant, const struct server *server,
                           const struct server_key *key, struct bytes claims, struct buf *token) {

@@ -19,8 +19,8 @@ int cwt_claims_encode(const struct grant *grant, struct bytes issuer, struct buf
 struct bytes cwt_core(struct bytes token);
 
 /*
- * The number of a token of ours, whatever tags stand around it: the last eight bytes of its IV. Anybody can write one; a
- * token is known by its hash. REFUSE_MALFORMED: none that could be ours.
+ * The number of a token of ours, whatever tags stand around it: the last eight bytes of its IV. Anybody can write one;
+ * a token is known by its hash. REFUSE_MALFORMED: none that could be ours.
  */
 int cwt_number(struct bytes token, uint64_t *ret_number);
 

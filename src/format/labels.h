@@ -10,7 +10,6 @@ enum {
         CF_OCTET_STREAM = 42,
         CF_JSON = 50,
         CF_CBOR = 60,
-        CF_CWT = 61,
         CF_ACE_CBOR = 19,
 };
 
@@ -27,7 +26,6 @@ enum {
         CODE_IPATCH = 7,
         CODE_CREATED = COAP_CODE_BYTE(2, 1),
         CODE_DELETED = COAP_CODE_BYTE(2, 2),
-        CODE_VALID = COAP_CODE_BYTE(2, 3),
         CODE_CHANGED = COAP_CODE_BYTE(2, 4),
         CODE_CONTENT = COAP_CODE_BYTE(2, 5),
         CODE_CONTINUE = COAP_CODE_BYTE(2, 31),
@@ -83,7 +81,6 @@ enum {
         ACE_CNF = 8,
         ACE_SCOPE = 9,
         ACE_CLIENT_ID = 24,
-        ACE_CLIENT_SECRET = 25,
         ACE_ERROR = 30,
         ACE_ERROR_DESCRIPTION = 31,
         ACE_ERROR_URI = 32,

@@ -14,8 +14,8 @@ struct store;
 struct backup;
 
 /*
- * Outside of a transaction. -EBUSY: another copy is under way, or another program reads the database; -EOPNOTSUPP: it is
- * in memory only. The store must outlive the backup.
+ * Outside of a transaction. -EBUSY: another copy is under way, or another program reads the database; -EOPNOTSUPP: it
+ * is in memory only. The store must outlive the backup.
  */
 int backup_begin(struct store *store, struct backup **ret);
 void backup_free(struct backup *backup);
@@ -23,7 +23,7 @@ void backup_free(struct backup *backup);
 uint64_t backup_size(const struct backup *backup);
 
 /*
- * Exactly size bytes from offset on, which must be within the copy. -ESTALE: it took so long that the log grew beyond its
- * limit and was brought in; the copy is to be begun anew. -EIO.
+ * Exactly size bytes from offset on, which must be within the copy. -ESTALE: it took so long that the log grew beyond
+ * its limit and was brought in; the copy is to be begun anew. -EIO.
  */
 int backup_read(struct backup *backup, uint64_t offset, uint8_t *data, size_t size);

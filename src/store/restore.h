@@ -20,13 +20,13 @@ struct restore {
  * Put a backup in the database's place, while no server runs on it (the caller holds the lock). The backup is checked,
  * copied, opened under the sealing key, every secret in it is tried, the numbers advanced, all of it synced: only then
  * the old database, damaged or not, is renamed out of the way with its log and the copy takes its place. *ret_kept is
- * where the old one is now, for the caller to free, or NULL when there was none. What goes wrong is told in *diags, and up
- * to that last step the old database is as it was: -EINVAL a backup that is no good, -EIO, -ENOSPC, -ENOMEM.
+ * where the old one is now, for the caller to free, or NULL when there was none. What goes wrong is told in *diags, and
+ * up to that last step the old database is as it was: -EINVAL a backup that is no good, -EIO, -ENOSPC, -ENOMEM.
  */
 int store_restore(const struct restore *restore, char **ret_kept, struct diags *diags);
 
 /*
- * Was a restore of this database cut off in its last step? Then the database is not to be opened, as it may lack its log:
- * the restore is to be run again. -EUCLEAN, told in *diags; 0.
+ * Was a restore of this database cut off in its last step? Then the database is not to be opened, as it may lack its
+ * log: the restore is to be run again. -EUCLEAN, told in *diags; 0.
  */
 int store_restore_check(const char *database, struct diags *diags);

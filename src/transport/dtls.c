@@ -22,7 +22,7 @@
 #define RESEND_MAX_US 60000000
 #define VERDICT_US 200000                 /* see record_is_suspect() */
 #define COOKIE_KEY_LIFE_US INT64_C(3600000000)
-#define TIMERS_MAX 256                    /* of each kind in one call: when many are due at once, others get their turn */
+#define TIMERS_MAX 256                    /* of each kind in one call: others get their turn when many are due */
 #define GNUTLS_HOLD_MS (24 * 3600 * 1000) /* handshake timeouts are ours; GnuTLS has no clock of ours to keep them by */
 
 /* RFC 6347 §4.1, §4.2.2: offsets in a datagram that starts with a ClientHello */

@@ -774,10 +774,6 @@ size_t exchange_peer_size(const struct exchange_peer *peer) {
                peer->outgoing_size;
 }
 
-uint64_t exchange_n_duplicates(const struct exchange *exchange) {
-        return exchange->figures.n_duplicates;
-}
-
 void exchange_figures(const struct exchange *exchange, struct exchange_figures *ret) {
         *ret = exchange->figures;
 }

@@ -96,4 +96,3 @@ struct exchange_figures {
         uint64_t n_duplicates, n_records, n_kept;
 };
 void exchange_figures(const struct exchange *exchange, struct exchange_figures *ret);
-uint64_t exchange_n_duplicates(const struct exchange *exchange);

@@ -63,8 +63,7 @@ struct answer_limits {
 /*
  * The answer as a message of at most size_max bytes, without type, MID and token. What does not fit, or not the block
  * that is asked for, is cut; where that may not be it becomes 5.00 when it was a success; of an error the code alone is
- * said. (A code alone always fits: size_max is at
- * least what a header and the token take.)
+ * said. (A code alone always fits: size_max is at least what a header and the token take.)
  */
 void translate_response(const struct response *response, const struct block_asks *asks,
                         const struct answer_limits *limits, struct answer *ret);
