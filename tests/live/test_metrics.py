@@ -1,10 +1,16 @@
 """GET /v1/metrics: text that Prometheus reads, with counts that are what this test did."""
 
+import dataclasses
 import math
 import re
 import signal
+import socket
+import time
+
+import pytest
 
 import coap
+import dtls
 from realm import run, token
 
 NAME = r"[a-zA-Z_:][a-zA-Z0-9_:]*"
@@ -169,3 +175,50 @@ def test_refused_at_the_socket_is_counted(realm):
                "http://aced/v1/%zz").stdout == "400"
     did = moved(before, parse(scrape(realm)[1]))
     assert did[("aced_refusals_total", ("reason", "syntax"))] == 1
+
+
+def test_each_figure_moves_when_it_should(make_realm):
+    realm = make_realm({"limits": {"sessions_max": 2}}).start()
+    parties = [realm.add_client() for _ in range(3)]
+    wrong = dataclasses.replace(parties[0], key=bytes(16))
+
+    def stray():
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as strange:
+            strange.sendto(b"\x17\xfe\xfd what belongs to nobody", realm.address("coaps"))
+
+    def truncated():
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as strange:
+            strange.sendto(bytes(20000), realm.address("coap"))
+
+    def duplicate():
+        with realm.plain() as plain:
+            message = plain.build(coap.GET, ".well-known/core").encode()
+            assert plain.raw(message) == plain.raw(message) is not None
+
+    def failed():
+        with pytest.raises(dtls.HandshakeError):
+            realm.connect(wrong)
+
+    def evicted():
+        for session in [realm.connect(party) for party in parties]:
+            session.close()
+
+    for act, figure, least in ((stray, "datagrams_stray", 1), (truncated, "datagrams_truncated", 1),
+                               (duplicate, "duplicates", 1), (failed, "handshakes_failed", 1),
+                               (evicted, "sessions_evicted", 1)):
+        before = realm.ctl("status")["figures"]
+        act()
+        deadline = time.monotonic() + 10  # datagrams without an answer: nothing tells when they have been read
+        while (after := realm.ctl("status")["figures"])[figure] == before[figure]:
+            assert time.monotonic() < deadline, figure
+        assert after[figure] == before[figure] + least, figure
+
+    with realm.connect(parties[0]) as session, realm.plain() as plain:
+        assert session.request(coap.GET, "nowhere").status == "4.04"
+        assert plain.request(coap.GET, ".well-known/core").status == "2.05"
+        limits = realm.ctl("status")["limits"]
+    assert limits["sessions_used"] == 1 and limits["peers_rated"] == 3
+    assert limits["plain_peers_used"] == 2 and limits["sources_used"] == 1
+    assert limits["exchange_records_used"] == limits["answers_used"] == 3
+    assert limits["handshakes_used"] == limits["pending_used"] == limits["block_bytes_used"] == 0
+    assert limits["control_connections_used"] == 1
