@@ -117,6 +117,18 @@ def test_libcoap_gets_links_in_blocks(world, block_size):
     assert coap_client(world, "-m", "get", "-b", block_size, realm.url("/.well-known/core")) == whole
 
 
+def test_libcoap_gets_the_answer_to_a_post_in_blocks(world):
+    """It asks for blocks of 32 bytes (Block2 0/0/32): the token that it puts together is one, and the only one."""
+    realm = world["realm"]
+    before = n_tokens(realm)
+    ask = realm.directory / "ask"
+    ask.write_bytes(body_of(world, 300))
+    answer = coap_client(world, "-m", "post", "-t", "19", "-b", 64, "-O", "23,0x01", "-f", ask, realm.url("/token"))
+    with realm.connect(world["rs"]) as session:
+        assert introspect(session, cbor2.loads(answer)[1])[10] is True
+    assert n_tokens(realm) == before + 1
+
+
 def test_libcoap_over_a_lossy_network(world):
     """The sixth and the ninth of the datagrams that it sends are lost."""
     realm = world["realm"]
