@@ -17,10 +17,13 @@
 #include "base/log.h"
 #include "domain/token.h"
 #include "format/cbor.h"
+#include "format/coap.h"
 #include "store/private.h"
+#include "support/dtls_client.h"
 #include "support/fake.h"
 #include "support/vfs_shim.h"
 #include "support/world.h"
+#include "transport/engine.h"
 
 #define BATCHES 6
 #define CALLS 5     /* of a batch: client, token, token, revocation, client before last removed */
@@ -427,6 +430,148 @@ static void test_out_of_memory(void **state) {
         world_done(&world);
 }
 
+/* ---- memory, from bytes in to bytes out */
+
+#define DATAGRAM_MAX 16384
+#define TRIES_MAX 20 /* of a client that hears nothing */
+#define MID 7
+
+struct device {
+        struct world *world;
+        struct engine *engine;
+        struct engine_time now;
+        struct address remote;
+        struct dtls_client *dtls;
+        struct buf heard;
+};
+
+static const uint8_t device_key[16] = "key of device 1";
+
+static void device_take(struct device *device, struct bytes data) {
+        counting = true;
+        engine_input(device->engine, &(struct datagram){ .door = DOOR_COAPS, .remote = device->remote, .data = data },
+                     device->now);
+        counting = false;
+}
+
+/* What the client has to say goes in, the engine runs, what it has to say comes out. */
+static void device_turn(struct device *device) {
+        _cleanup_(buf_done) struct buf datagram = BUF_INIT(DATAGRAM_MAX);
+        const struct datagram *out;
+        size_t n;
+
+        while (dtls_client_output(device->dtls, &datagram))
+                device_take(device, buf_bytes(&datagram));
+        counting = true;
+        while (engine_run(device->engine, device->now))
+                ;
+        counting = false;
+        n = engine_output(device->engine, &out);
+        for (size_t i = 0; i < n; i++)
+                dtls_client_input(device->dtls, out[i].data);
+        engine_sent(device->engine);
+        device->now.monotonic_us += 100000;
+}
+
+static bool device_open(struct device *device) {
+        const struct dtls_client_options options = { .identity = BYTES_LITERAL("D1"), .is_eager = true,
+                                                     .key = bytes_of(device_key, sizeof(device_key)) };
+        int r;
+
+        dtls_client_free(device->dtls);
+        device->dtls = NULL;
+        assert_int_equal(dtls_client_new(&options, &device->dtls), 0);
+        for (unsigned i = 0; (r = dtls_client_handshake(device->dtls)) == -EAGAIN && i < TRIES_MAX; i++)
+                device_turn(device);
+        return r == 0;
+}
+
+/* The code of the answer to a token request, sent again as RFC 7252 §4.2 wants it; 0: there is none. */
+static uint8_t device_ask(struct device *device) {
+        static const uint8_t request[] = { 0x41, CODE_POST, 0, MID, 0x77, 0xb5, 't', 'o', 'k', 'e', 'n', 0x11, CF_ACE_CBOR,
+                                           0xff, 0xa1, 0x05, 0x63, 'r', 's', '1' };
+        struct coap_message answer;
+        bool header_ok;
+
+        for (unsigned i = 0; i < TRIES_MAX; i++) {
+                if (dtls_client_send(device->dtls, bytes_of(request, sizeof(request))) != 0)
+                        return 0;
+                device_turn(device);
+                if (dtls_client_receive(device->dtls, &device->heard) != 0)
+                        continue;
+                assert_int_equal(coap_message_decode(buf_bytes(&device->heard), &answer, &header_ok), 0);
+                if (answer.code != CODE_EMPTY)
+                        return answer.code;
+        }
+        return 0;
+}
+
+static void device_init(struct device *device, struct world *world) {
+        *device = (struct device){ .world = world, .heard = BUF_INIT(8 * DATAGRAM_MAX), .now = { 1000000, WORLD_NOW_S },
+                                   .remote = { .in = { .sin_family = AF_INET, .sin_port = htons(1),
+                                                       .sin_addr = { htonl(INADDR_LOOPBACK) } },
+                                               .size = sizeof(struct sockaddr_in) } };
+        assert_int_equal(engine_new(&world->as, &device->engine), 0);
+}
+
+static void device_done(struct device *device) {
+        dtls_client_free(device->dtls);
+        engine_free(device->engine);
+        buf_done(&device->heard);
+}
+
+/*
+ * One allocation fails somewhere between the first ClientHello and the answer. That may cost the client a datagram, a
+ * session or an answer of 5.00; asked anew, the server serves. What it answered with a token is stored, and of what it
+ * answered otherwise nothing by halves.
+ */
+static bool fail_on_the_way(struct world *world, unsigned n) {
+        struct device device;
+        int64_t before = count(world, "SELECT count(*) FROM tokens"), added;
+        uint8_t code;
+
+        device_init(&device, world);
+        fail_allocation = n;
+        code = device_open(&device) ? device_ask(&device) : 0;
+        if (code != 0 && code != CODE_CREATED && code != CODE_INTERNAL_ERROR && code != CODE_UNAVAILABLE)
+                fail_msg("allocation %u: %u.%02u", n, code >> 5, code & 31);
+        added = count(world, "SELECT count(*) FROM tokens") - before;
+        if (added > 1 || (code == CODE_CREATED && added != 1))
+                fail_msg("allocation %u: %u.%02u and %lld tokens", n, code >> 5, code & 31, (long long)added);
+        n = fail_allocation;
+        fail_allocation = 0;
+
+        device.remote.in.sin_port = htons(2);
+        assert_true(device_open(&device));
+        assert_int_equal(device_ask(&device), CODE_CREATED);
+        device_done(&device);
+        return n == 0;
+}
+
+static void test_out_of_memory_on_the_way(void **state) {
+        _cleanup_(call_done) struct call credential = {};
+        struct world world;
+        unsigned n = 0;
+        char text[160], hex[2 * sizeof(device_key) + 1];
+
+        disk_reset(1);
+        world_init(&world);
+        world.config->tokens_per_client_max = 0;
+        assert_int_equal(open_world(&world), 0);
+        world_fill(&world);
+        bytes_to_hex(bytes_of(device_key, sizeof(device_key)), hex, sizeof(hex));
+        snprintf(text, sizeof(text), "{\"identity\":\"D1\",\"key_hex\":\"%s\"}", hex);
+        call_set(&credential, &world_admin, METHOD_POST, "/v1/clients/C1/credentials", text);
+        world_run(&world, &credential, 1);
+        assert_true(call_is_yes(&credential));
+        do
+                n++;
+        while (fail_on_the_way(&world, n));
+        assert_true(n > 20);
+        print_message("# %u allocations\n", n);
+        world_done(&world);
+}
+
 /* ---- */
 
 static int set_up(void **state) {
@@ -463,6 +608,7 @@ int main(void) {
                 cmocka_unit_test(test_io_errors),
                 cmocka_unit_test(test_disk_full),
                 cmocka_unit_test(test_out_of_memory),
+                cmocka_unit_test(test_out_of_memory_on_the_way),
         };
 
         return cmocka_run_group_tests(tests, set_up, tear_down);
