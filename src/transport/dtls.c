@@ -35,6 +35,10 @@
 #define HELLO_RANDOM 27
 #define HELLO_RANDOM_SIZE 32
 #define HELLO_SIZE_MIN (HELLO_RANDOM + HELLO_RANDOM_SIZE)
+#define HANDSHAKE_HEADER_SIZE 12
+#define HANDSHAKE_LENGTH 1
+#define HANDSHAKE_FRAGMENT_LENGTH 9
+#define HANDSHAKE_SIZE_MAX 2048 /* of a message before the keys are agreed on; those of our clients are shorter */
 #define TYPE_HANDSHAKE 22
 #define TYPE_APPLICATION_DATA 23
 #define RECORD_PLAINTEXT_MAX 16384
@@ -144,6 +148,27 @@ static bool record_is_suspect(const struct dtls_session *session, const uint8_t 
                gnutls_cipher_get(session->tls) != GNUTLS_CIPHER_NULL;
 }
 
+static size_t uint24(const uint8_t *at) {
+        return (size_t)at[0] << 16 | (size_t)at[1] << 8 | at[2];
+}
+
+/*
+ * On the word of any fragment GnuTLS makes room for the message, up to 128 KiB, and does so for six of them. Strangers
+ * are not to have that for a few bytes: a record with a fragment of such a message is skipped. size: of the record.
+ */
+static bool record_is_excessive(const uint8_t *record, size_t size) {
+        if (record[0] != TYPE_HANDSHAKE || !record_is_of_epoch_0(record))
+                return false;
+        for (size_t n = RECORD_HEADER_SIZE; n + HANDSHAKE_HEADER_SIZE <= size;) {
+                const uint8_t *header = record + n;
+
+                if (uint24(header + HANDSHAKE_LENGTH) > HANDSHAKE_SIZE_MAX)
+                        return true;
+                n += HANDSHAKE_HEADER_SIZE + uint24(header + HANDSHAKE_FRAGMENT_LENGTH);
+        }
+        return false;
+}
+
 /*
  * Is there a whole record to pull? Application data that overtook the Finished is skipped: it cannot be trusted yet,
  * and the peer sends it again (RFC 7252 §4.2).
@@ -152,7 +177,8 @@ static bool has_input(struct dtls_session *session) {
         size_t size;
 
         while ((size = record_size(session->input)) > 0) {
-                if (session->state == OPEN || session->input.data[0] != TYPE_APPLICATION_DATA)
+                if (session->state == OPEN || (session->input.data[0] != TYPE_APPLICATION_DATA &&
+                                               !record_is_excessive(session->input.data, size)))
                         return true;
                 session->input = bytes_of(session->input.data + size, session->input.size - size);
         }

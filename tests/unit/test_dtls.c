@@ -1162,6 +1162,29 @@ static void memory_of_a_session(void **state) {
         assert_in_range((memory_in_use() - before) / N, 0, 20000);
 }
 
+/* One byte of a ClientKeyExchange that is said to have 127 KiB: GnuTLS would make room for all of it, six times over. */
+static void fragments_of_long_messages_cost_nothing(void **state) {
+        _cleanup_(rig_freep) struct rig *rig = rig_new(NULL);
+        _cleanup_(dtls_client_freep) struct dtls_client *client = client_new(BYTES_LITERAL("meter"), KEY, NULL);
+        uint8_t fragment[] = { 22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 1, 0, 0, 13,
+                               16, 1, 0xfc, 0, 0, 2, 0, 0, 0, 0, 0, 1, 'x' };
+        _cleanup_(flight_done) struct flight flight;
+        size_t before;
+
+        last_flight(rig, 1, client, &flight);
+        before = memory_in_use();
+        for (uint8_t n = 0; n < 6; n++) {
+                fragment[10] = n;
+                fragment[18] = (uint8_t)(2 + n);
+                input(rig, 1, bytes_of(fragment, sizeof(fragment)));
+        }
+        assert_in_range(memory_in_use(), 0, before + 4096);
+        for (unsigned i = 0; i < flight.n; i++)
+                input(rig, 1, buf_bytes(&flight.datagrams[i]));
+        to_client(rig, 1, client);
+        assert_int_equal(shake(rig, 1, client), 0); /* they did no harm to who is really there */
+}
+
 int main(void) {
         static const struct CMUnitTest tests[] = {
                 cmocka_unit_test(addresses),
@@ -1206,6 +1229,7 @@ int main(void) {
                 cmocka_unit_test(idle_sessions_go_in_portions),
                 cmocka_unit_test(garbage_is_no_use),
                 cmocka_unit_test(memory_of_a_session),
+                cmocka_unit_test(fragments_of_long_messages_cost_nothing),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
