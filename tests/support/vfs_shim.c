@@ -285,7 +285,7 @@ static int shim_read(sqlite3_file *base, void *data, int size, sqlite3_int64 off
 
 static int shim_write(sqlite3_file *base, const void *data, int size, sqlite3_int64 offset) {
         struct file *file = of(base);
-        int code = meet(SQLITE_IOERR_WRITE, true); /* there are file systems that need room to write over something, too */
+        int code = meet(SQLITE_IOERR_WRITE, true); /* some file systems need room to write over something, too */
 
         if (is_dead()) /* the operation that the cut fell into may have begun */
                 size = code != SQLITE_OK && draw(2) ? size : 0;

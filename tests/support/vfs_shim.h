@@ -4,9 +4,9 @@
 #include <stdint.h>
 
 /*
- * A disk for SQLite, in memory, that loses power or breaks when told. It is the default VFS while it is registered. What
- * was written and not synced may be lost, wholly or by sectors of 512 bytes, in any combination; a sync that fails loses
- * what it was for even if a later one succeeds.
+ * A disk for SQLite, in memory, that loses power or breaks when told. It is the default VFS while it is registered.
+ * What was written and not synced may be lost, wholly or by sectors of 512 bytes, in any combination; a sync that fails
+ * loses what it was for even if a later one succeeds.
  */
 enum disk_trouble {
         DISK_FINE,
@@ -22,8 +22,10 @@ void disk_unregister(void);
 /* An empty disk. The seed decides what a power cut takes. */
 void disk_reset(uint64_t seed);
 
-/* The n-th operation from now (1: the next) meets the trouble. Operations are writes, syncs, truncations, removals,
- * and the making of shared memory. */
+/*
+ * The n-th operation from now (1: the next) meets the trouble. Operations are writes, syncs, truncations, removals, and
+ * the making of shared memory.
+ */
 void disk_arm(enum disk_trouble trouble, unsigned n);
 /* No trouble any more. Did any come? */
 bool disk_heal(void);

@@ -50,7 +50,8 @@ void call_set(struct call *call, const struct peer *peer, enum method method, co
 
         *call = (struct call){ .payload = BUF_INIT(100000) };
         response_init(&call->work.response);
-        *request = (struct request){ .method = method, .content_format = !text ? CF_NONE : is_admin ? CF_JSON : CF_ACE_CBOR,
+        *request = (struct request){ .method = method,
+                                     .content_format = !text ? CF_NONE : is_admin ? CF_JSON : CF_ACE_CBOR,
                                      .accept = CF_NONE, .peer = peer, .now_s = WORLD_NOW_S };
         snprintf(call->target, sizeof(call->target), "%s", target + 1);
         query = strchr(at, '?');

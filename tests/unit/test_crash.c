@@ -162,8 +162,8 @@ static void expect_token(struct world *world, const struct token_known *known, u
         assert_true(call_is_yes(&call));
         active = answer_is_active(&call);
         if ((known->is_revoked == YES && active) || (known->is_revoked == NO && !active))
-                fail_msg("token %u was acknowledged%s and is %sactive", n, known->is_revoked == YES ? " and revoked" : "",
-                         active ? "" : "not ");
+                fail_msg("token %u was acknowledged%s and is %sactive", n,
+                         known->is_revoked == YES ? " and revoked" : "", active ? "" : "not ");
 }
 
 /* With both its labels, or not at all. */
@@ -488,8 +488,8 @@ static bool device_open(struct device *device) {
 
 /* The code of the answer to a token request, sent again as RFC 7252 §4.2 wants it; 0: there is none. */
 static uint8_t device_ask(struct device *device) {
-        static const uint8_t request[] = { 0x41, CODE_POST, 0, MID, 0x77, 0xb5, 't', 'o', 'k', 'e', 'n', 0x11, CF_ACE_CBOR,
-                                           0xff, 0xa1, 0x05, 0x63, 'r', 's', '1' };
+        static const uint8_t request[] = { 0x41, CODE_POST, 0, MID, 0x77, 0xb5, 't', 'o', 'k', 'e', 'n', 0x11,
+                                           CF_ACE_CBOR, 0xff, 0xa1, 0x05, 0x63, 'r', 's', '1' };
         struct coap_message answer;
         bool header_ok;
 
