@@ -7,8 +7,8 @@
 #include "base/bytes.h"
 
 /*
- * What the fuzz targets share. A target is one LLVMFuzzerTestOneInput(): with configure --enable-fuzzing libFuzzer calls
- * it, else replay.c with each file of tests/fuzz/corpus/TARGET. It says that an input was met wrongly by MUST().
+ * What the fuzz targets share. A target is one LLVMFuzzerTestOneInput(): with configure --enable-fuzzing libFuzzer
+ * calls it, else replay.c with each file of tests/fuzz/corpus/TARGET. It says that an input was met wrongly by MUST().
  */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -23,8 +23,8 @@ void fuzz_fail(const char *condition, const char *file, int line) __attribute__(
 #define FUZZ_ALLOCATION_MAX ((size_t)2 << 20)
 
 /*
- * The same bytes, at the end of readable memory: a read behind them ends the process also in libraries that no sanitizer
- * has seen. One at a time: the next call takes the memory back.
+ * The same bytes, at the end of readable memory: a read behind them ends the process also in libraries that no
+ * sanitizer has seen. One at a time: the next call takes the memory back.
  */
 #define FUZZ_GUARDED_MAX ((size_t)64 << 10) /* longer ones are cut */
 struct bytes fuzz_guarded(struct bytes bytes);

@@ -19,8 +19,9 @@ static void decide(const struct token_ask *ask) {
         struct token_facts facts = {
                 .client = { .id = 1, .name = "c1", .profiles = PROFILE_BIT(PROFILE_COAP_DTLS) },
                 .n_servers = 1,
-                .server = { .id = 2, .name = "rs1", .profiles = PROFILE_BIT(PROFILE_COAP_DTLS), .scope_kind = SCOPE_TEXT,
-                            .token_format = TOKEN_FORMAT_ENCRYPT0, .token_alg = AEAD_AES_CCM_16_64_128 },
+                .server = { .id = 2, .name = "rs1", .profiles = PROFILE_BIT(PROFILE_COAP_DTLS),
+                            .scope_kind = SCOPE_TEXT, .token_format = TOKEN_FORMAT_ENCRYPT0,
+                            .token_alg = AEAD_AES_CCM_16_64_128 },
                 .audience = "rs1",
                 .policies = &policy,
                 .n_policies = 1,

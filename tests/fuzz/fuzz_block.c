@@ -3,8 +3,8 @@
  * body that is run is what its blocks said, one after the other, since the first; a block of an answer is of an answer
  * that this peer was given for this resource; memory keeps within its limits and returns.
  *
- * A step is a byte: peer (2 bits), method, path, Request-Tag (2 bits), time (2 bits); a byte: Block1 or Block2, more, size
- * (2 bits), number (4 bits); a byte that the content is made of; of a last block, a byte that its size is made of.
+ * A step is a byte: peer (2 bits), method, path, Request-Tag (2 bits), time (2 bits); a byte: Block1 or Block2, more,
+ * size (2 bits), number (4 bits); a byte that the content is made of; of a last block, a byte that its size is made of.
  */
 #include <errno.h>
 
@@ -94,7 +94,8 @@ static void take_body(struct party *party, unsigned key, const struct block_asks
 }
 
 /* What is known of the body after this block was answered like this. */
-static void note_block(struct party *party, unsigned key, const struct block *block, struct bytes payload, bool is_taken) {
+static void note_block(struct party *party, unsigned key, const struct block *block, struct bytes payload,
+                       bool is_taken) {
         size_t at = block_offset(block), *size = &party->bodies[key].size;
 
         if (block->number == 0)
@@ -103,14 +104,16 @@ static void note_block(struct party *party, unsigned key, const struct block *bl
                 return;
         MUST(at <= *size && at + payload.size <= BODY_MAX);
         if (at < *size) /* once more */
-                MUST(at + payload.size <= *size && memcmp(party->bodies[key].data + at, payload.data, payload.size) == 0);
+                MUST(at + payload.size <= *size);
+                MUST(memcmp(party->bodies[key].data + at, payload.data, payload.size) == 0);
         else
                 memcpy(party->bodies[key].data + at, payload.data, payload.size);
         if (at + payload.size > *size)
                 *size = at + payload.size;
 }
 
-static void say(struct scene *scene, struct party *party, unsigned key, const struct coap_message *message, uint8_t seed) {
+static void say(struct scene *scene, struct party *party, unsigned key, const struct coap_message *message,
+                uint8_t seed) {
         struct block_asks asks = {};
         struct block_step step = {};
         enum block_verdict verdict;
@@ -150,7 +153,8 @@ static void must_be_bounded(const struct scene *scene) {
 
 static void step(struct scene *scene, struct bytes *in) {
         static const int64_t steps_us[] = { 0, 1000000, 100000000, BLOCK_LIFETIME_US };
-        uint8_t who = fuzz_take_byte(in), which = fuzz_take_byte(in), seed = fuzz_take_byte(in), data[256], tag, scratch[4];
+        uint8_t who = fuzz_take_byte(in), which = fuzz_take_byte(in), seed = fuzz_take_byte(in);
+        uint8_t data[256], tag, scratch[4];
         bool is_body = which & 1, more = which & 2;
         uint32_t szx = which >> 2 & 3, number = which >> 4;
         size_t size = (size_t)16 << szx;

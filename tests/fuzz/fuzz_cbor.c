@@ -63,7 +63,8 @@ static unsigned depth_of(const char *text) {
 }
 
 static void print_and_read_back(struct bytes raw) {
-        _cleanup_(buf_done) struct buf text = BUF_INIT(TEXT_MAX), again = BUF_INIT(TEXT_MAX), twice = BUF_INIT(TEXT_MAX);
+        _cleanup_(buf_done) struct buf text = BUF_INIT(TEXT_MAX), again = BUF_INIT(TEXT_MAX);
+        _cleanup_(buf_done) struct buf twice = BUF_INIT(TEXT_MAX);
 
         MUST(cbor_print(raw, &text) == 0);
         MUST(buf_add_byte(&text, 0) == 0);

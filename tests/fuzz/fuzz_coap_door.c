@@ -1,6 +1,6 @@
 /*
- * The coap door: datagrams from some addresses, and time. Nobody is told more than three times what he said, and somebody
- * else is served as if nothing had been.
+ * The coap door: datagrams from some addresses, and time. Nobody is told more than three times what he said, and
+ * somebody else is served as if nothing had been.
  *
  * A step is a byte: address (2 bits), batch afterwards, 16-bit length, - , time (3 bits); a length; the datagram.
  */

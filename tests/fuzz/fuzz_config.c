@@ -1,4 +1,7 @@
-/* aced.conf: any bytes give a configuration within its bounds, or faults with their lines; what is shown can be read again. */
+/*
+ * aced.conf: any bytes give a configuration within its bounds, or faults with their lines; what is shown can be read
+ * again.
+ */
 #include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -23,7 +26,10 @@ static int load(struct bytes text, struct config **ret, struct diags *faults) {
         return config_load(path, ret, faults);
 }
 
-/* {"items": [{"section", "key", "value"}…]} as the file that would say so. A ; begins a comment where a space is before it. */
+/*
+ * {"items": [{"section", "key", "value"}…]} as the file that would say so. A ; begins a comment where a space is before
+ * it.
+ */
 static void write_back(const json_t *shown, struct buf *ret) {
         size_t i;
         json_t *item;

@@ -1,6 +1,6 @@
 /*
- * COSE_Encrypt0 and what identifies a token: as received, and as the plain text of an object that authenticates, so that
- * nothing behind the tag is out of reach.
+ * COSE_Encrypt0 and what identifies a token: as received, and as the plain text of an object that authenticates, so
+ * that nothing behind the tag is out of reach.
  */
 #include <errno.h>
 
@@ -30,7 +30,8 @@ static void seal_and_open(struct bytes plain, struct bytes kid, bool tagged) {
         _cleanup_(buf_done) struct buf object = BUF_INIT(OBJECT_MAX), again = BUF_INIT(OBJECT_MAX);
         struct cose_encrypt0_parts parts;
 
-        MUST(cose_encrypt0(AEAD_AES_CCM_16_64_128, bytes_of(key, 16), kid, bytes_of(nonce, 13), plain, tagged, &object) == 0);
+        MUST(cose_encrypt0(AEAD_AES_CCM_16_64_128, bytes_of(key, 16), kid, bytes_of(nonce, 13), plain, tagged,
+                           &object) == 0);
         MUST(cose_encrypt0_parse(buf_bytes(&object), &parts) == 0);
         MUST(bytes_equal(parts.kid, kid));
         MUST(cose_encrypt0_open(buf_bytes(&object), bytes_of(key, 16), &again) == 0);

@@ -10,6 +10,7 @@
 #include "base/cleanup.h"
 #include "fuzz.h"
 #include "support/dtls_client.h"
+#include "support/parties.h"
 #include "world.h"
 
 #define PEERS 4
@@ -49,7 +50,8 @@ struct scene {
 /* ---- what is heard */
 
 static void keep_cookie(struct party *party, struct bytes d) {
-        if (d.size <= VERIFY_COOKIE + 1 || d.data[0] != TYPE_HANDSHAKE || d.data[RECORD_HEADER_SIZE] != TYPE_VERIFY_REQUEST ||
+        if (d.size <= VERIFY_COOKIE + 1 || d.data[0] != TYPE_HANDSHAKE ||
+            d.data[RECORD_HEADER_SIZE] != TYPE_VERIFY_REQUEST ||
             d.size < VERIFY_COOKIE + 1 + (size_t)d.data[VERIFY_COOKIE])
                 return;
         party->cookie_size = d.data[VERIFY_COOKIE];
@@ -129,10 +131,11 @@ static void client_end(struct party *party) {
 }
 
 static void client_begin(struct party *party, const char *name, bool is_eager) {
-        uint8_t key[WORLD_KEY_SIZE];
+        uint8_t key[PARTY_KEY_SIZE];
 
-        world_key(name, key);
-        MUST(dtls_client_new(&(struct dtls_client_options){ .identity = bytes_text(name), .key = bytes_of(key, sizeof(key)),
+        party_key(name, key);
+        MUST(dtls_client_new(&(struct dtls_client_options){ .identity = bytes_text(name),
+                                                            .key = bytes_of(key, sizeof(key)),
                                                             .is_eager = is_eager },
                              &party->dtls) == 0);
 }
@@ -151,7 +154,10 @@ static void client_step(struct party *party) {
                 party->is_broken = r != 0 && r != -EAGAIN;
                 return;
         }
-        for (unsigned i = 0; i < RECORDS_MAX && (r = dtls_client_receive(party->dtls, &data)) != -EAGAIN && r != -EPIPE; i++) {
+        for (unsigned i = 0; i < RECORDS_MAX; i++) {
+                r = dtls_client_receive(party->dtls, &data);
+                if (r == -EAGAIN || r == -EPIPE)
+                        return;
                 if (r != 0)
                         continue; /* a last flight once more is an error to GnuTLS, and not the end */
                 world_must_be_answer(buf_bytes(&data), &message);

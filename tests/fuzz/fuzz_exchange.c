@@ -1,6 +1,7 @@
 /*
- * The message layer alone: what two peers send, answers that come late, early or never, and time. A request is handed on
- * once in its lifetime; what is sent is a message; a stranger is sent no confirmable one; memory is bounded and returns.
+ * The message layer alone: what two peers send, answers that come late, early or never, and time. A request is handed
+ * on once in its lifetime; what is sent is a message; a stranger is sent no confirmable one; memory is bounded and
+ * returns.
  *
  * A step is a byte: peer (1 bit), what (2 bits), - , 16-bit length, time (3 bits); what follows depends on what.
  */
@@ -36,7 +37,8 @@ struct scene {
         int64_t now_us;
 };
 
-static void on_request(void *context, struct exchange_peer *exchange, uint64_t ticket, const struct coap_message *message) {
+static void on_request(void *context, struct exchange_peer *exchange, uint64_t ticket,
+                       const struct coap_message *message) {
         struct party *party = exchange_peer_owner(exchange);
         struct scene *scene = context;
         int64_t *seen_us = &party->seen_us[message->type == TYPE_CON][message->mid];

@@ -17,9 +17,11 @@ struct body {
 };
 
 static const struct json_field fields[] = {
-        { .name = "name", .kind = JSON_FIELD_TEXT, .offset = offsetof(struct body, name), .required = true, .min = 1, .max = 64 },
+        { .name = "name", .kind = JSON_FIELD_TEXT, .offset = offsetof(struct body, name),
+          .required = true, .min = 1, .max = 64 },
         { .name = "scope", .kind = JSON_FIELD_TEXT, .offset = offsetof(struct body, scope) },
-        { .name = "lifetime_s", .kind = JSON_FIELD_INT, .offset = offsetof(struct body, lifetime_s), .min = 1, .max = 600 },
+        { .name = "lifetime_s", .kind = JSON_FIELD_INT, .offset = offsetof(struct body, lifetime_s),
+          .min = 1, .max = 600 },
         { .name = "any", .kind = JSON_FIELD_INT, .offset = offsetof(struct body, any) },
         { .name = "suspended", .kind = JSON_FIELD_BOOL, .offset = offsetof(struct body, suspended) },
         { .name = "labels", .kind = JSON_FIELD_TEXTS, .offset = offsetof(struct body, labels), .min = 1, .max = 64 },

@@ -1,10 +1,11 @@
 /*
- * What authenticated peers may say: a client and a resource server in established DTLS sessions send messages while time
- * passes. Each answer is one to what was asked, nothing breaks, both are served afterwards, and in the end memory returns.
+ * What authenticated peers may say: a client and a resource server in established DTLS sessions send messages while
+ * time passes. Each answer is one to what was asked, nothing breaks, both are served afterwards, and in the end memory
+ * returns.
  *
  * A step is a byte: who (1 bit), what (2 bits), batch afterwards, 16-bit length, time (3 bits); a length; bytes. What:
- * a message as it is, the payload of a request to /token, or to /introspect (empty: the last token), or (no bytes follow)
- * an Acknowledgement or Reset of the last message heard.
+ * a message as it is, the payload of a request to /token, or to /introspect (empty: the last token), or (no bytes
+ * follow) an Acknowledgement or Reset of the last message heard.
  */
 #include <errno.h>
 
@@ -12,6 +13,7 @@
 #include "format/cbor.h"
 #include "fuzz.h"
 #include "support/dtls_client.h"
+#include "support/parties.h"
 #include "world.h"
 
 #define DEVICES 2
@@ -51,12 +53,13 @@ static void flush(struct session *session, struct device *device) {
 
 static void open_session(struct session *session, unsigned n, const char *name) {
         struct device *device = &session->devices[n];
-        uint8_t key[WORLD_KEY_SIZE];
+        uint8_t key[PARTY_KEY_SIZE];
         int r;
 
-        world_key(name, key);
+        party_key(name, key);
         device->remote = world_address(false, 200 + n);
-        MUST(dtls_client_new(&(struct dtls_client_options){ .identity = bytes_text(name), .key = bytes_of(key, sizeof(key)),
+        MUST(dtls_client_new(&(struct dtls_client_options){ .identity = bytes_text(name),
+                                                            .key = bytes_of(key, sizeof(key)),
                                                             .priority = "NONE:+VERS-DTLS1.2:+MAC-ALL:+SIGN-ALL:"
                                                                         "+COMP-NULL:+PSK:+AES-128-CCM-8" },
                              &device->dtls) == 0);

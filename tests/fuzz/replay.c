@@ -1,6 +1,6 @@
 /*
- * The main of a fuzz target that is built without libFuzzer: runs each file of the corpus, in order of names, and says so
- * in TAP. What goes wrong ends the process: the last file named is the one.
+ * The main of a fuzz target that is built without libFuzzer: runs each file of the corpus, in order of names, and says
+ * so in TAP. What goes wrong ends the process: the last file named is the one.
  *
  *     fuzz_TARGET [FOLDER-OR-FILE...]     without arguments: $ACED_SRCDIR/tests/fuzz/corpus/TARGET
  */
@@ -24,7 +24,7 @@ static void replay_file(const char *path) {
 
         MUST(file);
         MUST(fstat(fileno(file), &status) == 0);
-        data = malloc((size_t)status.st_size + (status.st_size == 0)); /* of its size: a sanitizer sees every step beyond */
+        data = malloc((size_t)status.st_size + (status.st_size == 0)); /* of its size: a sanitizer sees steps beyond */
         MUST(data);
         MUST(fread(data, 1, (size_t)status.st_size, file) == (size_t)status.st_size);
         fclose(file);

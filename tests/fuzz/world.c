@@ -7,12 +7,9 @@
 #include "base/log.h"
 #include "endpoint/router.h"
 #include "fuzz.h"
-#include "store/clients.h"
-#include "store/credentials.h"
-#include "store/policies.h"
-#include "store/servers.h"
 #include "store/store.h"
 #include "support/fake.h"
+#include "support/parties.h"
 
 #define US INT64_C(1)
 #define MS (1000 * US)
@@ -25,61 +22,18 @@
 
 const char *const world_parties[WORLD_PARTIES] = { "c0", "c1", "rs1" };
 
-void world_key(const char *name, uint8_t ret[static WORLD_KEY_SIZE]) {
-        memset(ret, 0, WORLD_KEY_SIZE);
-        snprintf((char *)ret, WORLD_KEY_SIZE, "key of %s", name);
-}
-
-static void add_credential(struct store *store, const char *identity, int64_t client_id, int64_t server_id) {
-        struct credential credential = { .kind = CREDENTIAL_PSK, .client_id = client_id, .server_id = server_id };
-        struct secret secret = { .size = WORLD_KEY_SIZE };
-        bool same;
-
-        world_key(identity, secret.data);
-        credential.identity_size = strlen(identity);
-        memcpy(credential.identity, identity, credential.identity_size);
-        MUST(store_credential_add(store, &credential, &secret, &same) == 0);
-}
-
-static void add_client(struct store *store, const char *name) {
-        struct client client = { .profiles = PROFILE_BIT(PROFILE_COAP_DTLS), .default_audience = "rs1" };
-        struct policy policy = { .audience = "rs1" };
-
-        snprintf(client.name, sizeof(client.name), "%s", name);
-        snprintf(policy.subject, sizeof(policy.subject), "%s", name);
-        MUST(store_client_add(store, &client) == 0);
-        add_credential(store, name, client.id, 0);
-        MUST(scope_set(&policy.scopes, SCOPE_TEXT, BYTES_LITERAL("read write")) == 0);
-        MUST(store_policy_add(store, &policy) == 0);
-}
-
-static void add_server(struct store *store, const char *name) {
-        struct server server = { .profiles = PROFILE_BIT(PROFILE_COAP_DTLS), .scope_kind = SCOPE_TEXT,
-                                 .token_format = TOKEN_FORMAT_ENCRYPT0, .token_alg = AEAD_AES_CCM_16_64_128,
-                                 .has_clock = true };
-        struct server_key key = {};
-
-        snprintf(server.name, sizeof(server.name), "%s", name);
-        MUST(scope_set(&server.default_scope, SCOPE_TEXT, BYTES_LITERAL("read")) == 0);
-        MUST(store_server_add(store, &server) == 0);
-        MUST(store_audience_add(store, server.id, bytes_text(name), false) == 0);
-        key.server_id = server.id;
-        MUST(secret_set(&key.key, BYTES_LITERAL("the AS-RS key...")) == 0);
-        MUST(store_server_key_set(store, &key) == 0);
-        add_credential(store, name, 0, server.id);
-}
-
 static struct store *filled_store(void) {
         static const uint8_t seal_key[32] = { 1 };
         _cleanup_(diags_done) struct diags faults = {};
         struct store *store;
 
         fake_random_seed(11);
-        MUST(store_open(&(struct store_options){ .seal_key = bytes_of(seal_key, sizeof(seal_key)) }, &store, &faults) == 0);
+        MUST(store_open(&(struct store_options){ .seal_key = bytes_of(seal_key, sizeof(seal_key)) }, &store,
+                        &faults) == 0);
         MUST(store_begin(store) == 0);
-        add_client(store, world_parties[0]);
-        add_client(store, world_parties[1]);
-        add_server(store, world_parties[2]);
+        party_add_client(store, world_parties[0], "rs1", "read write");
+        party_add_client(store, world_parties[1], "rs1", "read write");
+        party_add_server(store, world_parties[2]);
         MUST(store_commit(store) == 0);
         return store;
 }
@@ -152,8 +106,8 @@ void world_wait(struct world *world, unsigned bits) {
 }
 
 void world_input(struct world *world, enum door door, const struct address *remote, struct bytes data) {
-        engine_input(world->engine, &(struct datagram){ .door = door, .socket = SOCKET, .remote = *remote, .data = data },
-                     world->now);
+        engine_input(world->engine, &(struct datagram){ .door = door, .socket = SOCKET, .remote = *remote,
+                                                          .data = data }, world->now);
 }
 
 void world_run(struct world *world) {
@@ -179,9 +133,7 @@ struct address world_address(bool v6, unsigned port) {
                 return (struct address){ .in6 = { .sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port),
                                                   .sin6_addr = IN6ADDR_LOOPBACK_INIT },
                                          .size = sizeof(struct sockaddr_in6) };
-        return (struct address){ .in = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port),
-                                         .sin_addr = { htonl(INADDR_LOOPBACK) } },
-                                 .size = sizeof(struct sockaddr_in) };
+        return party_address(port);
 }
 
 void world_discover(uint16_t mid, struct buf *ret) {

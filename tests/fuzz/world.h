@@ -21,8 +21,6 @@ struct world {
 
 #define WORLD_PARTIES 3
 extern const char *const world_parties[WORLD_PARTIES]; /* c0, c1, rs1 */
-#define WORLD_KEY_SIZE 16
-void world_key(const char *name, uint8_t ret[static WORLD_KEY_SIZE]);
 
 void world_open(struct world *world);
 void world_close(struct world *world);
