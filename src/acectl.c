@@ -1173,6 +1173,10 @@ static int init_directory(struct new_state *state) {
                 say("init: %s is no directory", state->directory);
                 return STATUS_REFUSED;
         }
+        if (at.st_mode & (S_IWGRP | S_IWOTH)) { /* they could put another database or key in the place of ours */
+                say("init: others can write to %s: chmod 0700 it, or choose a directory of aced's own", state->directory);
+                return STATUS_REFUSED;
+        }
         state->changes_owner = geteuid() == 0 && at.st_uid != 0;
         state->uid = at.st_uid;
         state->gid = at.st_gid;

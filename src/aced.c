@@ -194,10 +194,19 @@ static int lock_busy(int fd, const char *path, struct diags *diags) {
                          "state_directory of its own", who) < 0 ? -ENOMEM : -EBUSY;
 }
 
+static void warn_of_open_state(const char *directory) {
+        struct stat at;
+
+        if (stat(directory, &at) == 0 && at.st_mode & (S_IWGRP | S_IWOTH))
+                log_line(LOG_LEVEL_WARNING, "%s: others can write to the state directory, and so replace the database: "
+                         "chmod 0700 it", directory);
+}
+
 static int daemon_lock(struct daemon *daemon, struct diags *diags) {
         _cleanup_(closep) int fd = -1;
         char path[FILE_PATH_MAX];
 
+        warn_of_open_state(daemon->config->state_directory);
         snprintf(path, sizeof(path), "%s/lock", daemon->config->state_directory);
         fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
         if (fd < 0) {

@@ -155,18 +155,20 @@ static int mark_new_database(struct store *store) {
         return execute(store, sql);
 }
 
-static int apply_step(struct store *store, const struct schema_step *step, int64_t version) {
+static int apply_step(struct store *store, const char *path, const struct schema_step *step, int64_t version,
+                      struct diags *diags) {
         char sql[64];
         int r;
 
         (void)snprintf(sql, sizeof(sql), "PRAGMA user_version = %d", step->version);
-        if ((r = execute(store, "BEGIN IMMEDIATE")) != 0)
-                return r;
-        if ((r = execute(store, step->sql)) == 0 && (r = version == 0 ? mark_new_database(store) : 0) == 0 &&
-            (r = execute(store, sql)) == 0)
+        if ((r = execute(store, "BEGIN IMMEDIATE")) == 0 && (r = execute(store, step->sql)) == 0 &&
+            (r = version == 0 ? mark_new_database(store) : 0) == 0 && (r = execute(store, sql)) == 0)
                 r = execute(store, "COMMIT");
-        if (r != 0)
-                (void)sqlite3_exec(store->db, "ROLLBACK", NULL, NULL, NULL);
+        if (r == 0)
+                return 0;
+        /* told first: the rollback has a fault of its own when SQLite has rolled back already, as on a full disk */
+        (void)diags_add(diags, path, 0, "cannot apply schema step %s: %s", step->name, sqlite3_errmsg(store->db));
+        (void)sqlite3_exec(store->db, "ROLLBACK", NULL, NULL, NULL);
         return r;
 }
 
@@ -176,12 +178,9 @@ static int migrate(struct store *store, const char *path, int64_t version, struc
 
                 if (schema_steps[i].version <= version)
                         continue;
-                r = apply_step(store, &schema_steps[i], version);
-                if (r != 0) {
-                        (void)diags_add(diags, path, 0, "cannot apply schema step %s: %s", schema_steps[i].name,
-                                        sqlite3_errmsg(store->db));
+                r = apply_step(store, path, &schema_steps[i], version, diags);
+                if (r != 0)
                         return r;
-                }
                 version = schema_steps[i].version;
         }
         return 0;

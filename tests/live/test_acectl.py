@@ -96,6 +96,14 @@ def test_init(output):
         realm.close()
 
 
+def test_init_where_others_can_write(tmp_path):
+    for mode, status in ((0o777, REFUSED), (0o770, REFUSED), (0o755, DONE)):
+        tmp_path.chmod(mode)
+        done = run(program("acectl"), "init", "--state", tmp_path, check=False)
+        assert done.returncode == status, (oct(mode), done.stderr)
+        assert status == DONE or ("chmod 0700" in done.stderr and not any(tmp_path.iterdir())), done.stderr
+
+
 def test_keys_are_made_and_shown_once(shared):
     shared.acectl("client", "add", "shown")
     made = shared.ctl("client", "credential", "add", "shown")

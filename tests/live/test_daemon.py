@@ -170,6 +170,13 @@ def test_files_are_private(realm):
     assert realm.state.stat().st_mode & 0o022 == 0
 
 
+def test_state_directory_that_others_can_write(make_realm):
+    realm = make_realm()
+    realm.state.chmod(0o777)
+    realm.start()
+    assert "others can write to the state directory" in realm.log_text()
+
+
 # ---- running
 
 def test_good_reload(realm):

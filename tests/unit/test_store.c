@@ -2031,6 +2031,24 @@ static void limit_files(rlim_t size) {
         assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
 }
 
+/* A database that cannot be made because the disk has no room says that, and not how the rollback went. */
+static void test_no_room_for_the_schema(void **state) {
+        struct folder *folder = *state;
+        _cleanup_(diags_done) struct diags diags = {};
+        struct store *store = NULL;
+        int r;
+
+        limit_files(64 * 1024);
+        r = open_with(folder->db, 1, &store, &diags);
+        limit_files(RLIM_INFINITY);
+        assert_true(r < 0);
+        assert_int_equal(diags.n_items, 1);
+        assert_non_null(strstr(diags.items[0].text, "cannot apply schema step"));
+        if (strstr(diags.items[0].text, "rollback"))
+                fail_msg("%s", diags.items[0].text);
+        store_free(open_store(folder->db));
+}
+
 /* The write of a commit fails: nothing of the batch is there, no number comes twice, the next batch is served. */
 static void test_commit_fails(void **state) {
         struct folder *folder = *state;
@@ -2240,6 +2258,7 @@ int main(void) {
                 with_folder(test_out_of_memory),
                 with_folder(test_open_out_of_memory),
                 with_folder(test_disk_full),
+                with_folder(test_no_room_for_the_schema),
                 with_folder(test_commit_fails),
                 with_folder(test_lease_fails),
                 with_folder(test_seal_key),
