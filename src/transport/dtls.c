@@ -516,16 +516,20 @@ static bool is_hello(struct bytes d) {
                d.data[HELLO_FRAGMENT_OFFSET + 1] == 0 && d.data[HELLO_FRAGMENT_OFFSET + 2] == 0;
 }
 
-/* A cookie lives between one and two lives of a key. 0 or -EIO: then the old keys stay. */
+/*
+ * A cookie lives between one and two lives of a key, also when nobody knocked for longer than that and the keys were
+ * left as they were. 0 or -EIO: then the old keys stay.
+ */
 static int cookie_keys_rotate(struct dtls *dtls, int64_t now_us) {
-        uint8_t fresh[GNUTLS_COOKIE_KEY_SIZE];
+        uint8_t fresh[2][GNUTLS_COOKIE_KEY_SIZE];
 
         if (now_us < dtls->cookie_keys_until_us)
                 return 0;
         if (random_bytes(fresh, sizeof(fresh)) != 0)
                 return -EIO;
-        memcpy(dtls->cookie_keys[1], dtls->cookie_keys[0], sizeof(fresh));
-        memcpy(dtls->cookie_keys[0], fresh, sizeof(fresh));
+        if (now_us < dtls->cookie_keys_until_us + COOKIE_KEY_LIFE_US)
+                memcpy(fresh[1], dtls->cookie_keys[0], sizeof(fresh[1]));
+        memcpy(dtls->cookie_keys, fresh, sizeof(fresh));
         wipe(fresh, sizeof(fresh));
         dtls->cookie_keys_until_us = now_us + COOKIE_KEY_LIFE_US;
         return 0;

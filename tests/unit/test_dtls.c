@@ -714,6 +714,25 @@ static void cookies_age(void **state) {
         }
 }
 
+/* Keys are changed when somebody knocks: nobody did for a night, and the cookie of last evening is as old as it is. */
+static void cookies_of_a_quiet_server_age(void **state) {
+        static const struct {
+                int64_t age_s;
+                unsigned n_begun;
+        } cases[] = { { 3600, 1 }, { 7199, 1 }, { 7201, 0 }, { 36000, 0 } };
+
+        for (size_t i = 0; i < N_ELEMENTS(cases); i++) {
+                _cleanup_(rig_freep) struct rig *rig = rig_new(NULL);
+                _cleanup_(dtls_client_freep) struct dtls_client *client = client_new(BYTES_LITERAL("a"), KEY, NULL);
+                _cleanup_(buf_done) struct buf hello = BUF_INIT(65536);
+
+                hello_with_cookie(rig, 1, client, &hello);
+                at.monotonic_us += cases[i].age_s * SECOND;
+                input(rig, 1, buf_bytes(&hello));
+                assert_int_equal(figures(rig).n_begun, cases[i].n_begun);
+        }
+}
+
 static void no_randomness(void **state) {
         struct dtls_callbacks callbacks = {};
         struct dtls *dtls = NULL;
@@ -1209,6 +1228,7 @@ int main(void) {
                 cmocka_unit_test(cookies_age),
                 cmocka_unit_test(no_randomness),
                 cmocka_unit_test(broken_hellos),
+                cmocka_unit_test(cookies_of_a_quiet_server_age),
                 cmocka_unit_test(garbage),
                 cmocka_unit_test(forged_alerts),
                 cmocka_unit_test(broken_records),
