@@ -1,9 +1,9 @@
 /*
  * Our CoAP parser beside libcoap's: both refuse, or both read the same. Where they are meant to differ:
- *   - ours alone refuses a reserved class of code (RFC 7252 §4.2), an empty message with anything in it (§4.1), more than
- *     COAP_OPTIONS_MAX options, and an option number over 65535, of which libcoap takes the lower half;
- *   - libcoap alone refuses the message for an option whose size breaks its limits (§5.4.3 wants such a one treated like an
- *     unknown one, which is the business of coap_request_check_options()), and an empty Uri-Query;
+ *   - ours alone refuses a reserved class of code (RFC 7252 §4.2), an empty message with anything in it (§4.1), more
+ *     than COAP_OPTIONS_MAX options, and an option number over 65535, of which libcoap takes the lower half;
+ *   - libcoap alone refuses the message for an option whose size breaks its limits (§5.4.3 wants such a one treated like
+ *     an unknown one, which is the business of coap_request_check_options()), and an empty Uri-Query;
  *   - from 4.3.2 on libcoap reads tokens longer than 8 bytes (RFC 8974), for which length nibbles of 13 and 14 stand.
  */
 #include <coap3/coap.h>
