@@ -104,8 +104,8 @@ static void note_block(struct party *party, unsigned key, const struct block *bl
                 return;
         MUST(at <= *size && at + payload.size <= BODY_MAX);
         if (at < *size) /* once more */
-                MUST(at + payload.size <= *size);
-                MUST(memcmp(party->bodies[key].data + at, payload.data, payload.size) == 0);
+                MUST(at + payload.size <= *size &&
+                     memcmp(party->bodies[key].data + at, payload.data, payload.size) == 0);
         else
                 memcpy(party->bodies[key].data + at, payload.data, payload.size);
         if (at + payload.size > *size)

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "endpoint/router.h"
 #include "fuzz.h"
+#include "store/credentials.h"
 #include "store/store.h"
 #include "support/fake.h"
 #include "support/parties.h"

@@ -16,16 +16,8 @@
 #include "format/labels.h"
 #include "support/edn.h"
 #include "support/mutate.h"
+#include "support/notation.h"
 #include "support/vectors.h"
-
-#define SIZE_MAX_TEST 4096
-
-static struct buf from_edn(const char *text) {
-        struct buf out = BUF_INIT(SIZE_MAX_TEST);
-
-        assert_int_equal(edn_encode(text, &out, NULL), 0);
-        return out;
-}
 
 static void assert_edn(struct bytes bytes, const char *text) {
         _cleanup_(buf_done) struct buf printed = BUF_INIT(SIZE_MAX_TEST);

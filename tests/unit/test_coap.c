@@ -11,23 +11,7 @@
 #include "domain/refusal.h"
 #include "format/coap.h"
 #include "support/mutate.h"
-
-#define SIZE_MAX_TEST 4096
-
-static struct bytes from_hex(const char *hex, uint8_t data[static SIZE_MAX_TEST]) {
-        size_t size;
-
-        assert_int_equal(bytes_from_hex(hex, data, SIZE_MAX_TEST, &size), 0);
-        return bytes_of(data, size);
-}
-
-static void assert_hex(struct bytes bytes, const char *hex) {
-        char text[2 * SIZE_MAX_TEST + 1];
-
-        assert_true(bytes.size <= SIZE_MAX_TEST);
-        bytes_to_hex(bytes, text, sizeof(text));
-        assert_string_equal(text, hex);
-}
+#include "support/notation.h"
 
 /* ---- decoding */
 
@@ -363,7 +347,8 @@ static void codes_are_printed(void **state) {
                 const char *text;
         } cases[] = {
                 { CODE_EMPTY, "0.00" }, { CODE_POST, "0.02" }, { CODE_CREATED, "2.01" },
-                { CODE_UNSUPPORTED_FORMAT, "4.15" }, { CODE_TOO_MANY_REQUESTS, "4.29" }, { CODE_INTERNAL_ERROR, "5.00" }, { 0xff, "7.31" },
+                { CODE_UNSUPPORTED_FORMAT, "4.15" }, { CODE_TOO_MANY_REQUESTS, "4.29" },
+                { CODE_INTERNAL_ERROR, "5.00" }, { 0xff, "7.31" },
         };
 
         for (size_t i = 0; i < N_ELEMENTS(cases); i++) {

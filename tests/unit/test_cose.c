@@ -17,31 +17,8 @@
 #include "format/labels.h"
 #include "support/edn.h"
 #include "support/mutate.h"
+#include "support/notation.h"
 #include "support/vectors.h"
-
-#define SIZE_MAX_TEST 4096
-
-static struct bytes from_hex(const char *hex, uint8_t data[static SIZE_MAX_TEST]) {
-        size_t size;
-
-        assert_int_equal(bytes_from_hex(hex, data, SIZE_MAX_TEST, &size), 0);
-        return bytes_of(data, size);
-}
-
-static void assert_hex(struct bytes bytes, const char *hex) {
-        char text[2 * SIZE_MAX_TEST + 1];
-
-        assert_true(bytes.size <= SIZE_MAX_TEST);
-        bytes_to_hex(bytes, text, sizeof(text));
-        assert_string_equal(text, hex);
-}
-
-static struct buf from_edn(const char *text) {
-        struct buf out = BUF_INIT(SIZE_MAX_TEST);
-
-        assert_int_equal(edn_encode(text, &out, NULL), 0);
-        return out;
-}
 
 static void algorithms_have_their_numbers(void **state) {
         static const int labels[] = { 1, 3, 10, 24, 30 };

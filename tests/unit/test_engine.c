@@ -20,13 +20,10 @@
 #include "format/cbor.h"
 #include "format/coap.h"
 #include "format/cose.h"
-#include "store/clients.h"
-#include "store/credentials.h"
-#include "store/policies.h"
-#include "store/servers.h"
 #include "store/store.h"
 #include "support/dtls_client.h"
 #include "support/fake.h"
+#include "support/parties.h"
 #include "transport/engine.h"
 #include "transport/translate.h"
 
@@ -62,57 +59,15 @@ struct device {
         uint16_t mid;
 };
 
-static const uint8_t token_key[16] = "AS-RS key of rs1";
-
-static struct address loopback(unsigned port) {
-        return (struct address){ .in = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port),
-                                         .sin_addr = { htonl(INADDR_LOOPBACK) } },
-                                 .size = sizeof(struct sockaddr_in) };
-}
-
-static void add_credential(struct store *store, const char *identity, int64_t client_id, int64_t server_id) {
-        struct credential credential = { .kind = CREDENTIAL_PSK, .client_id = client_id, .server_id = server_id };
-        struct secret secret = { .size = 16 };
-        bool same;
-
-        snprintf((char *)secret.data, secret.size, "key of %s", identity);
-        credential.identity_size = strlen(identity);
-        memcpy(credential.identity, identity, credential.identity_size);
-        assert_int_equal(store_credential_add(store, &credential, &secret, &same), 0);
-}
-
-static void add_client(struct store *store, unsigned n) {
-        struct client client = { .profiles = PROFILE_BIT(PROFILE_COAP_DTLS) };
-        struct policy policy = { .audience = "rs1" };
-
-        snprintf(client.name, sizeof(client.name), "c%u", n);
-        assert_int_equal(store_client_add(store, &client), 0);
-        add_credential(store, client.name, client.id, 0);
-        snprintf(policy.subject, sizeof(policy.subject), "%s", client.name);
-        assert_int_equal(scope_set(&policy.scopes, SCOPE_TEXT, BYTES_LITERAL("read")), 0);
-        assert_int_equal(store_policy_add(store, &policy), 0);
-}
-
-static void add_server(struct store *store) {
-        struct server server = { .name = "rs1", .profiles = PROFILE_BIT(PROFILE_COAP_DTLS), .scope_kind = SCOPE_TEXT,
-                                 .token_format = TOKEN_FORMAT_ENCRYPT0, .token_alg = AEAD_AES_CCM_16_64_128,
-                                 .has_clock = true };
-        struct server_key key = {};
-
-        assert_int_equal(scope_set(&server.default_scope, SCOPE_TEXT, BYTES_LITERAL("read")), 0);
-        assert_int_equal(store_server_add(store, &server), 0);
-        assert_int_equal(store_audience_add(store, server.id, BYTES_LITERAL("rs1"), false), 0);
-        key.server_id = server.id;
-        secret_set(&key.key, bytes_of(token_key, sizeof(token_key)));
-        assert_int_equal(store_server_key_set(store, &key), 0);
-        add_credential(store, "rs1", 0, server.id);
-}
-
 static void fill_store(struct store *store) {
+        char name[8];
+
         assert_int_equal(store_begin(store), 0);
-        add_server(store);
-        for (unsigned i = 0; i < DEVICES; i++)
-                add_client(store, i);
+        party_add_server(store, "rs1");
+        for (unsigned i = 0; i < DEVICES; i++) {
+                snprintf(name, sizeof(name), "c%u", i);
+                party_add_client(store, name, NULL, "read");
+        }
         assert_int_equal(store_commit(store), 0);
 }
 
@@ -195,10 +150,10 @@ static void device_flush(struct device *device) {
 
 static int device_handshake(struct device *device, const char *identity) {
         struct world *world = device->world;
-        uint8_t key[16] = {};
+        uint8_t key[PARTY_KEY_SIZE];
         int r;
 
-        snprintf((char *)key, sizeof(key), "key of %s", identity);
+        party_key(identity, key);
         assert_int_equal(dtls_client_new(&(struct dtls_client_options){ .identity = bytes_text(identity),
                                                                         .key = bytes_of(key, sizeof(key)) },
                                          &device->dtls), 0);
@@ -211,7 +166,7 @@ static int device_handshake(struct device *device, const char *identity) {
 }
 
 static void device_open(struct world *world, struct device *device, unsigned n, const char *identity) {
-        *device = (struct device){ .world = world, .remote = loopback(n), .heard = BUF_INIT(1 << 17), .mid = 100 };
+        *device = (struct device){ .world = world, .remote = party_address(n), .heard = BUF_INIT(1 << 17), .mid = 100 };
         world->devices[n] = device;
         assert_int_equal(device_handshake(device, identity), 0);
 }
@@ -360,7 +315,8 @@ static void t_token(void **state) {
         assert_true(answer.payload.size <= 160);
         assert_int_equal(n_tokens(&world), 1);
 
-        assert_int_equal(cose_encrypt0_open(token.access_token.content, bytes_of(token_key, 16), &plain), 0);
+        assert_int_equal(cose_encrypt0_open(token.access_token.content, bytes_of(party_token_key, PARTY_KEY_SIZE),
+                                            &plain), 0);
         assert_int_equal(cbor_map(buf_bytes(&plain), fields, N_ELEMENTS(fields), &claims), 0);
         assert_true(bytes_equal(claims.aud.content, BYTES_LITERAL("rs1")));
         assert_true(bytes_equal(claims.scope.content, BYTES_LITERAL("read")));
@@ -676,7 +632,7 @@ static void t_unknown_identity(void **state) {
 
         world_open(&world, NULL);
         device.world = &world;
-        device.remote = loopback(0);
+        device.remote = party_address(0);
         world.devices[0] = &device;
         assert_int_equal(device_handshake(&device, "mallory"), -EPROTO);
         assert_int_equal(dtls_client_alert(device.dtls), 115);
@@ -821,7 +777,7 @@ static void t_close_says_notify(void **state) {
 /* ---- the coap door */
 
 static void plain_send(struct world *world, unsigned port, struct bytes data) {
-        struct address remote = loopback(port);
+        struct address remote = party_address(port);
 
         input(world, DOOR_COAP, &remote, data);
         run(world);
@@ -1004,7 +960,9 @@ static void t_long_answers(void **state) {
         }
 }
 
-/* However many addresses ask: the least recently used is forgotten, and its duplicate runs again; a recent one's not. */
+/*
+ * However many addresses ask: the least recently used is forgotten, and its duplicate runs again; a recent one's not.
+ */
 static void t_plain_peers_are_bounded(void **state) {
         _cleanup_(buf_done) struct buf message = BUF_INIT(1024);
         struct world world;
@@ -1215,7 +1173,7 @@ static void t_handshakes_of_one_credential_are_bounded(void **state) {
         world.config->peer_request_burst = 10;
         engine_reconfigure(world.engine);
         for (unsigned i = 0; i < 20 && r == 0; i++) {
-                device = (struct device){ .world = &world, .remote = loopback(0), .heard = BUF_INIT(1 << 17) };
+                device = (struct device){ .world = &world, .remote = party_address(0), .heard = BUF_INIT(1 << 17) };
                 world.devices[0] = &device;
                 r = device_handshake(&device, "c0");
                 device_done(&device);
@@ -1254,7 +1212,7 @@ static void t_requests_are_counted(void **state) {
         slow_clock_us = world.now.monotonic_us + 5000;
         assert_int_equal(ask(&device, &TOKEN_ASK()).code, CODE_CREATED);
         assert_int_equal(metrics->histograms[HISTOGRAM_COMMIT].sum, 300);
-        assert_int_equal(metrics->histograms[HISTOGRAM_LATENCY].sum, 5900); /* two looks for the commit, then the third */
+        assert_int_equal(metrics->histograms[HISTOGRAM_LATENCY].sum, 5900); /* two looks for the commit, a third */
         assert_int_equal(metrics->histograms[HISTOGRAM_BATCH].sum, 1);
         assert_int_equal(ask(&device, &GET_ASK("nowhere")).code, CODE_NOT_FOUND);
         assert_int_equal(ask(&device, &TOKEN_ASK(.option = 9999, .value = BYTES_LITERAL("x"))).code, CODE_BAD_OPTION);
@@ -1307,7 +1265,7 @@ static void t_hellos_over_the_rate_are_dropped(void **state) {
         dtls_client_free(client);
         n_out = figures(&world).n_datagrams_out;
         for (unsigned i = 0; i < 1000; i++) {
-                struct address remote = loopback(1000 + i);
+                struct address remote = party_address(1000 + i);
 
                 remote.in.sin_addr.s_addr = htonl(INADDR_LOOPBACK + i % 10);
                 input(&world, DOOR_COAPS, &remote, buf_bytes(&hello));

@@ -14,13 +14,10 @@
 #include "endpoint/aced.h"
 #include "format/cbor.h"
 #include "format/coap.h"
-#include "store/clients.h"
-#include "store/credentials.h"
-#include "store/policies.h"
-#include "store/servers.h"
 #include "store/store.h"
 #include "support/dtls_client.h"
 #include "support/fake.h"
+#include "support/parties.h"
 #include "transport/engine.h"
 
 /*
@@ -117,52 +114,10 @@ static uint32_t draw(struct simulation *sim, uint32_t below) {
 
 /* ---- the world */
 
-static struct address loopback(unsigned port) {
-        return (struct address){ .in = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port),
-                                         .sin_addr = { htonl(INADDR_LOOPBACK) } },
-                                 .size = sizeof(struct sockaddr_in) };
-}
-
-static void add_credential(struct store *store, const char *identity, int64_t client_id, int64_t server_id) {
-        struct credential credential = { .kind = CREDENTIAL_PSK, .client_id = client_id, .server_id = server_id };
-        struct secret secret = { .size = 16 };
-        bool same;
-
-        snprintf((char *)secret.data, secret.size, "key of %s", identity);
-        credential.identity_size = strlen(identity);
-        memcpy(credential.identity, identity, credential.identity_size);
-        assert_int_equal(store_credential_add(store, &credential, &secret, &same), 0);
-}
-
-static void add_client(struct store *store, unsigned n) {
-        struct client client = { .profiles = PROFILE_BIT(PROFILE_COAP_DTLS) };
-        struct policy policy = { .audience = "rs1" };
-
-        snprintf(client.name, sizeof(client.name), "c%u", n);
-        assert_int_equal(store_client_add(store, &client), 0);
-        add_credential(store, client.name, client.id, 0);
-        snprintf(policy.subject, sizeof(policy.subject), "%s", client.name);
-        assert_int_equal(scope_set(&policy.scopes, SCOPE_TEXT, BYTES_LITERAL("read")), 0);
-        assert_int_equal(store_policy_add(store, &policy), 0);
-}
-
-static void add_server(struct store *store) {
-        struct server server = { .name = "rs1", .profiles = PROFILE_BIT(PROFILE_COAP_DTLS), .scope_kind = SCOPE_TEXT,
-                                 .token_format = TOKEN_FORMAT_ENCRYPT0, .token_alg = AEAD_AES_CCM_16_64_128,
-                                 .has_clock = true };
-        struct server_key key = {};
-
-        assert_int_equal(store_server_add(store, &server), 0);
-        assert_int_equal(store_audience_add(store, server.id, BYTES_LITERAL("rs1"), false), 0);
-        key.server_id = server.id;
-        secret_set(&key.key, BYTES_LITERAL("AS-RS key of rs1"));
-        assert_int_equal(store_server_key_set(store, &key), 0);
-        add_credential(store, "rs1", 0, server.id);
-}
-
 static void world_open(struct simulation *sim) {
         static const uint8_t seal_key[32] = { 1 };
         struct diags diags = {};
+        char name[8];
 
         log_set_level(0);
         assert_int_equal(config_load(NULL, &sim->config, &diags), 0);
@@ -175,9 +130,11 @@ static void world_open(struct simulation *sim) {
         assert_int_equal(store_open(&(struct store_options){ .seal_key = bytes_of(seal_key, 32) }, &sim->store,
                                     &diags), 0);
         assert_int_equal(store_begin(sim->store), 0);
-        add_server(sim->store);
-        for (unsigned i = 0; i < DEVICES; i++)
-                add_client(sim->store, i);
+        party_add_server(sim->store, "rs1");
+        for (unsigned i = 0; i < DEVICES; i++) {
+                snprintf(name, sizeof(name), "c%u", i);
+                party_add_client(sim->store, name, NULL, "read");
+        }
         assert_int_equal(store_commit(sim->store), 0);
         sim->as = (struct aced){ .config = sim->config, .store = sim->store, .started_s = START_S };
         sim->now = (struct engine_time){ START_US, START_S };
@@ -599,10 +556,10 @@ static void exchange_finely(struct simulation *sim, unsigned n) {
 
 static void device_open(struct simulation *sim, unsigned n, const char *identity) {
         struct device *device = &sim->devices[n];
-        uint8_t key[16] = {};
+        uint8_t key[PARTY_KEY_SIZE];
         int r = -EAGAIN;
 
-        snprintf((char *)key, sizeof(key), "key of %s", identity);
+        party_key(identity, key);
         assert_int_equal(dtls_client_new(&(struct dtls_client_options){ .identity = bytes_text(identity),
                                                                         .key = bytes_of(key, sizeof(key)) },
                                          &device->dtls), 0);
@@ -616,7 +573,7 @@ static void devices_open(struct simulation *sim) {
                 struct device *device = &sim->devices[n];
                 char identity[8];
 
-                *device = (struct device){ .remote = loopback(n), .mid = (uint16_t)draw(sim, 65536) };
+                *device = (struct device){ .remote = party_address(n), .mid = (uint16_t)draw(sim, 65536) };
                 for (unsigned i = 0; i < LANES * OPS; i++)
                         op_init(sim, &device->ops[i / OPS][i % OPS], n, i);
                 snprintf(identity, sizeof(identity), "c%u", n);

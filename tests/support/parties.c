@@ -1,0 +1,71 @@
+#include "support/parties.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "domain/credential.h"
+#include "format/labels.h"
+#include "store/clients.h"
+#include "store/credentials.h"
+#include "store/policies.h"
+#include "store/servers.h"
+
+const uint8_t party_token_key[PARTY_KEY_SIZE] = "AS-RS key of rs1";
+
+static void must(int r, const char *what) {
+        if (r == 0)
+                return;
+        fprintf(stderr, "the test's parties: %s: %d\n", what, r);
+        abort();
+}
+
+void party_key(const char *name, uint8_t ret[static PARTY_KEY_SIZE]) {
+        memset(ret, 0, PARTY_KEY_SIZE);
+        snprintf((char *)ret, PARTY_KEY_SIZE, "key of %s", name);
+}
+
+static void add_credential(struct store *store, const char *identity, int64_t client_id, int64_t server_id) {
+        struct credential credential = { .kind = CREDENTIAL_PSK, .client_id = client_id, .server_id = server_id };
+        struct secret secret = { .size = PARTY_KEY_SIZE };
+        bool same;
+
+        party_key(identity, secret.data);
+        credential.identity_size = strlen(identity);
+        memcpy(credential.identity, identity, credential.identity_size);
+        must(store_credential_add(store, &credential, &secret, &same), identity);
+}
+
+void party_add_client(struct store *store, const char *name, const char *default_audience, const char *scope) {
+        struct client client = { .profiles = PROFILE_BIT(PROFILE_COAP_DTLS) };
+        struct policy policy = { .audience = "rs1" };
+
+        snprintf(client.name, sizeof(client.name), "%s", name);
+        snprintf(client.default_audience, sizeof(client.default_audience), "%s", default_audience ?: "");
+        snprintf(policy.subject, sizeof(policy.subject), "%s", name);
+        must(store_client_add(store, &client), name);
+        add_credential(store, name, client.id, 0);
+        must(scope_set(&policy.scopes, SCOPE_TEXT, bytes_text(scope)), scope);
+        must(store_policy_add(store, &policy), name);
+}
+
+void party_add_server(struct store *store, const char *name) {
+        struct server server = { .profiles = PROFILE_BIT(PROFILE_COAP_DTLS), .scope_kind = SCOPE_TEXT,
+                                 .token_format = TOKEN_FORMAT_ENCRYPT0, .token_alg = AEAD_AES_CCM_16_64_128,
+                                 .has_clock = true };
+        struct server_key key = {};
+
+        snprintf(server.name, sizeof(server.name), "%s", name);
+        must(scope_set(&server.default_scope, SCOPE_TEXT, BYTES_LITERAL("read")), name);
+        must(store_server_add(store, &server), name);
+        must(store_audience_add(store, server.id, bytes_text(name), false), name);
+        key.server_id = server.id;
+        must(secret_set(&key.key, bytes_of(party_token_key, sizeof(party_token_key))), name);
+        must(store_server_key_set(store, &key), name);
+        add_credential(store, name, 0, server.id);
+}
+
+struct address party_address(unsigned port) {
+        return (struct address){ .in = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port),
+                                         .sin_addr = { htonl(INADDR_LOOPBACK) } },
+                                 .size = sizeof(struct sockaddr_in) };
+}

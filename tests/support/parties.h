@@ -1,0 +1,23 @@
+#pragma once
+
+#include "store/store.h"
+#include "transport/address.h"
+
+/*
+ * Who talks in tests of the transports. A party's credential has its name as identity and "key of NAME", filled up with
+ * zeros, as key. To be called inside a transaction; what fails ends the program.
+ */
+#define PARTY_KEY_SIZE 16
+void party_key(const char *name, uint8_t ret[static PARTY_KEY_SIZE]);
+
+/* The key under which tokens for a server are; the same for all. */
+extern const uint8_t party_token_key[PARTY_KEY_SIZE];
+
+/* A client that may have scope at the audience "rs1". default_audience NULL: none. */
+void party_add_client(struct store *store, const char *name, const char *default_audience, const char *scope);
+
+/* A resource server that is an audience of its own name, with the default scope "read". */
+void party_add_server(struct store *store, const char *name);
+
+/* 127.0.0.1 with this port. */
+struct address party_address(unsigned port);
