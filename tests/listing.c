@@ -1,4 +1,6 @@
-/* What there is, from the tables themselves, for tests/man-sync: a line "resource METHOD PATH" or "config SECTION KEY". */
+/*
+ * What there is, from the tables themselves, for tests/man-sync: a line "resource METHOD PATH" or "config SECTION KEY".
+ */
 #include <stdio.h>
 
 #include "base/cleanup.h"

@@ -14,7 +14,7 @@ struct dtls_client_options {
         struct bytes identity; /* any bytes */
         struct bytes key;
         const char *priority;  /* GnuTLS priority string; NULL: every PSK suite that the server knows, DTLS 1.2 */
-        bool is_eager;         /* handshake() without a new datagram sends the last flight again: no waiting for a clock */
+        bool is_eager;         /* handshake() without a new datagram sends the last flight again at once */
 };
 
 int dtls_client_new(const struct dtls_client_options *options, struct dtls_client **ret);

@@ -1181,7 +1181,9 @@ static void memory_of_a_session(void **state) {
         assert_in_range((memory_in_use() - before) / N, 0, 20000);
 }
 
-/* One byte of a ClientKeyExchange that is said to have 127 KiB: GnuTLS would make room for all of it, six times over. */
+/*
+ * One byte of a ClientKeyExchange that is said to have 127 KiB: GnuTLS would make room for all of it, six times over.
+ */
 static void fragments_of_long_messages_cost_nothing(void **state) {
         _cleanup_(rig_freep) struct rig *rig = rig_new(NULL);
         _cleanup_(dtls_client_freep) struct dtls_client *client = client_new(BYTES_LITERAL("meter"), KEY, NULL);
@@ -1226,9 +1228,9 @@ int main(void) {
                 cmocka_unit_test(shortest_hello),
                 cmocka_unit_test(cookies_belong_to_an_address),
                 cmocka_unit_test(cookies_age),
+                cmocka_unit_test(cookies_of_a_quiet_server_age),
                 cmocka_unit_test(no_randomness),
                 cmocka_unit_test(broken_hellos),
-                cmocka_unit_test(cookies_of_a_quiet_server_age),
                 cmocka_unit_test(garbage),
                 cmocka_unit_test(forged_alerts),
                 cmocka_unit_test(broken_records),
