@@ -122,7 +122,7 @@ static int check_scope(struct response *response, const struct policy *policy, c
 
         if (policy->scopes.kind != server->scope_kind) {
                 response_why(response, "member \"scope\": resource server \"%s\" has scopes of %s", server->name,
-                             server->scope_kind == SCOPE_BYTES ? "bytes: write hex:0102" : "text: write read write");
+                             server->scope_kind == SCOPE_BYTES ? "bytes, written as hex:0102" : "text, not bytes");
                 return REFUSE_ADMIN_VALUE;
         }
         if (server->scopes.kind == SCOPE_NONE)

@@ -157,6 +157,7 @@ static void take_bool(struct reading *reading, const struct json_field *field, j
 
 static void take_texts(struct reading *reading, const struct json_field *field, json_t *value, void *target) {
         struct json_texts texts = { .set = true };
+        char what[64];
         size_t i;
         json_t *item;
 
@@ -165,7 +166,8 @@ static void take_texts(struct reading *reading, const struct json_field *field, 
                 return;
         }
         if (json_array_size(value) > JSON_TEXTS_MAX) {
-                fault(reading, field->name, "the array has too many strings");
+                snprintf(what, sizeof(what), "at most %d strings are expected", JSON_TEXTS_MAX);
+                fault(reading, field->name, what);
                 return;
         }
         json_array_foreach(value, i, item) {

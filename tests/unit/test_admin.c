@@ -359,7 +359,7 @@ static const struct {
         { "POST", "/v1/policies", "{'client':'c1','audience':'a b','scope':'read'}", 422, "is no audience" },
         { "POST", "/v1/policies", "{'client':'c1','audience':'rs1','scope':'read fly'}", 422, "\"fly\" is none" },
         { "POST", "/v1/policies", "{'client':'c1','audience':'rs1','scope':''}", 422, "allows nothing" },
-        { "POST", "/v1/policies", "{'client':'c1','audience':'rs1','scope':'hex:01'}", 422, "scopes of text" },
+        { "POST", "/v1/policies", "{'client':'c1','audience':'rs1','scope':'hex:01'}", 422, "of text, not bytes" },
         { "POST", "/v1/policies", "{'client':'c1','audience':'all','scope':'read'}", 422, "scopes of bytes" },
         { "POST", "/v1/policies", "{'client':'c1','audience':'all','scope':'hex:ff'}", 422, "\"hex:ff\" is none" },
         { "POST", "/v1/policies", "{'client':'c1','audience':'rs1','scope':'read'}", 409, "an equal policy" },

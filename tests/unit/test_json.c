@@ -240,6 +240,8 @@ static void strings_in_an_array_are_limited(void **state) {
                 assert_int_equal(json_read(buf_bytes(&text), fields, N_ELEMENTS(fields), &message, &document, &faults),
                                  n > JSON_TEXTS_MAX ? REFUSE_ADMIN_VALUE : 0);
                 assert_int_equal(message.profiles.n_items, n > JSON_TEXTS_MAX ? 0 : n);
+                if (n > JSON_TEXTS_MAX)
+                        assert_string_equal(faults.items[0].text, "member \"profiles\": at most 32 strings are expected");
         }
 }
 
