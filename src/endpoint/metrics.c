@@ -104,7 +104,7 @@ static const struct figure started = FIGURE("process", "start_time_seconds", fal
                                             "since 1970");
 static const struct figure uptime = FIGURE("process", "uptime_seconds", false, "Seconds since aced was started");
 static const struct figure decisions = FIGURE("process", "decisions", true, "Requests decided on, also those of "
-                                              "administrators; as many log lines");
+                                              "administrators");
 static const struct figure database = FIGURE("process", "database_bytes", false, "Size of the database file");
 static const struct figure wal = FIGURE("process", "wal_bytes", false, "Size of the database's write-ahead log");
 static const struct figure purged = FIGURE("process", "tokens_purged", true, "Expired tokens removed");

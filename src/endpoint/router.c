@@ -308,9 +308,19 @@ static int run_stored(struct aced *as, struct work *const *works, size_t n_works
         return commit(as);
 }
 
+/*
+ * What strangers may ask decides on nothing, and there are many of them: they are not to fill the disk, nor to make the
+ * journal's rate limit swallow the lines about others.
+ */
+static enum log_level level_of(const struct work *work) {
+        if (work->response.refusal < 0)
+                return LOG_LEVEL_ERROR;
+        return work->request.peer->channel == CHANNEL_PLAIN ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO;
+}
+
 static void log_work(const struct work *work) {
         const struct response *response = &work->response;
-        enum log_level level = response->refusal < 0 ? LOG_LEVEL_ERROR : LOG_LEVEL_INFO;
+        enum log_level level = level_of(work);
         char path[LOG_PATH_SIZE] = "/", code[5], decision[DECISION_TEXT_SIZE], token[17], why[320] = "";
         size_t n = 0;
 

@@ -51,6 +51,7 @@ int router_check(const struct aced *as, const struct request *request);
  * (an answer leaves only after its rows are on disk). Every response is filled, by its handler, from the refusal table,
  * or as 5.00 (5.03 when the disk is full or the database locked) when something broke; if the commit fails every one
  * that changed or read rows becomes so, as even a read may tell what did not last. Without a request that needs the
- * store there is no transaction. Writes one log line a request. Must not be called inside a transaction.
+ * store there is no transaction. Writes one log line a request, at level debug for one that came over plain CoAP. Must
+ * not be called inside a transaction.
  */
 void router_batch(struct aced *as, struct work *const *works, size_t n_works);

@@ -610,6 +610,38 @@ static void test_server_without_key(void **state) {
         assert_int_equal(n_tokens(world), 0);
 }
 
+/* Lines that a request writes to standard error at log level info. */
+static size_t n_lines_of(struct world *world, const struct peer *peer, const char *target) {
+        _cleanup_(call_done) struct call call;
+        FILE *file = tmpfile();
+        int saved = dup(STDERR_FILENO);
+        size_t n = 0;
+
+        assert_non_null(file);
+        assert_true(saved >= 0 && dup2(fileno(file), STDERR_FILENO) >= 0);
+        log_set_level(LOG_LEVEL_INFO);
+        call_set(&call, peer, METHOD_GET, target, -1, NULL);
+        run(&world->as, &call, 1);
+        log_set_level(LOG_LEVEL_ERROR);
+        assert_true(dup2(saved, STDERR_FILENO) >= 0);
+        close(saved);
+        rewind(file);
+        for (int c; (c = fgetc(file)) != EOF;)
+                n += c == '\n';
+        fclose(file);
+        return n;
+}
+
+/* A spoofed datagram a line would fill the disk. */
+static void test_strangers_fill_no_log(void **state) {
+        struct world *world = *state;
+
+        assert_int_equal(n_lines_of(world, &plain, "/.well-known/core"), 0);
+        assert_int_equal(n_lines_of(world, &plain, "/nothing"), 0);
+        assert_int_equal(n_lines_of(world, &world->client, "/nothing"), 1);
+        assert_int_equal(n_lines_of(world, &local, "/v1/clients/C1"), 1);
+}
+
 int main(void) {
         static const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_refusals),
@@ -620,6 +652,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_admission, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_amplification, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_decisions_are_numbered, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_strangers_fill_no_log, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_local_error_is_json, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_refused_leaves_nothing, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_empty_batch, setup, teardown),
