@@ -40,6 +40,18 @@ size_t bytes_utf8_size(struct bytes text) {
         return n;
 }
 
+/* C0, DEL and C1 (CSI is one of them); U+2028, U+2029: line and paragraph separator. */
+static bool is_control(const uint8_t *at, size_t n) {
+        return (n == 1 && (at[0] < 0x20 || at[0] == 0x7f)) || (n == 2 && at[0] == 0xc2 && at[1] < 0xa0) ||
+                (n == 3 && at[0] == 0xe2 && at[1] == 0x80 && (at[2] == 0xa8 || at[2] == 0xa9));
+}
+
+size_t bytes_shown_size(struct bytes text) {
+        size_t n = bytes_utf8_size(text);
+
+        return n > 0 && !is_control(text.data, n) ? n : 0;
+}
+
 void bytes_to_hex(struct bytes b, char *text, size_t text_size) {
         static const char digits[] = "0123456789abcdef";
 

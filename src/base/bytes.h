@@ -36,6 +36,9 @@ const uint8_t *bytes_find(struct bytes haystack, struct bytes needle);
 /* How many bytes the well-formed UTF-8 character (RFC 3629) at the start of text has; 0: there is none. */
 size_t bytes_utf8_size(struct bytes text);
 
+/* The same for a character that may be shown as it is: 0 for what a terminal obeys or a reader takes for a line's end. */
+size_t bytes_shown_size(struct bytes text);
+
 /*
  * Lower-case hexadecimal into text, always terminated. text_size must be at least 2 * b.size + 1;
  * less is a bug of the caller.

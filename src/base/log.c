@@ -44,21 +44,15 @@ static void line_add(struct line *line, const char *text, size_t size) {
         line->size += size;
 }
 
-/* C0, DEL and C1: a terminal obeys them. U+2028, U+2029: line and paragraph separator, which end lines for some. */
-static bool is_control(const uint8_t *at, size_t n) {
-        return (n == 1 && (at[0] < 0x20 || at[0] == 0x7f)) || (n == 2 && at[0] == 0xc2 && at[1] < 0xa0) ||
-                (n == 3 && at[0] == 0xe2 && at[1] == 0x80 && (at[2] == 0xa8 || at[2] == 0xa9));
-}
-
 /* Add text with everything that is no printable character as \xNN; quote is escaped too when it is not 0. */
 static void line_add_escaped(struct line *line, const char *text, char quote) {
         const uint8_t *at = (const uint8_t *)text, *end = at + strlen(text);
 
         while (at < end) {
-                size_t n = bytes_utf8_size(bytes_of(at, (size_t)(end - at)));
+                size_t n = bytes_shown_size(bytes_of(at, (size_t)(end - at)));
                 char escape[5];
 
-                if (n > 0 && !is_control(at, n) && *at != '\\' && (!quote || *at != (uint8_t)quote)) {
+                if (n > 0 && *at != '\\' && (!quote || *at != (uint8_t)quote)) {
                         line_add(line, (const char *)at, n);
                         at += n;
                         continue;

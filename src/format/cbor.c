@@ -3,7 +3,6 @@
 #include <cbor/callbacks.h>
 #include <cbor/encoding.h>
 #include <cbor/streaming.h>
-#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -80,36 +79,9 @@ static bool read_break(struct bytes *in) {
         return true;
 }
 
-/* The size of the UTF-8 sequence (RFC 3629 §4) at the start of text, or 0. */
-static size_t utf8_sequence(struct bytes text) {
-        uint8_t first = text.data[0], low = 0x80, high = 0xbf;
-        size_t n;
-
-        if (first < 0x80)
-                return 1;
-        n = first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
-        if (first < 0xc2 || first > 0xf4 || text.size < n)
-                return 0;
-        /* no overlong forms, no surrogates, nothing above U+10FFFF */
-        if (first == 0xe0)
-                low = 0xa0;
-        else if (first == 0xed)
-                high = 0x9f;
-        else if (first == 0xf0)
-                low = 0x90;
-        else if (first == 0xf4)
-                high = 0x8f;
-        if (text.data[1] < low || text.data[1] > high)
-                return 0;
-        for (size_t i = 2; i < n; i++)
-                if ((text.data[i] & 0xc0) != 0x80)
-                        return 0;
-        return n;
-}
-
 static bool is_utf8(struct bytes text) {
         while (text.size > 0) {
-                size_t n = utf8_sequence(text);
+                size_t n = bytes_utf8_size(text);
 
                 if (n == 0)
                         return false;
@@ -412,7 +384,7 @@ static int print_text(struct bytes text, struct buf *out) {
 
         r = buf_printf(out, "\"");
         while (text.size > 0 && r == 0) {
-                size_t n = utf8_sequence(text);
+                size_t n = bytes_utf8_size(text);
 
                 if (text.data[0] == '"' || text.data[0] == '\\')
                         r = buf_printf(out, "\\%c", text.data[0]);

@@ -292,15 +292,17 @@ int describe_cbor(struct bytes raw, enum vocabulary vocabulary, json_t **ret) {
 
 /* ---- JSON as lines */
 
-static void print_text(const char *text, size_t size, FILE *out) {
-        for (size_t i = 0; i < size; i++) {
-                unsigned char c = (unsigned char)text[i];
+/* What a server sends must not drive the terminal. */
+static void print_text(struct bytes text, FILE *out) {
+        while (text.size > 0) {
+                size_t size = bytes_shown_size(text);
 
-                /* what a server sends must not drive the terminal */
-                if (c < 0x20 || c == 0x7f)
-                        fprintf(out, "\\x%02x", c);
+                if (size > 0)
+                        fwrite(text.data, 1, size, out);
                 else
-                        fputc(c, out);
+                        fprintf(out, "\\x%02x", *text.data);
+                size = size > 0 ? size : 1;
+                text = bytes_of(text.data + size, text.size - size);
         }
 }
 
@@ -322,7 +324,7 @@ static void print_member(const char *name, const json_t *value, int indent, FILE
         bool nested = json_object_size(value) > 0 || json_array_size(value) > 0;
 
         fprintf(out, "%*s", indent, "");
-        print_text(name, strlen(name), out);
+        print_text(bytes_text(name), out);
         fputs(nested ? ":\n" : ": ", out);
         print_value(name, value, nested ? indent + 2 : 0, out);
 }
@@ -343,7 +345,7 @@ static void print_value(const char *name, const json_t *value, int indent, FILE 
                 return;
         }
         if (json_is_string(value))
-                print_text(json_string_value(value), json_string_length(value), out);
+                print_text(bytes_of(json_string_value(value), json_string_length(value)), out);
         else if (json_is_integer(value))
                 fprintf(out, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
         else if (json_is_real(value))

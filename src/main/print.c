@@ -29,28 +29,16 @@ static int add(struct buf *out, const char *text) {
         return buf_add(out, bytes_text(text));
 }
 
-/* How many bytes the character at text has when it may be shown as it is; 0: a control character, or no UTF-8. */
-static size_t shown_size(const unsigned char *text) {
-        size_t size = *text < 0x80 ? 1 : *text < 0xc2 ? 0 : *text < 0xe0 ? 2 : *text < 0xf0 ? 3 : *text < 0xf5 ? 4 : 0;
-
-        if (*text < 0x20 || *text == 0x7f)
-                return 0;
-        for (size_t i = 1; i < size; i++)
-                if ((text[i] & 0xc0) != 0x80)
-                        return 0;
-        if (size == 2 && text[0] == 0xc2 && text[1] < 0xa0) /* C1 controls: CSI is one of them */
-                return 0;
-        return size;
-}
-
 static int add_safe(struct buf *out, const char *text) {
+        struct bytes rest = bytes_text(text);
         int r = 0;
 
-        for (const unsigned char *at = (const unsigned char *)text; *at != '\0' && r == 0;) {
-                size_t size = shown_size(at);
+        while (rest.size > 0 && r == 0) {
+                size_t size = bytes_shown_size(rest);
 
-                r = size > 0 ? buf_add(out, bytes_of(at, size)) : buf_printf(out, "\\x%02x", *at);
-                at += size > 0 ? size : 1;
+                r = size > 0 ? buf_add(out, bytes_of(rest.data, size)) : buf_printf(out, "\\x%02x", *rest.data);
+                size = size > 0 ? size : 1;
+                rest = bytes_of(rest.data + size, rest.size - size);
         }
         return r;
 }

@@ -125,6 +125,27 @@ static void bytes_utf8(void **state) {
                 assert_int_equal(bytes_utf8_size(cases[i].text), cases[i].size);
 }
 
+/* Neither what a terminal obeys nor what ends a line: the last ones and their neighbours. */
+static void bytes_shown(void **state) {
+        static const struct {
+                struct bytes text;
+                size_t size;
+        } cases[] = {
+                { BYTES_NONE, 0 },
+                { BYTES_LITERAL("\0"), 0 },            { BYTES_LITERAL("\x1b[31m"), 0 },
+                { BYTES_LITERAL("\x1f"), 0 },          { BYTES_LITERAL(" "), 1 },
+                { BYTES_LITERAL("~"), 1 },             { BYTES_LITERAL("\x7f"), 0 },
+                { BYTES_LITERAL("\xc2\x80"), 0 },      { BYTES_LITERAL("\xc2\x9b"), 0 },
+                { BYTES_LITERAL("\xc2\x9f"), 0 },      { BYTES_LITERAL("\xc2\xa0"), 2 },
+                { BYTES_LITERAL("\xe2\x80\xa7"), 3 },  { BYTES_LITERAL("\xe2\x80\xa8"), 0 },
+                { BYTES_LITERAL("\xe2\x80\xa9"), 0 },  { BYTES_LITERAL("\xe2\x80\xaa"), 3 },
+                { BYTES_LITERAL("\xf0\x9f\x94\x91"), 4 }, { BYTES_LITERAL("\xff"), 0 },
+        };
+
+        for (size_t i = 0; i < N_ELEMENTS(cases); i++)
+                assert_int_equal(bytes_shown_size(cases[i].text), cases[i].size);
+}
+
 /* ---- buf */
 
 static void buf_grows_to_its_limit(void **state) {
@@ -451,6 +472,7 @@ int main(void) {
                 cmocka_unit_test(bytes_search),
                 cmocka_unit_test(bytes_hexadecimal),
                 cmocka_unit_test(bytes_utf8),
+                cmocka_unit_test(bytes_shown),
                 cmocka_unit_test(buf_grows_to_its_limit),
                 cmocka_unit_test(buf_prints),
                 cmocka_unit_test(secret_is_wiped),

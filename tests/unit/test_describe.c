@@ -1,4 +1,3 @@
-#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,7 +9,6 @@
 
 #include "base/cleanup.h"
 #include "domain/refusal.h"
-#include "format/cbor.h"
 #include "format/describe.h"
 #include "format/labels.h"
 
@@ -106,6 +104,7 @@ static const struct {
         { "{\"exp\":1700000000}", "exp: 1700000000 (2023-11-14T22:13:20Z)\n" },
         { "{\"exp\":\"soon\",\"expires_in\":60}", "exp: soon\nexpires_in: 60\n" },
         { "{\"scope\":\"\\u001b[31m\\n\\u007f\",\"\\u0007\":\"\"}", "scope: \\x1b[31m\\x0a\\x7f\n\\x07: \n" },
+        { "{\"scope\":\"\\u009b31m\\u2028\\u00e9\"}", "scope: \\xc2\\x9b31m\\xe2\\x80\\xa8\xc3\xa9\n" },
 };
 
 static void json_becomes_lines(void **state) {
