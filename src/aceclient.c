@@ -18,8 +18,6 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/secret.h"
-#include "domain/name.h"
-#include "domain/refusal.h"
 #include "format/cbor.h"
 #include "format/cose.h"
 #include "format/describe.h"

@@ -3,7 +3,6 @@
  */
 #include <stdio.h>
 
-#include "base/cleanup.h"
 #include "base/config.h"
 #include "endpoint/router.h"
 

@@ -1,7 +1,6 @@
 #include "endpoint/admin.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 

@@ -8,9 +8,7 @@
 #include "domain/refusal.h"
 #include "endpoint/aced.h"
 #include "endpoint/admin.h"
-#include "store/clients.h"
 #include "store/credentials.h"
-#include "store/servers.h"
 
 #define PSK_SIZE_MADE 16 /* bytes of a key that we make: as strong as the cipher suites' keys are */
 

@@ -3,7 +3,6 @@
 #include "base/cleanup.h"
 #include "base/config.h"
 #include "crypto/random.h"
-#include "domain/refusal.h"
 #include "endpoint/aced.h"
 #include "endpoint/handlers.h"
 #include "endpoint/request.h"

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <grp.h>
-#include <inttypes.h>
 #include <jansson.h>
 #include <microhttpd.h>
 #include <stdio.h>

@@ -8,7 +8,6 @@
 
 #include "base/cleanup.h"
 #include "base/config.h"
-#include "format/json.h"
 #include "transport/engine.h"
 #include "transport/exchange.h"
 #include "transport/http.h"

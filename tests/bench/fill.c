@@ -2,7 +2,6 @@
  * fill STATE N: register N clients, each with a PSK and the label "bench", in a state directory that `acectl init`
  * made. Client i is "bench-i", its identity the same, its key SHA-256("bench-i"). One transaction every few thousand.
  */
-#include <errno.h>
 #include <stdio.h>
 
 #include "base/cleanup.h"

@@ -7,8 +7,6 @@
 #include <jansson.h>
 
 #include "base/cleanup.h"
-#include "base/config.h"
-#include "endpoint/refusal.h"
 #include "endpoint/router.h"
 #include "format/json.h"
 #include "fuzz.h"

@@ -8,7 +8,6 @@
  */
 #include <errno.h>
 
-#include "base/cleanup.h"
 #include "base/secret.h"
 #include "fuzz.h"
 #include "support/fake.h"

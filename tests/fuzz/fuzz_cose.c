@@ -2,7 +2,6 @@
  * COSE_Encrypt0 and what identifies a token: as received, and as the plain text of an object that authenticates, so
  * that nothing behind the tag is out of reach.
  */
-#include <errno.h>
 
 #include "base/cleanup.h"
 #include "domain/refusal.h"

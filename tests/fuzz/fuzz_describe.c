@@ -1,7 +1,6 @@
 /* What aceclient decodes: CBOR as JSON and as lines for a terminal, which no byte of it may drive. */
 #include <jansson.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "base/cleanup.h"
 #include "domain/refusal.h"

@@ -4,7 +4,6 @@
 
 #include "base/cleanup.h"
 #include "domain/name.h"
-#include "domain/refusal.h"
 #include "domain/scope.h"
 #include "domain/token.h"
 #include "fuzz.h"

@@ -1,6 +1,5 @@
 #include "world.h"
 
-#include <stdio.h>
 
 #include "base/cleanup.h"
 #include "base/config.h"

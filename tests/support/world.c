@@ -1,5 +1,4 @@
 #include <setjmp.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -11,7 +10,6 @@
 #include "format/cbor.h"
 #include "store/credentials.h"
 #include "support/edn.h"
-#include "support/fake.h"
 
 const struct peer world_admin = { .channel = CHANNEL_LOCAL, .name = "uid 0" };
 

@@ -18,7 +18,6 @@
 #include "base/config.h"
 #include "base/diag.h"
 #include "base/log.h"
-#include "crypto/aead.h"
 #include "endpoint/aced.h"
 #include "endpoint/refusal.h"
 #include "endpoint/router.h"

@@ -3,14 +3,11 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 
 #include <cmocka.h>
 
 #include "base/cleanup.h"
-#include "base/secret.h"
 #include "domain/refusal.h"
-#include "support/fake.h"
 #include "transport/block.h"
 
 /*

@@ -20,7 +20,6 @@
 #include "format/coap.h"
 #include "store/private.h"
 #include "support/dtls_client.h"
-#include "support/fake.h"
 #include "support/vfs_shim.h"
 #include "support/world.h"
 #include "transport/engine.h"
