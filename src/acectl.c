@@ -1174,7 +1174,8 @@ static int init_directory(struct new_state *state) {
                 return STATUS_REFUSED;
         }
         if (at.st_mode & (S_IWGRP | S_IWOTH)) { /* they could put another database or key in the place of ours */
-                say("init: others can write to %s: chmod 0700 it, or choose a directory of aced's own", state->directory);
+                say("init: others can write to %s: chmod 0700 it, or choose a directory of aced's own",
+                    state->directory);
                 return STATUS_REFUSED;
         }
         state->changes_owner = geteuid() == 0 && at.st_uid != 0;

@@ -36,7 +36,7 @@ const uint8_t *bytes_find(struct bytes haystack, struct bytes needle);
 /* How many bytes the well-formed UTF-8 character (RFC 3629) at the start of text has; 0: there is none. */
 size_t bytes_utf8_size(struct bytes text);
 
-/* The same for a character that may be shown as it is: 0 for what a terminal obeys or a reader takes for a line's end. */
+/* The same for a character that may be shown as it is: 0 for what a terminal obeys, or takes for the end of a line. */
 size_t bytes_shown_size(struct bytes text);
 
 /*

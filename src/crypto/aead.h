@@ -41,8 +41,8 @@ int aead_open(enum aead_alg alg, struct bytes key, struct bytes nonce, struct by
 
 /*
  * A key set up once for many calls: two thirds of a call on short data are setting up. Not for CCM, which is set up
- * anew for each message's length (-EINVAL). The key is copied; aead_key_free() wipes it. 0, -EINVAL (size too), -ENOMEM,
- * -EIO.
+ * anew for each message's length (-EINVAL). The key is copied; aead_key_free() wipes it. 0, -EINVAL (size too),
+ * -ENOMEM, -EIO.
  */
 struct aead_key;
 

@@ -121,8 +121,10 @@ static const struct row {
                "ClientHellos without a valid cookie over the rate of all sources"),
         FIGURE("block_bodies", GAUGE, engine.blocks.n_bodies, "Bodies in blocks that are not complete"),
         FIGURE("block_answers", GAUGE, engine.blocks.n_answers, "Answers kept while they are fetched in blocks"),
-        FIGURE("block_evicted", COUNTER, engine.blocks.n_evicted, "Bodies and answers in blocks that went for want of room"),
-        FIGURE("block_expired", COUNTER, engine.blocks.n_expired, "Bodies and answers in blocks that went as nobody went on with them"),
+        FIGURE("block_evicted", COUNTER, engine.blocks.n_evicted,
+               "Bodies and answers in blocks that went for want of room"),
+        FIGURE("block_expired", COUNTER, engine.blocks.n_expired,
+               "Bodies and answers in blocks that went as nobody went on with them"),
         FIGURE("resident_bytes", GAUGE, resident_bytes, "Memory that aced has in RAM"),
 
         CONFIGURED(sessions_max, "DTLS sessions"),
