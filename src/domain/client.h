@@ -16,5 +16,9 @@ struct client {
         bool suspended;
         profile_set profiles;
         char default_audience[AUDIENCE_SIZE_MAX + 1]; /* "" none */
+        int64_t max_lifetime_s;     /* of its tokens; 0: no own maximum */
+        int64_t tokens_max;         /* live ones; 0: the configured maximum */
+        int64_t refresh_lifetime_s; /* of its refresh tokens; 0: it gets none */
+        bool may_introspect;        /* its own tokens (RFC 9200 §5.9) */
         int64_t created_s;
 };

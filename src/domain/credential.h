@@ -3,16 +3,22 @@
 #include <stdint.h>
 
 #include "base/secret.h"
+#include "crypto/key.h"
 #include "domain/name.h"
 
 /* How a registered party proves who it is. */
 enum credential_kind {
         CREDENTIAL_NONE,
-        CREDENTIAL_PSK,
+        CREDENTIAL_PSK,  /* identity: the PSK identity */
+        CREDENTIAL_RPK,  /* a raw public key (RFC 7250); identity: its thumbprint */
+        CREDENTIAL_X509, /* certificates that a rule fits; identity: SHA-256 of the rule */
 };
 
 #define PSK_SIZE_MIN 16 /* bytes; acectl and the control socket refuse shorter ones */
 #define PSK_SIZE_MAX SECRET_SIZE_MAX
+
+#define CREDENTIAL_KID_MAX 16
+#define CREDENTIAL_RULE_MAX 255
 
 struct credential {
         int64_t id;
@@ -20,6 +26,14 @@ struct credential {
         int64_t client_id, server_id; /* exactly one is not 0 */
         size_t identity_size;
         uint8_t identity[IDENTITY_SIZE_MAX]; /* any bytes, zero bytes too */
+        struct public_key key;     /* CREDENTIAL_RPK */
+        size_t kid_size;           /* what req_cnf may call that key by; 0: nothing */
+        uint8_t kid[CREDENTIAL_KID_MAX];
+        /*
+         * CREDENTIAL_X509: "spki:HEX" (SHA-256 of SubjectPublicKeyInfo), "dns:NAME", "uri:URI", "email:ADDRESS",
+         * "ip:ADDRESS" (a subject alternative name) or "subject:NAME" (RFC 4514).
+         */
+        char rule[CREDENTIAL_RULE_MAX + 1];
         int64_t created_s;
 };
 

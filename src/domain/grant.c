@@ -178,7 +178,9 @@ static int check_key(struct deciding *d) {
         case ASK_CNF_SYMMETRIC_VALUE:
                 return refuse(d, REFUSE_KEY_BY_VALUE,
                               "RFC 9201 §3.1: req_cnf carries a symmetric key; the authorization server makes them");
-        case ASK_CNF_ASYMMETRIC:
+        case ASK_CNF_PUBLIC:
+        case ASK_CNF_UNSUPPORTED:
+        case ASK_CNF_BAD_KEY:
                 return refuse(d, REFUSE_POP_KEY,
                               "RFC 9200 §5.8.3: tokens for this resource server are bound to symmetric keys only");
         case ASK_CNF_UNREADABLE:

@@ -1,12 +1,23 @@
 #pragma once
 
 #include "base/secret.h"
+#include "domain/client.h"
+#include "domain/credential.h"
 #include "domain/policy.h"
 #include "domain/server.h"
+#include "domain/token.h"
 
 /* What the request asked, decoded (borrows nothing but for its views, which point into the payload). */
-enum ask_grant_type { ASK_CLIENT_CREDENTIALS, ASK_OTHER_GRANT };
-enum ask_cnf { ASK_CNF_NONE, ASK_CNF_KID, ASK_CNF_SYMMETRIC_VALUE, ASK_CNF_ASYMMETRIC, ASK_CNF_UNREADABLE };
+enum ask_grant_type { ASK_CLIENT_CREDENTIALS, ASK_REFRESH_TOKEN, ASK_OTHER_GRANT };
+enum ask_cnf {
+        ASK_CNF_NONE,
+        ASK_CNF_KID,
+        ASK_CNF_SYMMETRIC_VALUE,
+        ASK_CNF_PUBLIC,      /* a COSE_Key of a curve of ours, checked: public_key */
+        ASK_CNF_UNSUPPORTED, /* a well-formed asymmetric COSE_Key that nobody here can use: another curve, key type, … */
+        ASK_CNF_BAD_KEY,     /* of a curve of ours, but off it, of a wrong length, or with alg or key_ops against its use */
+        ASK_CNF_UNREADABLE,
+};
 
 struct token_ask {
         struct bytes client_id; /* data NULL: absent */
@@ -16,7 +27,23 @@ struct token_ask {
         struct bytes scope;
         bool wants_profile;     /* ace_profile: null */
         enum ask_cnf cnf;
-        struct bytes kid;       /* for ASK_CNF_KID */
+        struct bytes kid;       /* for ASK_CNF_KID; of a COSE_Key too, data NULL when it has none */
+        struct public_key public_key;
+        struct bytes cnonce;    /* data NULL: absent */
+        struct bytes refresh_token; /* data NULL: absent */
+};
+
+/* A refresh token as the store keeps it: what the next access token stands on. */
+struct refresh_token {
+        uint64_t number, family;
+        uint8_t hash[TOKEN_HASH_SIZE]; /* SHA-256 of its bytes */
+        int64_t client_id, server_id;
+        char audience[AUDIENCE_SIZE_MAX + 1];
+        struct scope scope;        /* no later token gets more */
+        uint64_t key_number;
+        struct secret pop_key;     /* size 0: bound to public_key */
+        struct public_key public_key;
+        int64_t issued_s, expires_s, used_s, revoked_s;
 };
 
 /* What the store knows that the decision needs. */
@@ -35,6 +62,19 @@ struct token_facts {
         bool pop_key_found;        /* ask's kid denotes a live symmetric key made for this client and this server */
         uint64_t pop_key_number;   /* its number, and the key */
         struct secret pop_key;
+        /*
+         * The public key that ask's COSE_Key or kid stands for, when this client has shown that it holds the private
+         * one (AS-061): the channel was set up with it, or it is registered as the client's.
+         */
+        bool public_key_proven;
+        struct public_key public_key;
+        size_t kid_size;           /* what the client calls it; 0: nothing */
+        uint8_t kid[CREDENTIAL_KID_MAX];
+        bool server_has_key;       /* the server's own public key, of the same curve if it has one: rs_cnf */
+        struct public_key server_key;
+        bool refresh_found;        /* ask's refresh token is a live one of this client, not used before */
+        bool refresh_reused;       /* it was used before: its family is to be revoked */
+        struct refresh_token refresh;
 };
 void token_facts_done(struct token_facts *facts);
 
@@ -47,10 +87,25 @@ struct grant {
         unsigned profile;
         bool tell_profile;
         int64_t issued_s, expires_s, lifetime_s;
+        bool is_group;             /* for a group audience: server_id 0 */
         bool new_key;              /* a symmetric PoP key is to be made; else pop_key is the one asked by kid */
-        uint64_t number;           /* of the token, unique for ever: cti; filled by the endpoint */
+        bool is_update;            /* of access rights: the client named a key that it has (RFC 9202 §4) */
+        uint64_t number;           /* of the token, unique for ever; filled by the endpoint */
         uint64_t key_number;       /* kid; equal to number when the key is new */
-        struct secret pop_key;
+        struct secret pop_key;     /* size 0: bound to public_key */
+        bool derives_key;          /* the server computes pop_key from the token, which has its kid alone (AS-103, 104) */
+        struct public_key public_key; /* CURVE_NONE: bound to pop_key */
+        size_t kid_size;           /* of public_key, as the client says or registered it; 0: none */
+        uint8_t kid[CREDENTIAL_KID_MAX];
+        bool tell_server_key;      /* rs_cnf */
+        struct public_key server_key;
+        int64_t nbf_s;             /* 0: from issued_s on */
+        bool has_exi;              /* lifetime_s counts from when the server sees it: exi, no exp (RFC 9200 §5.10.3) */
+        uint64_t exi;              /* its sequence number; filled by the endpoint */
+        size_t cnonce_size;        /* 0: none */
+        uint8_t cnonce[CNONCE_SIZE_MAX];
+        int64_t refresh_lifetime_s; /* 0: no refresh token comes with it */
+        uint64_t family;           /* of refresh tokens; 0: none; filled by the endpoint when it is new */
 };
 void grant_done(struct grant *grant);
 

@@ -36,6 +36,11 @@ enum refusal {
         REFUSE_KEY_BY_VALUE,           /* invalid_request: req_cnf carries a symmetric key */
         REFUSE_REQ_CNF,                /* invalid_request: req_cnf is not one confirmation method we can read */
         REFUSE_POP_KEY,                /* unsupported_pop_key */
+        REFUSE_KEY_PROOF,              /* unsupported_pop_key: the client has not shown that it holds the private key */
+        REFUSE_REFRESH_TOKEN,          /* invalid_grant: unknown, expired, revoked, used before, somebody else's */
+        REFUSE_REFRESH_CHANGE,         /* invalid_request: other key or audience than the refresh token's (AS-029) */
+        REFUSE_CNONCE,                 /* invalid_request: longer than any resource server makes */
+        REFUSE_TOKEN_NOT_YOURS,        /* invalid_client: a token to be revoked was issued to somebody else (AS-192) */
         REFUSE_TOO_MANY_TOKENS,        /* invalid_grant: as many live tokens as this client may have */
 
         /* Administration */

@@ -1,25 +1,36 @@
 #pragma once
 
 #include "base/secret.h"
+#include "crypto/key.h"
 #include "domain/scope.h"
 #include "domain/name.h"
 
 #define TOKEN_HASH_SIZE 32
 #define NUMBER_SIZE_MAX 8
+#define CNONCE_SIZE_MAX 32 /* bytes; a longer one is refused */
+#define EXI_CTI_SIZE_MAX (NUMBER_SIZE_MAX + 8)
 
 /* An issued token as the store keeps it. */
 struct token {
         uint64_t number;               /* its cti */
         uint64_t key_number;           /* its PoP key's kid */
         uint8_t hash[TOKEN_HASH_SIZE]; /* of the token's bytes, tags stripped: cwt_hash() in format/cwt.h */
-        int64_t client_id, server_id;
+        int64_t client_id, server_id;  /* server_id 0: for the group audience */
         char client_name[NAME_SIZE_MAX + 1], server_name[NAME_SIZE_MAX + 1]; /* filled on reading */
         char audience[AUDIENCE_SIZE_MAX + 1];
         struct scope scope;
         unsigned profile;
         int64_t issued_s, expires_s;
         int64_t revoked_s;             /* 0: not */
-        struct secret pop_key;
+        int64_t nbf_s;                 /* 0: from issued_s on */
+        uint64_t exi;                  /* sequence number at its server (RFC 9200 §5.10.3); 0: it has exp */
+        size_t cnonce_size;            /* 0: none */
+        uint8_t cnonce[CNONCE_SIZE_MAX];
+        uint64_t family;               /* of refresh tokens that it came with; 0: none */
+        struct secret pop_key;         /* size 0: bound to public_key */
+        struct public_key public_key;  /* CURVE_NONE: bound to pop_key */
+        bool has_trl_hash;
+        uint8_t trl_hash[1 + TOKEN_HASH_SIZE]; /* RFC 9770 §4 */
 };
 void token_done(struct token *token);
 
@@ -36,3 +47,10 @@ bool token_is_active(const struct token *token, int64_t server_id, int64_t now_s
  */
 size_t number_to_bytes(uint64_t number, uint8_t ret[static NUMBER_SIZE_MAX]);
 int number_from_bytes(struct bytes bytes, uint64_t *ret_number);
+
+/*
+ * The cti of a token with exi (RFC 9200 §5.10.3, AS-174, AS-175): the server's id as number_to_bytes() has it, then the
+ * sequence number in eight bytes, big-endian. Returns the size. The reverse: 0, or -EINVAL.
+ */
+size_t exi_to_cti(int64_t server_id, uint64_t exi, uint8_t ret[static EXI_CTI_SIZE_MAX]);
+int exi_from_cti(struct bytes cti, int64_t *ret_server_id, uint64_t *ret_exi);

@@ -39,16 +39,16 @@ static int find_asker(struct aced *as, const struct request *request, struct res
 /* One that is not known is as inactive as a foreign or an expired one (AS-155): no refusal. */
 static int find_token(struct aced *as, struct bytes bytes, struct token *ret, bool *ret_found) {
         uint8_t hash[TOKEN_HASH_SIZE];
-        uint64_t number;
+        struct cwt_place place;
         int r;
 
         *ret_found = false;
-        if (cwt_number(bytes, &number) != 0)
+        if (cwt_find_place(bytes, &place) != 0)
                 return 0;
         r = cwt_hash(bytes, hash);
         if (r != 0)
                 return r;
-        r = store_token_find(as->store, number, hash, ret);
+        r = store_token_find(as->store, place.number, hash, ret);
         *ret_found = r == 0;
         return r > 0 ? 0 : r;
 }

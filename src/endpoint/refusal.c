@@ -47,6 +47,15 @@ static const struct refusal_row rows[] = {
                                   "req_cnf has a symmetric key" },
         [REFUSE_REQ_CNF] = { "req-cnf", ACE_INVALID_REQUEST, CODE_BAD_REQUEST, 400, "req_cnf not understood" },
         [REFUSE_POP_KEY] = { "pop-key", ACE_UNSUPPORTED_POP_KEY, CODE_BAD_REQUEST, 400, "key in req_cnf not usable" },
+        [REFUSE_KEY_PROOF] = { "key-proof", ACE_UNSUPPORTED_POP_KEY, CODE_BAD_REQUEST, 400,
+                               "key in req_cnf not shown to be yours" },
+        [REFUSE_REFRESH_TOKEN] = { "refresh-token", ACE_INVALID_GRANT, CODE_BAD_REQUEST, 400,
+                                   "refresh_token not good" },
+        [REFUSE_REFRESH_CHANGE] = { "refresh-change", ACE_INVALID_REQUEST, CODE_BAD_REQUEST, 400,
+                                    "refresh_token is for another key or audience" },
+        [REFUSE_CNONCE] = { "cnonce", ACE_INVALID_REQUEST, CODE_BAD_REQUEST, 400, "cnonce too long" },
+        [REFUSE_TOKEN_NOT_YOURS] = { "token-not-yours", ACE_INVALID_CLIENT, CODE_UNAUTHORIZED, 401,
+                                     "token not issued to you" },
         /*
          * No code of the registry says "enough". invalid_grant comes nearest: the credentials are good and the request
          * is well-formed, yet nothing is granted on them now; 4.29 would read as if the same request went through soon.

@@ -22,6 +22,8 @@ struct peer {
         enum channel channel;
         enum credential_kind kind;
         int64_t credential_id; /* 0: none */
+        bool has_key;          /* the channel was set up with this public key (AS-061) */
+        uint8_t thumbprint[THUMBPRINT_SIZE];
         uint32_t uid;          /* CHANNEL_LOCAL */
         char name[96];         /* for the log: address, or "uid 0" */
 };

@@ -80,7 +80,7 @@ static int seal(struct aced *as, const struct grant *grant, const struct server 
                 return -ENOKEY; /* registration always sets one: not the client's fault, and no answer for it */
         }
         if (r != 0 ||
-            (r = cwt_claims_encode(grant, bytes_text(as->config->issuer), &claims)) != 0)
+            (r = cwt_claims_encode(grant, bytes_text(as->config->issuer), NULL, &claims)) != 0)
                 return r;
         return encrypt_claims(as, grant, server, &key, buf_bytes(&claims), token);
 }

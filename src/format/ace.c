@@ -63,7 +63,7 @@ static int read_cose_key(struct bytes raw, struct token_ask *ask) {
         if (!cbor_item_int(&key.kty, &kty))
                 return 0;
         if (kty == KTY_EC2 || kty == KTY_OKP)
-                ask->cnf = ASK_CNF_ASYMMETRIC;
+                ask->cnf = ASK_CNF_UNSUPPORTED;
         else if (kty == KTY_SYMMETRIC && key.k.kind != CBOR_ABSENT)
                 ask->cnf = ASK_CNF_SYMMETRIC_VALUE;
         else if (kty == KTY_SYMMETRIC)

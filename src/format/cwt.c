@@ -15,7 +15,8 @@ static void put_cti(struct cbor_writer *w, uint64_t number) {
         cbor_put_bytes(w, bytes_of(cti, number_to_bytes(number, cti)));
 }
 
-int cwt_claims_encode(const struct grant *grant, struct bytes issuer, struct buf *claims) {
+int cwt_claims_encode(const struct grant *grant, struct bytes issuer, const struct cwt_protection *protection,
+                      struct buf *claims) {
         struct cbor_writer w = CBOR_WRITER(claims);
 
         cbor_hold(&w, issuer.size + ACE_KEY_ROOM);
@@ -59,7 +60,7 @@ struct bytes cwt_core(struct bytes token) {
         return is_cose_tag(&item) ? item.content : core;
 }
 
-int cwt_number(struct bytes token, uint64_t *ret_number) {
+int cwt_find_place(struct bytes token, struct cwt_place *ret) {
         struct cose_encrypt0_parts parts;
         uint64_t number = 0;
 
@@ -67,7 +68,7 @@ int cwt_number(struct bytes token, uint64_t *ret_number) {
                 return REFUSE_MALFORMED;
         for (size_t i = parts.nonce.size - sizeof(number); i < parts.nonce.size; i++)
                 number = number << 8 | parts.nonce.data[i];
-        *ret_number = number;
+        *ret = (struct cwt_place){ .number = number };
         return 0;
 }
 

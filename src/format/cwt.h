@@ -1,16 +1,46 @@
 #pragma once
 
 #include "base/buf.h"
+#include "crypto/sign.h"
+#include "domain/server.h"
 #include "domain/token.h"
 
 struct grant;
 
+/* How one token is to be protected. Everything is borrowed. */
+struct cwt_protection {
+        enum token_format format; /* not TOKEN_FORMAT_OPAQUE */
+        bool tagged;              /* tag 61 and the COSE tag around it */
+        bool all_protected;       /* RFC 9770 §3: implies tagged, empty unprotected maps */
+        enum aead_alg aead;       /* what is encrypted: the token, or a symmetric PoP key in a signed one */
+        enum mac_alg mac;
+        struct bytes key, kid;    /* AS-RS key: of aead, or MAC_KEY_SIZE bytes of mac; kid with data NULL: none */
+        struct bytes nonce;       /* of aead's size; the last eight bytes are the token's number */
+        struct sign_key *signer;  /* of our own, for what is signed */
+        struct bytes signer_kid;
+};
+
 /*
- * The claims of a token (RFC 8392 §3, RFC 8747 §3, RFC 9200 §5.10): iss, aud, exp, iat, cti, cnf with the symmetric
- * COSE_Key by value, scope. *claims is appended to. The buffer holds the PoP key: the caller wipes it. Errors of
- * buf_add().
+ * The claims of a token (RFC 8392 §3, RFC 8747 §3, RFC 9200 §5.10): iss, aud, exp or exi, nbf, iat, cti, cnf, scope,
+ * cnonce. cnf has the public key by value; a symmetric one by value where the claims are going to be encrypted, as
+ * Encrypted_COSE_Key under the AS-RS key where they are not (RFC 8747 §3.3; MAC0 and SIGN1), by kid alone where the
+ * server derives it. *claims is appended to and may hold the PoP key: the caller wipes it. Errors of buf_add(), -EIO.
  */
-int cwt_claims_encode(const struct grant *grant, struct bytes issuer, struct buf *claims);
+int cwt_claims_encode(const struct grant *grant, struct bytes issuer, const struct cwt_protection *protection,
+                      struct buf *claims);
+
+/* The token: claims protected (RFC 8392 §7.1). A CWT tag stands only over a tagged COSE object (§6). */
+int cwt_protect(const struct cwt_protection *protection, struct bytes claims, struct buf *token);
+
+/*
+ * The key that a resource server computes from a token that names it by kid alone (AS-104): HKDF-SHA-256 without salt
+ * over its derivation key, info [ "ACE-CoAP-DTLS-key-derivation", size, token ]. token: the bytes of access_token.
+ */
+int cwt_derive_key(struct bytes derivation_key, struct bytes token, size_t size, struct secret *ret);
+
+/* An opaque token: number in eight bytes, then OPAQUE_RANDOM_SIZE random ones that the caller draws. */
+#define OPAQUE_RANDOM_SIZE 16
+int cwt_opaque(uint64_t number, const uint8_t random[static OPAQUE_RANDOM_SIZE], struct buf *token);
 
 /*
  * The bytes that identify a token whatever tags stand around it (AS-173): token without a CWT tag and without the COSE
@@ -19,10 +49,20 @@ int cwt_claims_encode(const struct grant *grant, struct bytes issuer, struct buf
 struct bytes cwt_core(struct bytes token);
 
 /*
- * The number of a token of ours, whatever tags stand around it: the last eight bytes of its IV. Anybody can write one;
- * a token is known by its hash. REFUSE_MALFORMED: none that could be ours.
+ * Where to look for a token of ours: the number in its IV (encrypted, nested), its cti (signed, MACed), its first bytes
+ * (opaque); of one with exi the cti's server and sequence number. Anybody can write one; a token is known by its hash.
+ * REFUSE_MALFORMED: none that could be ours.
  */
-int cwt_number(struct bytes token, uint64_t *ret_number);
+struct cwt_place {
+        bool by_exi;
+        uint64_t number;   /* unless by_exi */
+        int64_t server_id;
+        uint64_t exi;
+};
+int cwt_find_place(struct bytes token, struct cwt_place *ret);
 
 /* SHA-256 of cwt_core(token): what a token is known by. 0 or -EIO. */
 int cwt_hash(struct bytes token, uint8_t ret[static TOKEN_HASH_SIZE]);
+
+/* How RFC 9770 §4 names a token in a list: 0x01 ‖ SHA-256 of the base64url text of its bytes. 0 or -EIO. */
+int cwt_trl_hash(struct bytes token, uint8_t ret[static 1 + TOKEN_HASH_SIZE]);

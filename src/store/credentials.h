@@ -6,7 +6,8 @@
 struct store;
 
 /*
- * credential->id is drawn and filled in. REFUSE_ADMIN_EXISTS: the identity is taken, or (AS-008) the same secret is
+ * credential->id is drawn and filled in; identity of kinds RPK and X509 is made here, and secret is not looked at.
+ * AS-074: a second public key of one curve for a server is REFUSE_ADMIN_CONFLICT. REFUSE_ADMIN_EXISTS: the identity is taken, or (AS-008) the same secret is
  * registered already; *ret_same_secret tells which.
  */
 int store_credential_add(struct store *store, struct credential *credential, const struct secret *secret,
@@ -21,6 +22,20 @@ int store_credential_each(struct store *store, int64_t client_id, int64_t server
  * transaction. REFUSE_ADMIN_UNKNOWN.
  */
 int store_psk_find(struct store *store, struct bytes identity, struct credential *ret, struct secret *ret_psk);
+
+/*
+ * What the DTLS door asks about a raw public key: whose it is, of a party that is not suspended. May be called outside a
+ * transaction. REFUSE_ADMIN_UNKNOWN.
+ */
+int store_rpk_find(struct store *store, const uint8_t thumbprint[static THUMBPRINT_SIZE], struct credential *ret);
+/* The same for one name that a valid certificate has, written as a rule (struct credential). */
+int store_x509_find(struct store *store, struct bytes rule, struct credential *ret);
+
+/* A client's registered public key, by thumbprint or, when that is NULL, by its kid. REFUSE_ADMIN_UNKNOWN. */
+int store_client_key_find(struct store *store, int64_t client_id, const uint8_t *thumbprint, struct bytes kid,
+                          struct credential *ret);
+/* A server's registered public key: of that curve, else (CURVE_NONE too) its first. REFUSE_ADMIN_UNKNOWN. */
+int store_server_public_key(struct store *store, int64_t server_id, enum curve curve, struct credential *ret);
 
 /* Whose credential is it now? Suspended parties too. REFUSE_ADMIN_UNKNOWN when it is gone. */
 int store_credential_by_id(struct store *store, int64_t id, struct credential *ret);

@@ -91,11 +91,9 @@ static const char *const table[QUERIES] = {
         [QUERY_AUDIENCE_ONLY] = "SELECT (SELECT min(name) FROM audiences), (SELECT max(name) FROM audiences)",
         [QUERY_AUDIENCE_SERVER] = "SELECT " SERVER_COLUMNS " FROM audiences a CROSS JOIN servers s "
                                   "WHERE a.name = ?1 AND s.id = a.server_id ORDER BY a.server_id LIMIT 1",
-        [QUERY_SERVER_KEY_SET] = "INSERT INTO server_keys (id, server_id, kid, secret, secret_mark, created_s) "
-                                 "VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (server_id) DO UPDATE SET "
-                                 "id = excluded.id, kid = excluded.kid, secret = excluded.secret, "
-                                 "secret_mark = excluded.secret_mark, "
-                                 "created_s = excluded.created_s",
+        [QUERY_SERVER_KEYS_DELETE] = "DELETE FROM server_keys WHERE server_id = ?1",
+        [QUERY_SERVER_KEY_SET] = "INSERT INTO server_keys (id, server_id, role, kid, secret, secret_mark, "
+                                 "active_from_s, created_s) VALUES (?1, ?2, 1, ?3, ?4, ?5, 0, ?6)",
         [QUERY_SERVER_KEY_GET] = "SELECT id, kid, secret, created_s FROM server_keys WHERE server_id = ?1",
 
         [QUERY_SECRET_TAKEN] = "SELECT 1 FROM credentials WHERE secret_mark = ?1 UNION ALL "

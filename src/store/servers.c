@@ -237,6 +237,7 @@ int store_server_key_set(struct store *store, struct server_key *key) {
             (r = store_number(store, NUMBER_ROW, &id)) != 0 ||
             (r = seal_into(store, "server_keys.secret", (int64_t)id, secret_bytes(&key->key), sealed,
                            &sealed_size)) != 0 ||
+            (r = query_about(store, QUERY_SERVER_KEYS_DELETE, key->server_id)) != 0 ||
             (r = query_begin(store, QUERY_SERVER_KEY_SET, &q)) != 0)
                 return r;
 

@@ -408,20 +408,20 @@ static void tags_do_not_change_a_tokens_hash(void **state) {
         };
         uint8_t expected[SHA256_SIZE], hash[TOKEN_HASH_SIZE], tail[8];
         struct cose_encrypt0_parts parts;
-        uint64_t number;
+        struct cwt_place place;
 
         assert_int_equal(sha256(forms[2], expected), 0);
         assert_int_equal(cose_encrypt0_parse(forms[2], &parts), 0);
         for (size_t i = 0; i < N_ELEMENTS(forms); i++) {
                 assert_int_equal(cwt_hash(forms[i], hash), 0);
                 assert_memory_equal(hash, expected, sizeof(hash));
-                assert_int_equal(cwt_number(forms[i], &number), 0);
+                assert_int_equal(cwt_find_place(forms[i], &place), 0);
                 for (size_t k = 0; k < sizeof(tail); k++)
-                        tail[k] = (uint8_t)(number >> (56 - 8 * k));
+                        tail[k] = (uint8_t)(place.number >> (56 - 8 * k));
                 assert_memory_equal(parts.nonce.data + parts.nonce.size - sizeof(tail), tail, sizeof(tail));
         }
-        assert_int_equal(cwt_number(BYTES_LITERAL("no token"), &number), REFUSE_MALFORMED);
-        assert_int_equal(cwt_number(BYTES_NONE, &number), REFUSE_MALFORMED);
+        assert_int_equal(cwt_find_place(BYTES_LITERAL("no token"), &place), REFUSE_MALFORMED);
+        assert_int_equal(cwt_find_place(BYTES_NONE, &place), REFUSE_MALFORMED);
         token.data[token.size - 1] ^= 1;
         assert_int_equal(cwt_hash(forms[0], hash), 0);
         assert_memory_not_equal(hash, expected, sizeof(hash));
@@ -451,7 +451,7 @@ static void claims_are_written_in_order(void **state) {
         _cleanup_(buf_done) struct buf claims = BUF_INIT(SIZE_MAX_TEST), expected = BUF_INIT(0);
         struct grant grant = typical_grant();
 
-        assert_int_equal(cwt_claims_encode(&grant, BYTES_LITERAL("coaps://as.example"), &claims), 0);
+        assert_int_equal(cwt_claims_encode(&grant, BYTES_LITERAL("coaps://as.example"), NULL, &claims), 0);
         expected = from_edn("{1: \"coaps://as.example\", 3: \"rs1\", 4: 1700003600, 6: 1700000000, 7: h'00001234', "
                             "8: {1: {1: 4, 2: h'00001234', -1: '0123456789abcdef'}}, 9: \"read\"}");
         assert_true(bytes_equal(buf_bytes(&claims), buf_bytes(&expected)));
@@ -465,12 +465,12 @@ static void claims_have_byte_scopes_and_old_keys(void **state) {
         grant.new_key = false;
         grant.number = 0x123456789a;
         assert_int_equal(scope_set(&grant.scope, SCOPE_BYTES, BYTES_LITERAL("\x01\x00\x02")), 0);
-        assert_int_equal(cwt_claims_encode(&grant, BYTES_LITERAL("as"), &claims), 0);
+        assert_int_equal(cwt_claims_encode(&grant, BYTES_LITERAL("as"), NULL, &claims), 0);
         assert_int_equal(edn_match("{1: \"as\", 3: \"rs1\", 4: uint, 6: uint, 7: h'123456789a', "
                                    "8: {1: {1: 4, 2: h'00001234', -1: bstr[16]}}, 9: h'010002'}",
                                    buf_bytes(&claims), NULL, why, sizeof(why)), 0);
         grant.scope.kind = SCOPE_NONE;
-        assert_int_equal(cwt_claims_encode(&grant, BYTES_LITERAL("as"), &none), 0);
+        assert_int_equal(cwt_claims_encode(&grant, BYTES_LITERAL("as"), NULL, &none), 0);
         assert_int_equal(edn_match("{1: *, 3: *, 4: *, 6: *, 7: *, 8: *}", buf_bytes(&none), NULL, why, sizeof(why)),
                          0);
 }
@@ -488,7 +488,7 @@ static void the_largest_claims_fit_the_room_held(void **state) {
         grant.pop_key.size = SECRET_SIZE_MAX;
         grant.number = grant.key_number = UINT64_MAX;
         grant.expires_s = grant.issued_s = INT64_MAX;
-        assert_int_equal(cwt_claims_encode(&grant, BYTES_LITERAL("as"), &claims), 0);
+        assert_int_equal(cwt_claims_encode(&grant, BYTES_LITERAL("as"), NULL, &claims), 0);
         assert_in_range(claims.size, AUDIENCE_SIZE_MAX + SCOPE_SIZE_MAX + SECRET_SIZE_MAX, 2 + ACE_KEY_ROOM);
 }
 

@@ -209,7 +209,7 @@ static const struct {
 
         { "AS-060 symmetric key by value", REFUSE_KEY_BY_VALUE, { .cnf = ASK_CNF_SYMMETRIC_VALUE } },
         { "AS-026 unreadable req_cnf", REFUSE_REQ_CNF, { .cnf = ASK_CNF_UNREADABLE } },
-        { "AS-057 asymmetric key", REFUSE_POP_KEY, { .cnf = ASK_CNF_ASYMMETRIC } },
+        { "AS-057 asymmetric key", REFUSE_POP_KEY, { .cnf = ASK_CNF_UNSUPPORTED } },
         { "AS-121 kid of nobody's key", REFUSE_POP_KEY, { .cnf = ASK_CNF_KID } },
         { "AS-120 kid of a live key", 0, { .cnf = ASK_CNF_KID, .key_found = true } },
         { "AS-067 kid for a group", REFUSE_POP_KEY, { .cnf = ASK_CNF_KID, .group = true } },
