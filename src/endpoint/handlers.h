@@ -8,7 +8,8 @@ struct response;
  * The handlers of the router's table, one file per resource. Each runs inside the batch's transaction, after the router
  * has checked path, method, caller, formats and size, and returns
  *   0    done: what it put into response->payload is the answer; the row's success code and format are filled in;
- *   > 0  an enum refusal; response_why() may have said what it is about. The savepoint and the payload are dropped;
+ *   > 0  an enum refusal; response_why() may have said what it is about. The savepoint (but see
+ *        response->keep_changes) and the payload are dropped;
  *   < 0  -errno: something broke, 5.00 (5.03 for -EBUSY and -ENOSPC).
  * A handler never builds an error reply. {} in a path is found at the same place of request->segments.
  */

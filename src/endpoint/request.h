@@ -2,6 +2,8 @@
 
 #include "base/buf.h"
 #include "domain/credential.h"
+#include "domain/name.h"
+#include "domain/scope.h"
 #include "format/labels.h"
 
 /* One request and its answer, whatever wire it came by. No sockets, no libcoap: a test fills them in by hand. */
@@ -53,6 +55,20 @@ struct response_stream {
         void (*free)(struct response_stream *stream);
 };
 
+/*
+ * What the request alone does not tell of a decision, for the audit trail and the log: the handler fills in what it
+ * knows, also of a decision against the caller.
+ */
+#define NOTE_POLICIES_MAX 16
+struct note {
+        char party[NAME_SIZE_MAX + 1];        /* the client or resource server that asked; "": unknown, or nobody */
+        char audience[AUDIENCE_SIZE_MAX + 1]; /* "": none */
+        struct scope asked, granted;
+        size_t n_policies;                    /* all that the decision rests on, also beyond the array */
+        int64_t policies[NOTE_POLICIES_MAX];  /* ids of the first ones */
+        int64_t expires_s;                    /* of what was granted; 0: nothing */
+};
+
 struct response {
         uint8_t code;        /* CoAP code byte; HTTP's status is derived */
         int refusal;         /* enum refusal, 0, or the -errno behind a 5.00 */
@@ -62,6 +78,13 @@ struct response {
         struct response_stream *stream; /* instead of a payload; owned */
         uint64_t decision_id;
         uint64_t token_number; /* of the token that was issued or asked about, for the log; 0: none */
+        /*
+         * Said by a handler that refuses (r > 0): what it has changed is kept, as the change is the consequence of what
+         * is refused (a refresh token used twice revokes its family). Whatever else it changed it has to have undone.
+         * Without it a refusal leaves nothing behind; after a failure (r < 0) nothing stays in any case.
+         */
+        bool keep_changes;
+        struct note note;
         char why[256];       /* what a refusal is about, for the log and, at the control socket, for the caller */
 };
 

@@ -266,10 +266,13 @@ static int run(struct aced *as, struct work *work) {
                 return r;
         r = resource->handle(as, &work->request, &work->response);
         if (resource->changes) {
-                if (r == 0)
-                        r = store_savepoint_release(as->store);
-                if (r != 0) /* a refused request leaves nothing behind */
+                int kept = r;
+
+                if (r == 0 || (r > 0 && work->response.keep_changes))
+                        kept = store_savepoint_release(as->store);
+                if (kept != 0) /* a refused request leaves nothing behind */
                         undone = store_savepoint_rollback(as->store);
+                r = kept < 0 ? kept : r;
         }
         if (r != 0)
                 say_no(work, r);

@@ -24,6 +24,7 @@ struct resource {
         int (*handle)(struct aced *as, const struct request *request, struct response *response);
         const char *rt, *interface; /* link attributes; rt NULL: not in /.well-known/core */
         bool stateless;         /* does not touch the store: answered even when that is broken */
+        bool audited;           /* leaves a row in the audit trail, as everything that changes something does */
         const char *summary;    /* one line for aced-control(7) and people */
 };
 
