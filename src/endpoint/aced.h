@@ -22,6 +22,7 @@ struct aced {
          * decided does not depend on it. NULL: nothing is measured.
          */
         int64_t (*stopwatch_us)(void);
+        int64_t commit_us;       /* what the last batch's commit took; 0: it had none, or nothing is measured */
 };
 
 /*

@@ -288,8 +288,10 @@ static int commit(struct aced *as) {
         int64_t begin_us = as->stopwatch_us ? as->stopwatch_us() : 0;
         int r = store_commit(as->store);
 
-        if (as->stopwatch_us)
-                metrics_observe(&as->metrics, HISTOGRAM_COMMIT, as->stopwatch_us() - begin_us);
+        if (as->stopwatch_us) {
+                as->commit_us = as->stopwatch_us() - begin_us;
+                metrics_observe(&as->metrics, HISTOGRAM_COMMIT, as->commit_us);
+        }
         return r;
 }
 

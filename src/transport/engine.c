@@ -26,6 +26,12 @@
 #define PLAIN_IDLE_US (247 * SECOND_US)      /* EXCHANGE_LIFETIME: then nothing about an address is worth keeping */
 #define OUTPUT_SIZE_MAX ((size_t)64 << 20)   /* bytes of datagrams in one round; more are dropped */
 #define OUTPUT_SIZE_KEPT ((size_t)1 << 20)   /* of memory, from round to round */
+/*
+ * While handshakes are under way the next batch begins no sooner after a commit than so many times what the commit took:
+ * tokens asked for by devices that come one by one then share a commit, and the wait is filled with handshakes.
+ */
+#define PACE_FACTOR 4
+#define PACE_MAX_US 20000                    /* a commit on a slow disk makes nobody wait longer than that for company */
 #define UNAUTHENTICATED_FACTOR 3             /* what is told to anybody is under this times what was asked */
 
 /* Who is at the other end of a door. */
@@ -93,6 +99,8 @@ struct engine {
         struct pending **batch;  /* room for limits.batch_max */
         struct work **works;
         size_t batch_max;
+        int64_t paced_until_us;  /* see PACE_FACTOR */
+        bool hurries;
 
         struct output output;
         struct engine_figures figures;
@@ -689,12 +697,32 @@ static void batch_measure(const struct engine *engine, size_t n) {
                 metrics_observe(&as->metrics, HISTOGRAM_LATENCY, now_us - engine->batch[i]->arrived_us);
 }
 
+/* Not yet: there is other work to do, and more requests may come meanwhile. */
+static bool batch_waits(const struct engine *engine) {
+        struct dtls_figures dtls;
+
+        if (engine->hurries || engine->now.monotonic_us >= engine->paced_until_us || engine->n_pending >= engine->batch_max)
+                return false;
+        dtls_figures(engine->dtls, &dtls);
+        return dtls.n_half_open > 0;
+}
+
+static void batch_pace(struct engine *engine, int64_t took_us) {
+        int64_t wait_us = PACE_FACTOR * engine->as->commit_us;
+
+        engine->paced_until_us = engine->now.monotonic_us + took_us + (wait_us < PACE_MAX_US ? wait_us : PACE_MAX_US);
+}
+
 static void batch_run(struct engine *engine) {
-        size_t n = batch_take(engine);
+        int64_t begun_us = engine->as->stopwatch_us ? engine->as->stopwatch_us() : 0;
+        size_t n = batch_waits(engine) ? 0 : batch_take(engine);
 
         if (n == 0)
                 return;
+        engine->as->commit_us = 0;
         router_batch(engine->as, engine->works, n);
+        if (engine->as->stopwatch_us)
+                batch_pace(engine, engine->as->stopwatch_us() - begun_us);
         engine->figures.n_batches++;
         batch_measure(engine, n);
         for (size_t i = 0; i < n; i++)
@@ -709,7 +737,7 @@ bool engine_run(struct engine *engine, struct engine_time now) {
         block_pool_timers(engine->blocks, now.monotonic_us);
         plain_expire(engine);
         bury(engine);
-        return engine->n_pending > 0;
+        return engine->n_pending > 0 && !batch_waits(engine);
 }
 
 void engine_input(struct engine *engine, const struct datagram *datagram, struct engine_time now) {
@@ -729,7 +757,8 @@ int64_t engine_due(const struct engine *engine) {
                 dtls_due(engine->dtls),
                 block_pool_due(engine->blocks),
                 plain ? exchange_peer_idle_since_us(plain->exchange) + PLAIN_IDLE_US : INT64_MAX,
-                engine->n_pending > 0 ? engine->now.monotonic_us : INT64_MAX,
+                engine->n_pending == 0 ? INT64_MAX : batch_waits(engine) ? engine->paced_until_us :
+                                                                           engine->now.monotonic_us,
         };
         int64_t first_us = INT64_MAX;
 
@@ -848,6 +877,10 @@ void engine_reconfigure(struct engine *engine) {
         limit_reconfigure(engine->limit, config);
         if (batch_resize(engine, (size_t)config->batch_max) < 0 && engine->batch_max > (size_t)config->batch_max)
                 engine->batch_max = (size_t)config->batch_max; /* no memory to grow: batches stay as they are */
+}
+
+void engine_hurry(struct engine *engine) {
+        engine->hurries = true;
 }
 
 void engine_close(struct engine *engine, struct engine_time now) {

@@ -56,6 +56,9 @@ void engine_sent(struct engine *engine);
 /* When engine_run() must be called next if nothing comes in: monotonic; INT64_MAX never. */
 int64_t engine_due(const struct engine *engine);
 
+/* Nothing more comes in: from now on no batch waits for company. */
+void engine_hurry(struct engine *engine);
+
 /* Say close_notify to every session: the daemon stops. The datagrams are in engine_output(). */
 void engine_close(struct engine *engine, struct engine_time now);
 

@@ -11,6 +11,7 @@
 #include "base/config.h"
 #include "base/diag.h"
 
+#define TIMER_ACCURACY_US 50 /* batches wait for less than a millisecond */
 #define BURST 64                  /* datagrams in one recvmmsg or sendmmsg */
 #define RUNS_MAX 4                /* batches in one wake-up: the control socket wants its turn too */
 #define DATAGRAM_SIZE_MAX 9216    /* a jumbo frame; CoAP itself asks for 1152 (RFC 7252 §4.6) */
@@ -225,7 +226,7 @@ static int on_prepare(sd_event_source *source, void *userdata) {
 }
 
 static int timer_open(struct udp *udp, struct sd_event *loop) {
-        int r = sd_event_add_time(loop, &udp->timer, CLOCK_MONOTONIC, UINT64_MAX, 1000, on_timer, udp);
+        int r = sd_event_add_time(loop, &udp->timer, CLOCK_MONOTONIC, UINT64_MAX, TIMER_ACCURACY_US, on_timer, udp);
 
         if (r < 0)
                 return r;
@@ -370,6 +371,7 @@ void udp_drain(struct udp *udp) {
         for (unsigned n = 0; n < udp->n_sockets; n++)
                 (void)sd_event_source_set_enabled(udp->sockets[n].source, SD_EVENT_OFF);
         (void)sd_event_source_set_enabled(udp->timer, SD_EVENT_OFF);
+        engine_hurry(udp->engine);
         /* limits.pending_max bounds this: nothing new comes in */
         do
                 run(udp, 1);
