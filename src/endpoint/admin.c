@@ -22,7 +22,8 @@ int admin_read(const struct request *request, struct response *response, const s
                size_t n_fields, void *target, struct json_document *ret_document) {
         _cleanup_(diags_done) struct diags faults = {};
         char line[sizeof(response->why)];
-        int r = json_read(request->payload, fields, n_fields, target, ret_document, &faults);
+        int r = request->json ? json_read_value(request->json, fields, n_fields, target, &faults) :
+                                json_read(request->payload, fields, n_fields, target, ret_document, &faults);
 
         if (r > 0) {
                 json_faults_line(&faults, line, sizeof(line));
@@ -75,6 +76,10 @@ int admin_reply(struct response *response, json_t **object) {
 
         if (!*object)
                 return -ENOMEM;
+        if (response->json) {
+                *response->json = TAKE_PTR(*object);
+                return 0;
+        }
         r = response_reserve(response, ADMIN_SECRET_ANSWER_MAX);
         if (r == 0)
                 r = json_print(*object, &response->payload);

@@ -43,6 +43,7 @@ struct request {
         int content_format; /* CF_NONE: not given */
         int accept;         /* CF_NONE: not given */
         struct bytes payload;
+        struct json_t *json; /* what the payload would say, from who calls handlers himself (admin_apply.c); else NULL */
         const struct peer *peer;
         int64_t now_s;      /* seconds since 1970 UTC */
 };
@@ -75,6 +76,7 @@ struct response {
         int content_format;  /* CF_NONE: no payload */
         int64_t max_age_s;   /* -1: not given */
         struct buf payload;
+        struct json_t **json;           /* where a handler's answer goes instead, as long as it is a tree; else NULL */
         struct response_stream *stream; /* instead of a payload; owned */
         uint64_t decision_id;
         uint64_t token_number; /* of the token that was issued or asked about, for the log; 0: none */

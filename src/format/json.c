@@ -227,26 +227,31 @@ static void report_unknown(struct reading *reading, const struct json_field *fie
                         fault(reading, name, "there is no such member");
 }
 
-int json_read(struct bytes text, const struct json_field *fields, size_t n_fields, void *target,
-              struct json_document *ret_document, struct diags *faults) {
-        _cleanup_(json_document_done) struct json_document document = {};
+int json_read_value(json_t *value, const struct json_field *fields, size_t n_fields, void *target,
+                    struct diags *faults) {
         struct reading reading = { .faults = faults };
-        int r;
 
         clear_fields(fields, n_fields, target);
-        r = json_parse(text, &document, faults);
-        if (r != 0)
-                return r;
-        if (!json_is_object(document.root))
+        if (!json_is_object(value))
                 return syntax_fault(faults, 0, "a JSON object is expected");
-        take_fields(&reading, fields, n_fields, document.root, target);
-        report_unknown(&reading, fields, n_fields, document.root);
+        take_fields(&reading, fields, n_fields, value, target);
+        report_unknown(&reading, fields, n_fields, value);
         if (reading.n_faults > 0)
                 clear_fields(fields, n_fields, target); /* nothing borrows from a document that goes */
         if (reading.broken < 0)
                 return reading.broken;
-        if (reading.n_faults > 0)
-                return REFUSE_ADMIN_VALUE;
+        return reading.n_faults > 0 ? REFUSE_ADMIN_VALUE : 0;
+}
+
+int json_read(struct bytes text, const struct json_field *fields, size_t n_fields, void *target,
+              struct json_document *ret_document, struct diags *faults) {
+        _cleanup_(json_document_done) struct json_document document = {};
+        int r;
+
+        clear_fields(fields, n_fields, target);
+        if ((r = json_parse(text, &document, faults)) != 0 ||
+            (r = json_read_value(document.root, fields, n_fields, target, faults)) != 0)
+                return r;
         ret_document->root = TAKE_PTR(document.root);
         return 0;
 }

@@ -69,6 +69,10 @@ struct json_field {
 int json_read(struct bytes text, const struct json_field *fields, size_t n_fields, void *target,
               struct json_document *ret_document, struct diags *faults);
 
+/* The same of a value that was parsed already, and owns what *target borrows. */
+int json_read_value(struct json_t *value, const struct json_field *fields, size_t n_fields, void *target,
+                    struct diags *faults);
+
 /* Any one JSON value, within the same bounds. 0, REFUSE_ADMIN_SYNTAX with a fault, -ENOMEM. */
 int json_parse(struct bytes text, struct json_document *ret_document, struct diags *faults);
 
