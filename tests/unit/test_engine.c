@@ -1212,7 +1212,7 @@ static void t_requests_are_counted(void **state) {
         slow_clock_us = world.now.monotonic_us + 5000;
         assert_int_equal(ask(&device, &TOKEN_ASK()).code, CODE_CREATED);
         assert_int_equal(metrics->histograms[HISTOGRAM_COMMIT].sum, 300);
-        assert_int_equal(metrics->histograms[HISTOGRAM_LATENCY].sum, 5900); /* two looks for the commit, a third */
+        assert_int_equal(metrics->histograms[HISTOGRAM_LATENCY].sum, 6500); /* the fifth look: batch, commit, batch */
         assert_int_equal(metrics->histograms[HISTOGRAM_BATCH].sum, 1);
         assert_int_equal(ask(&device, &GET_ASK("nowhere")).code, CODE_NOT_FOUND);
         assert_int_equal(ask(&device, &TOKEN_ASK(.option = 9999, .value = BYTES_LITERAL("x"))).code, CODE_BAD_OPTION);
@@ -1237,6 +1237,58 @@ static void t_requests_are_counted(void **state) {
         run(&world);
         assert_int_equal(figures(&world).n_records, 0);
         assert_int_equal(figures(&world).n_answers_kept, 0);
+        device_done(&device);
+        world_close(&world);
+}
+
+/*
+ * Tokens asked for one by one while others shake hands share a commit: the next batch waits four times what the last
+ * commit took. Without handshakes, and when the daemon stops, nobody waits.
+ */
+static void t_batches_wait_for_company(void **state) {
+        const int64_t wait = 3 * 300 + 4 * 300; /* from the beginning of a batch with three looks at the clock after it */
+        struct coap_message answer;
+        struct device device, other;
+        struct world world;
+
+        world_open(&world, NULL);
+        device_open(&world, &device, 0, "c0");
+        world.as.stopwatch_us = slow_clock;
+        slow_clock_us = world.now.monotonic_us;
+        for (unsigned i = 0; i < 3; i++)
+                assert_int_equal(ask(&device, &TOKEN_ASK()).code, CODE_CREATED);
+
+        other = (struct device){ .world = &world, .remote = party_address(1), .heard = BUF_INIT(1 << 17) };
+        world.devices[1] = &other;
+        assert_int_equal(dtls_client_new(&(struct dtls_client_options){ .identity = BYTES_LITERAL("c1"),
+                                                                        .key = BYTES_LITERAL("0123456789abcdef") },
+                                         &other.dtls), 0);
+        for (unsigned i = 0; i < 2; i++) {
+                assert_int_equal(dtls_client_handshake(other.dtls), -EAGAIN);
+                device_flush(&other);
+                deliver(&world);
+        }
+        assert_int_equal(figures(&world).n_sessions_half_open, 1);
+
+        wait_us(&world, S / 2);
+        assert_int_equal(ask(&device, &TOKEN_ASK()).code, CODE_CREATED);
+        send_ask(&device, &TOKEN_ASK());
+        assert_false(engine_run(world.engine, world.now));
+        assert_false(hear(&device, &answer));
+        assert_int_equal(engine_due(world.engine), world.now.monotonic_us + wait);
+        wait_us(&world, wait - 1);
+        assert_false(engine_run(world.engine, world.now));
+        assert_false(hear(&device, &answer));
+        wait_us(&world, 1);
+        (void)engine_run(world.engine, world.now);
+        assert_true(hear(&device, &answer));
+
+        send_ask(&device, &TOKEN_ASK());
+        assert_false(engine_run(world.engine, world.now));
+        engine_hurry(world.engine);
+        (void)engine_run(world.engine, world.now);
+        assert_true(hear(&device, &answer));
+        device_done(&other);
         device_done(&device);
         world_close(&world);
 }
@@ -1301,6 +1353,7 @@ int main(void) {
                 cmocka_unit_test(t_handshakes_of_one_credential_are_bounded),
                 cmocka_unit_test(t_hellos_over_the_rate_are_dropped),
                 cmocka_unit_test(t_requests_are_counted),
+                cmocka_unit_test(t_batches_wait_for_company),
                 cmocka_unit_test(t_closed_while_waiting),
                 cmocka_unit_test(t_close_says_notify),
                 cmocka_unit_test(t_plain),
