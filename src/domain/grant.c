@@ -15,6 +15,8 @@ struct deciding {
         const struct token_ask *ask;
         int64_t now_s;
         struct scope asked;      /* kind NONE: the request named none */
+        struct policy_question question;
+        struct policy_answer policy;
         struct grant *grant;
         struct explanation *why; /* NULL: nobody wants to know */
 };
@@ -66,13 +68,6 @@ static int check_right(struct deciding *d) {
         return 0;
 }
 
-static bool has_active_policy(const struct deciding *d) {
-        for (size_t i = 0; i < d->facts->n_policies; i++)
-                if (policy_is_active(&d->facts->policies[i], d->now_s))
-                        return true;
-        return false;
-}
-
 static int check_audience(struct deciding *d) {
         const struct token_facts *facts = d->facts;
 
@@ -85,7 +80,7 @@ static int check_audience(struct deciding *d) {
                 return refuse(d, REFUSE_AUDIENCE, "RFC 9200 §5.8.2: no resource server has the audience");
         if (facts->n_servers == 1 && facts->server.suspended)
                 return refuse(d, REFUSE_AUDIENCE, "RFC 9200 §5.8.2: the resource server is suspended");
-        if (!has_active_policy(d))
+        if (!policy_is_open(&d->question))
                 return refuse(d, REFUSE_AUDIENCE,
                               "RFC 9200 §5.8.2: no active policy lets the client use the audience");
 
@@ -95,31 +90,19 @@ static int check_audience(struct deciding *d) {
         return 0;
 }
 
-/* The part of the asked scope, or of the default one, that active policies allow. */
-static void unite_policies(struct deciding *d, const struct scope *wanted, struct scope *ret) {
-        const struct server *server = &d->facts->server;
+/* What policies say to wanted: to the grant, and to who wants to know. */
+static bool ask_policies(struct deciding *d, const struct scope *wanted) {
+        struct policy_answer *answer = &d->policy;
         struct explanation *why = d->why;
-        struct scope part;
 
-        ret->kind = SCOPE_NONE;
-        ret->size = 0;
-        for (size_t i = 0; i < d->facts->n_policies; i++) {
-                const struct policy *policy = &d->facts->policies[i];
-                const struct scope *known = server->scopes.kind == SCOPE_NONE ? &policy->scopes : &server->scopes;
-
-                if (!policy_is_active(policy, d->now_s) || !scope_intersect(&policy->scopes, known, &part))
-                        continue;
-                if (why)
-                        (void)scope_unite(&why->allowed, &part); /* as much as can be told */
-                if (!scope_intersect(wanted, &part, &part))
-                        continue;
-
-                (void)scope_unite(ret, &part); /* fits: all of it is in wanted */
-                if (why && why->n_policies++ < EXPLAIN_POLICIES_MAX)
-                        why->policies[why->n_policies - 1] = policy->id;
+        (void)policy_evaluate(&d->question, wanted, answer);
+        d->grant->scope = answer->scope;
+        if (why) {
+                why->allowed = answer->allowed;
+                why->n_policies = answer->n_policies;
+                memcpy(why->policies, answer->policies, sizeof(why->policies));
         }
-        if (ret->kind == SCOPE_TEXT)
-                (void)scope_intersect(wanted, ret, ret); /* wanted's order */
+        return answer->scope.kind != SCOPE_NONE;
 }
 
 static int check_scope(struct deciding *d) {
@@ -143,8 +126,7 @@ static int check_scope(struct deciding *d) {
                                       "RFC 6749 §3.3: no scope is asked and the resource server has no default scope");
         }
 
-        unite_policies(d, wanted, &grant->scope);
-        if (grant->scope.kind == SCOPE_NONE)
+        if (!ask_policies(d, wanted))
                 return refuse(d, REFUSE_SCOPE, "RFC 6749 §3.3: no active policy allows any part of the scope");
 
         /* RFC 6749 §5.1: to be told unless it is what was asked */
@@ -207,36 +189,26 @@ static void shorten(struct lifetime *lifetime, int64_t max_s, const char *from) 
                 *lifetime = (struct lifetime){ max_s, from };
 }
 
-static void shorten_by_policies(struct lifetime *lifetime, const struct deciding *d) {
-        struct scope part;
-
-        for (size_t i = 0; i < d->facts->n_policies; i++) {
-                const struct policy *policy = &d->facts->policies[i];
-
-                if (!policy_is_active(policy, d->now_s) || !scope_intersect(&d->grant->scope, &policy->scopes, &part))
-                        continue;
-                shorten(lifetime, policy->max_lifetime_s, "policy");
-                if (policy->valid_until_s != 0) /* rights must not outlive the period they were given for */
-                        shorten(lifetime, policy->valid_until_s - d->now_s, "policy");
-        }
-}
-
 static void set_lifetime(struct deciding *d) {
         const struct token_facts *facts = d->facts;
         struct grant *grant = d->grant;
+        int64_t start_s = d->policy.nbf_s != 0 ? d->policy.nbf_s : d->now_s;
         struct lifetime lifetime = { facts->server.default_lifetime_s, "resource server" };
 
         if (lifetime.s <= 0)
                 lifetime = (struct lifetime){ facts->default_lifetime_s, "configuration" };
         shorten(&lifetime, facts->max_lifetime_s, "configuration");
         shorten(&lifetime, facts->server.max_lifetime_s, "resource server");
-        shorten_by_policies(&lifetime, d);
+        shorten(&lifetime, d->policy.max_lifetime_s, "policy");
+        if (d->policy.until_s != 0) /* rights must not outlive the period they were given for */
+                shorten(&lifetime, d->policy.until_s - start_s, "policy");
 
-        grant->lifetime_s = lifetime.s;
+        grant->nbf_s = d->policy.nbf_s;
         grant->issued_s = d->now_s;
-        grant->expires_s = d->now_s + lifetime.s;
+        grant->expires_s = start_s + lifetime.s;
+        grant->lifetime_s = grant->expires_s - d->now_s; /* RFC 6749 §5.1: expires_in counts from the answer */
         if (d->why) {
-                d->why->lifetime_s = lifetime.s;
+                d->why->lifetime_s = grant->lifetime_s;
                 d->why->lifetime_from = lifetime.from;
         }
 }
@@ -271,7 +243,20 @@ int grant_decide(const struct token_facts *facts, const struct token_ask *ask, i
                 check_client, check_grant_type, check_right, check_audience, check_scope, check_profile, check_key,
                 check_count,
         };
-        struct deciding d = { .facts = facts, .ask = ask, .now_s = now_s, .grant = ret_grant, .why = why };
+        struct deciding d = {
+                .facts = facts,
+                .ask = ask,
+                .now_s = now_s,
+                .question = {
+                        .policies = facts->policies,
+                        .n_policies = facts->n_policies,
+                        .known = &facts->server.scopes,
+                        .now_s = now_s,
+                        .takes_nbf = facts->server.has_clock && !facts->is_group,
+                },
+                .grant = ret_grant,
+                .why = why,
+        };
         int r = 0;
 
         *ret_grant = (struct grant){ 0 };

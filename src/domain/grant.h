@@ -110,7 +110,6 @@ struct grant {
 void grant_done(struct grant *grant);
 
 /* How the decision came about, for `acectl explain` and the log: filled as far as the decision got. */
-#define EXPLAIN_POLICIES_MAX 16
 struct explanation {
         int refusal;               /* 0: granted */
         struct scope asked, allowed, granted; /* allowed: the union of the policies that apply */

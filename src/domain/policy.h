@@ -30,3 +30,29 @@ struct policy {
 };
 
 bool policy_is_active(const struct policy *policy, int64_t now_s);
+
+/* What policies are asked. They are all those for one client (by name or label) at one audience. */
+struct policy_question {
+        const struct policy *policies;
+        size_t n_policies;
+        const struct scope *known;  /* all that the resource server knows; NONE: any */
+        int64_t now_s;
+        bool takes_nbf;             /* a token can say when it begins to be valid */
+};
+
+#define EXPLAIN_POLICIES_MAX 16
+struct policy_answer {
+        struct scope scope;         /* the part of what was wanted that they allow, in its order; NONE: nothing */
+        struct scope allowed;       /* all that they allow, as much as can be told */
+        int64_t policies[EXPLAIN_POLICIES_MAX]; /* ids of those that contributed to scope, the first ones */
+        size_t n_policies;          /* all that contributed, also beyond the array */
+        int64_t max_lifetime_s;     /* the shortest of those that allow a part of scope; 0: they set none */
+        int64_t until_s;            /* when the first of their periods ends; 0: never */
+        int64_t nbf_s;              /* when they begin, if that is to come; 0: they have */
+};
+
+/* Does any of them let the client use the audience now? */
+bool policy_is_open(const struct policy_question *question);
+
+/* Unite them: the scope is what any active one allows of what is wanted. True when something is left. */
+bool policy_evaluate(const struct policy_question *question, const struct scope *wanted, struct policy_answer *ret);
