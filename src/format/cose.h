@@ -71,22 +71,25 @@ int cose_sign1_open(struct bytes object, const struct public_key *key, struct by
 
 struct cbor_writer;
 
-/* A public key as a COSE_Key: { 1: kty, ? 2: kid, -1: crv, -2: x, ? -3: y }; kid with data NULL is left out. */
+/*
+ * A public key as a COSE_Key: { 1: kty, ? 2: kid, -1: crv, -2: x, ? -3: y }; kid with data NULL is left out. A key of
+ * CURVE_NONE makes the writer fail with -EINVAL.
+ */
 void cose_put_key(struct cbor_writer *w, const struct public_key *key, struct bytes kid);
 int cose_key_encode(const struct public_key *key, struct buf *out); /* without kid: what the store keeps */
 
-enum cose_key_use { COSE_KEY_SIGNS, COSE_KEY_AGREES };
 struct cose_key {
-        int64_t kty;
+        int64_t kty;                  /* 0: no number */
         struct bytes kid;             /* data NULL: absent */
         struct bytes k;               /* symmetric: data NULL when absent */
         struct public_key public_key; /* CURVE_NONE: none of our curves or no asymmetric key at all */
         bool is_bad;                  /* of a curve of ours, but no good: point, length, private part, alg or key_ops */
-        int64_t alg;                  /* 0: absent */
+        int64_t alg;                  /* 0: absent, or no number */
 };
 /*
- * Read a COSE_Key and check what is in it (RFC 9053 §7, AS-073). REFUSE_MALFORMED, REFUSE_WRONG_TYPE (a known label of a
- * wrong kind, a key twice). A private part (-4) makes it bad: nobody else should have it.
+ * Read a COSE_Key and check what is in it (RFC 9053 §7, AS-073). REFUSE_MALFORMED, REFUSE_WRONG_TYPE (a known label of
+ * a wrong kind, one twice, none for kty or crv); -ENOMEM, -EIO. A private part (-4) makes it bad: nobody else should have
+ * it. alg and key_ops must let a key of P-256, P-384, Ed25519 sign, one of X25519 agree on keys.
  */
 int cose_key_decode(struct bytes raw, struct cose_key *ret);
 

@@ -157,8 +157,10 @@ enum { CNF_COSE_KEY = 1, CNF_ENCRYPTED_COSE_KEY = 2, CNF_KID = 3, CNF_OSC = 4 };
 enum { KEY_KTY = 1, KEY_KID = 2, KEY_ALG = 3, KEY_OPS = 4, KEY_K = -1, KEY_CRV = -1, KEY_X = -2, KEY_Y = -3,
        KEY_D = -4 };
 enum { KTY_OKP = 1, KTY_EC2 = 2, KTY_SYMMETRIC = 4 };
+enum { CRV_P256 = 1, CRV_P384 = 2, CRV_X25519 = 4, CRV_ED25519 = 6 };
+enum { KEY_OP_SIGN = 1, KEY_OP_VERIFY = 2, KEY_OP_DERIVE_KEY = 7, KEY_OP_DERIVE_BITS = 8 };
 
-/* COSE algorithms (RFC 9053) */
+/* COSE algorithms (RFC 9053; RFC 9864 for those of one curve) */
 enum {
         COSE_A128GCM = 1,
         COSE_A256GCM = 3,
@@ -170,6 +172,11 @@ enum {
         COSE_ES256 = -7,
         COSE_EDDSA = -8,
         COSE_ES384 = -35,
+        COSE_ESP256 = -9,
+        COSE_ESP384 = -51,
+        COSE_ED25519 = -19,
+        COSE_ECDH_ES_HKDF_256 = -25, /* the first … */
+        COSE_ECDH_SS_A256KW = -34,   /* … and the last that agrees on a key */
 };
 
 /* COSE header parameters (RFC 9052 §3.1) */
