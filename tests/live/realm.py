@@ -1,6 +1,7 @@
 """A working realm in a fresh directory: aced, its operator's acectl, and the parties registered with it."""
 
 import dataclasses
+import hashlib
 import itertools
 import json
 import os
@@ -16,6 +17,7 @@ import cbor2
 
 import coap
 import dtls
+import keys
 from tokens import KEY_SIZES
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
@@ -43,12 +45,15 @@ def run(*command, check=True, timeout=COMMAND_TIMEOUT_S, **more):
 
 @dataclasses.dataclass
 class Party:
-    """A client or a resource server, and the PSK it opens sessions with."""
+    """A client or a resource server, and what it opens sessions with: a PSK, or a key pair, or that with certificates."""
 
     name: str
     identity: bytes
     key: bytes
     token_key: bytes = b""  # a resource server's
+    private_key: object = None
+    chain: list = dataclasses.field(default_factory=list)  # DER, its own first
+    kid: bytes = b""  # what req_cnf may call the public key by
 
 
 class Notify:
@@ -192,24 +197,33 @@ class Realm:
         answer = self.ctl(*arguments)
         return answer["items"] if isinstance(answer, dict) else answer
 
-    def add_client(self, name=None, *options, identity=None, key=None):
+    def add_client(self, name=None, *options, identity=None, key=None, **public):
+        """public: private_key, with chain for certificates, with kid."""
         name = name or f"c{next(self.numbers)}"
-        party = Party(name, identity or f"id-{name}".encode(), key or os.urandom(16))
+        party = Party(name, identity or f"id-{name}".encode(), key or os.urandom(16), **public)
         self.acectl("client", "add", name, *options)
         self.add_credential("client", party)
         return party
 
-    def add_rs(self, name=None, *options, alg="AES-CCM-16-64-128", scope="read write", identity=None, key=None):
+    def add_rs(self, name=None, *options, alg="AES-CCM-16-64-128", scope="read write", identity=None, key=None, **public):
         name = name or f"rs{next(self.numbers)}"
-        party = Party(name, identity or f"id-{name}".encode(), key or os.urandom(16), os.urandom(KEY_SIZES[alg]))
+        party = Party(name, identity or f"id-{name}".encode(), key or os.urandom(16), os.urandom(KEY_SIZES[alg]), **public)
         scopes = ["--scope", scope] if scope else []
         self.acectl("rs", "add", name, "--token-alg", alg, "--token-key-hex", party.token_key.hex(), *scopes, *options)
         self.add_credential("rs", party)
         return party
 
-    def add_credential(self, noun, party):
-        self.acectl(noun, "credential", "add", party.name, "--identity-hex", party.identity.hex(), "--key-hex",
-                    party.key.hex())
+    def add_credential(self, noun, party, *options):
+        """What the party opens sessions with; of certificates the public key, unless options have --match."""
+        if party.private_key is None:
+            how = ["--identity-hex", party.identity.hex(), "--key-hex", party.key.hex()]
+        elif not party.chain:
+            how = ["--kind", "rpk", "--public-key-hex", keys.spki(party.private_key).hex()]
+            how += ["--kid-hex", party.kid.hex()] if party.kid else []
+        else:
+            how = ["--kind", "x509"]
+            how += [] if options else ["--match", f"spki:{hashlib.sha256(keys.spki(party.private_key)).hexdigest()}"]
+        return self.ctl(noun, "credential", "add", party.name, *how, *options)
 
     def policy(self, client, audience, scope="read write", *options):
         client, audience = getattr(client, "name", client), getattr(audience, "name", audience)
@@ -226,9 +240,12 @@ class Realm:
     def address(self, door):
         return "127.0.0.1", self.ports[door]
 
-    def connect(self, party, wire=dtls.OpenSsl, **more):
+    def connect(self, party, wire=None, **more):
         """A DTLS session of this party."""
-        return coap.Endpoint(wire(self.address("coaps"), party.identity, party.key, **more))
+        if party.private_key is None:
+            return coap.Endpoint((wire or dtls.OpenSsl)(self.address("coaps"), party.identity, party.key, **more))
+        wire = wire or dtls.GnuTlsPublicKey
+        return coap.Endpoint(wire(self.address("coaps"), party.private_key, party.chain, **more))
 
     def plain(self):
         return coap.Endpoint(coap.Udp(self.address("coap")))
