@@ -1,14 +1,16 @@
 -- Raw public keys and certificates beside pre-shared keys; the server's own keys; resource servers with several keys.
 
--- public: of kind rpk the COSE_Key, of kind x509 the rule that a certificate is matched by (text); else empty.
+-- public: of kind rpk the curve's number in one byte, x, and y where the curve has one; of kind x509 the rule that a
+-- certificate is matched by (text); else empty.
 -- identity: of kind rpk the SHA-256 of the SubjectPublicKeyInfo, of kind x509 the SHA-256 of the rule.
 -- secret is empty for both, and secret_mark is made from public. kid: what a client may call the key in req_cnf.
 ALTER TABLE credentials ADD COLUMN public BLOB NOT NULL DEFAULT x'';
 ALTER TABLE credentials ADD COLUMN kid BLOB;
-CREATE INDEX credentials_by_kid ON credentials (client_id, kid) WHERE kid IS NOT NULL;
+CREATE UNIQUE INDEX credentials_by_kid ON credentials (client_id, kid) WHERE kid IS NOT NULL;
 
--- The server's own keys. role: 1 at the DTLS door, 2 signs tokens. secret: the private key, sealed. Of the keys of one
--- role and algorithm the one in force is that with the latest active_from_s that is not in the future and not retired.
+-- The server's own keys. role: 1 at the DTLS door, 2 signs tokens. public: as in credentials; secret: the private key,
+-- sealed; certificate: DER, empty for none. Of the keys of one role and algorithm the one in force is that with the
+-- latest active_from_s that is not in the future.
 CREATE TABLE as_keys (
         id INTEGER PRIMARY KEY,
         role INTEGER NOT NULL,

@@ -12,6 +12,7 @@ enum as_key_role { /* kept in databases */
         AS_KEY_SIGN = 2,
 };
 
+#define AS_KEYS_MAX 64 /* of all roles and algorithms */
 #define AS_KEY_KID_SIZE 4
 #define AS_CERTIFICATE_SIZE_MAX 2048
 
@@ -36,15 +37,15 @@ void as_key_done(struct as_key *key);
 int store_as_keys_ensure(struct store *store, struct bytes issuer, int64_t now_s, unsigned *ret_made);
 
 /*
- * A new pair, in force at active_from_s (now or later); the one before stays known until nothing that it signed lives.
- * id and kid are filled in.
+ * A new pair, in force at active_from_s (now or later); the one before stays known until it is deleted. id and kid are
+ * filled in. REFUSE_ADMIN_CONFLICT: there are AS_KEYS_MAX.
  */
 int store_as_key_make(struct store *store, enum as_key_role role, enum sign_alg alg, struct bytes issuer,
                       int64_t active_from_s, int64_t now_s, struct as_key *ret);
 /* REFUSE_ADMIN_CONFLICT: it is in force; REFUSE_ADMIN_UNKNOWN. */
 int store_as_key_delete(struct store *store, int64_t id, int64_t now_s);
 
-/* The one in force. REFUSE_ADMIN_UNKNOWN: there is none. */
+/* The one in force; by a clock set back before all of them, the earliest. REFUSE_ADMIN_UNKNOWN: there is none. */
 int store_as_key_current(struct store *store, enum as_key_role role, enum sign_alg alg, int64_t now_s,
                          struct as_key *ret);
 /* All, in order of role, algorithm, active_from_s; without private keys. */

@@ -7,8 +7,9 @@ struct store;
 
 /*
  * credential->id is drawn and filled in; identity of kinds RPK and X509 is made here, and secret is not looked at.
- * AS-074: a second public key of one curve for a server is REFUSE_ADMIN_CONFLICT. REFUSE_ADMIN_EXISTS: the identity is taken, or (AS-008) the same secret is
- * registered already; *ret_same_secret tells which.
+ * REFUSE_ADMIN_EXISTS: the identity is taken, or (AS-008) the same secret is registered already; *ret_same_secret tells
+ * which. REFUSE_ADMIN_CONFLICT: a second public key of one curve for a server (AS-074), or a second one of a client that
+ * kid would name.
  */
 int store_credential_add(struct store *store, struct credential *credential, const struct secret *secret,
                          bool *ret_same_secret);

@@ -5,6 +5,7 @@
 #include "base/cleanup.h"
 #include "crypto/aead.h"
 #include "domain/client.h"
+#include "domain/credential.h"
 #include "domain/refusal.h"
 #include "domain/server.h"
 #include "store/store.h"
@@ -27,6 +28,7 @@ enum query_id {
         QUERY_SECRETS_OF_SERVERS,
         QUERY_SECRETS_OF_CREDENTIALS,
         QUERY_SECRETS_OF_TOKENS,
+        QUERY_SECRETS_OF_AS_KEYS,
 
         QUERY_CLIENT_ADD,
         QUERY_CLIENT_UPDATE,
@@ -64,10 +66,17 @@ enum query_id {
         QUERY_CREDENTIAL_DELETE,
         QUERY_CREDENTIALS_OF_CLIENT,
         QUERY_CREDENTIALS_OF_SERVER,
-        QUERY_PSK_FIND,
+        QUERY_CREDENTIAL_FIND,
+        QUERY_CREDENTIAL_BY_KID,
         QUERY_CREDENTIAL_BY_ID,
 
         QUERY_POLICY_ADD,
+        QUERY_AS_KEY_ADD,
+        QUERY_AS_KEY_DELETE,
+        QUERY_AS_KEY_COUNT,
+        QUERY_AS_KEY_CURRENT,
+        QUERY_AS_KEYS,
+
         QUERY_POLICY_DELETE,
         QUERY_POLICIES,
         QUERY_POLICIES_OF_SUBJECT,
@@ -136,6 +145,8 @@ struct query {
         sqlite3_stmt *stmt;
         int error;
 };
+        uint64_t as_keys_generation;    /* as_keys.h; counts up, too, when a change of theirs is rolled back */
+        bool as_keys_changed;           /* since begin */
 
 /*
  * Take the statement. One that writes is refused outside of a transaction, or in one that SQLite gave up: it would be a
@@ -216,3 +227,10 @@ int seal_into(struct store *store, const char *column, int64_t row, struct bytes
 int seal_keys_derive(struct store *store, struct bytes seal_key);
 
 DEFINE_FREEP(struct store, store_free)
+/* A public key as the database has it: the curve in a byte, x, and y where there is one. *ret_size of it. */
+#define PUBLIC_SIZE_MAX (1 + 2 * COORDINATE_SIZE_MAX)
+void public_key_to_column(const struct public_key *key, uint8_t ret[static PUBLIC_SIZE_MAX], size_t *ret_size);
+int public_key_from_column(struct bytes column, struct public_key *ret); /* -EIO: somebody changed the file */
+/* What credentials have as identity for that key, that rule. */
+int credential_fingerprint(enum credential_kind kind, struct bytes column, uint8_t ret[static THUMBPRINT_SIZE]);
+

@@ -8,7 +8,9 @@
         "s.id, s.name, s.suspended, s.profiles, s.scope_kind, s.scopes, s.default_scope, s.token_format, "          \
         "s.token_alg, s.token_tagged, s.default_lifetime_s, s.max_lifetime_s, s.has_clock, s.created_s"
 
-#define CREDENTIAL_COLUMNS "id, kind, client_id, server_id, identity, created_s"
+#define CREDENTIAL_COLUMNS "id, kind, client_id, server_id, identity, created_s, public, kid"
+
+#define AS_KEY_COLUMNS "id, role, alg, kid, public, certificate, active_from_s, created_s"
 
 #define POLICY_COLUMNS                                                                                              \
         "id, for_label, subject, audience, scopes, max_lifetime_s, valid_from_s, valid_until_s"
@@ -41,8 +43,10 @@ static const char *const table[QUERIES] = {
                             "ON CONFLICT DO UPDATE SET value = excluded.value",
         [QUERY_SECRETS_OF_SERVERS] = "SELECT id, secret, secret_mark FROM server_keys WHERE id > ?1 "
                                      "ORDER BY id LIMIT ?2",
-        [QUERY_SECRETS_OF_CREDENTIALS] = "SELECT id, secret, secret_mark FROM credentials WHERE id > ?1 "
-                                         "ORDER BY id LIMIT ?2",
+        [QUERY_SECRETS_OF_CREDENTIALS] = "SELECT id, secret, secret_mark, kind, public, identity FROM credentials "
+                                         "WHERE id > ?1 ORDER BY id LIMIT ?2",
+        [QUERY_SECRETS_OF_AS_KEYS] = "SELECT id, secret, alg, public, certificate FROM as_keys WHERE id > ?1 "
+                                     "ORDER BY id LIMIT ?2",
         [QUERY_SECRETS_OF_TOKENS] = "SELECT number, pop_key FROM tokens WHERE number > ?1 ORDER BY number LIMIT ?2",
 
         [QUERY_CLIENT_ADD] = "INSERT INTO clients (id, name, suspended, profiles, default_audience, created_s) "
@@ -99,19 +103,29 @@ static const char *const table[QUERIES] = {
         [QUERY_SECRET_TAKEN] = "SELECT 1 FROM credentials WHERE secret_mark = ?1 UNION ALL "
                                "SELECT 1 FROM server_keys WHERE secret_mark = ?1 AND server_id <> ?2",
         [QUERY_CREDENTIAL_ADD] = "INSERT INTO credentials (id, kind, client_id, server_id, identity, secret, "
-                                 "secret_mark, created_s) "
-                                 "VALUES (?1, ?2, nullif(?3, 0), nullif(?4, 0), ?5, ?6, ?7, ?8)",
+                                 "secret_mark, created_s, public, kid) "
+                                 "VALUES (?1, ?2, nullif(?3, 0), nullif(?4, 0), ?5, ?6, ?7, ?8, ?9, nullif(?10, x''))",
         [QUERY_CREDENTIAL_DELETE] = "DELETE FROM credentials WHERE id = ?1 AND client_id IS nullif(?2, 0) "
                                     "AND server_id IS nullif(?3, 0)",
         [QUERY_CREDENTIALS_OF_CLIENT] = "SELECT " CREDENTIAL_COLUMNS " FROM credentials WHERE client_id = ?1 "
                                         "ORDER BY id",
         [QUERY_CREDENTIALS_OF_SERVER] = "SELECT " CREDENTIAL_COLUMNS " FROM credentials WHERE server_id = ?1 "
                                         "ORDER BY id",
-        [QUERY_PSK_FIND] = "SELECT " CREDENTIAL_COLUMNS ", secret, "
-                           "coalesce((SELECT suspended FROM clients c WHERE c.id = client_id), "
-                           "(SELECT suspended FROM servers s WHERE s.id = server_id)) "
-                           "FROM credentials WHERE kind = ?1 AND identity = ?2",
+        [QUERY_CREDENTIAL_FIND] = "SELECT " CREDENTIAL_COLUMNS ", secret, "
+                                  "coalesce((SELECT suspended FROM clients c WHERE c.id = client_id), "
+                                  "(SELECT suspended FROM servers s WHERE s.id = server_id)) "
+                                  "FROM credentials WHERE kind = ?1 AND identity = ?2",
+        [QUERY_CREDENTIAL_BY_KID] = "SELECT " CREDENTIAL_COLUMNS " FROM credentials WHERE client_id = ?1 AND kid = ?2",
         [QUERY_CREDENTIAL_BY_ID] = "SELECT " CREDENTIAL_COLUMNS " FROM credentials WHERE id = ?1",
+
+        [QUERY_AS_KEY_ADD] = "INSERT INTO as_keys (id, role, alg, kid, public, secret, certificate, active_from_s, "
+                             "created_s) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        [QUERY_AS_KEY_DELETE] = "DELETE FROM as_keys WHERE id = ?1",
+        [QUERY_AS_KEY_COUNT] = "SELECT count(*) FROM as_keys",
+        /* a clock set back before all of them leaves the earliest in force */
+        [QUERY_AS_KEY_CURRENT] = "SELECT " AS_KEY_COLUMNS ", secret FROM as_keys WHERE role = ?1 AND alg = ?2 "
+                                 "ORDER BY active_from_s > ?3, abs(active_from_s - ?3), id DESC LIMIT 1",
+        [QUERY_AS_KEYS] = "SELECT " AS_KEY_COLUMNS " FROM as_keys ORDER BY role, alg, active_from_s, id",
 
         [QUERY_POLICY_ADD] = "INSERT INTO policies (id, for_label, subject, audience, scopes, max_lifetime_s, "
                              "valid_from_s, valid_until_s, created_s) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",

@@ -385,6 +385,7 @@ int store_begin(struct store *store) {
         store->in_transaction = true;
         store->tokens_added = false;
         store->error = 0;
+        store->as_keys_changed = false;
         return 0;
 }
 
@@ -424,6 +425,7 @@ void store_rollback(struct store *store) {
 }
 
 int store_savepoint(struct store *store) {
+        store->as_keys_generation += store->as_keys_changed;
         int r = given_up(store);
 
         if (r != 0)
@@ -472,6 +474,7 @@ int store_savepoint_rollback(struct store *store) {
         if (store->tokens_added_in_savepoint)
                 store->generation++;
         if (r == 0 && store->savepoint_open && (r = query_simple(store, QUERY_SAVEPOINT_UNDO)) == 0)
+        store->as_keys_generation += store->as_keys_changed;
                 r = query_simple(store, QUERY_SAVEPOINT_RELEASE);
         savepoint_forget(store);
         if (r == 0 && number != 0)
