@@ -27,8 +27,8 @@ enum query_id {
         QUERY_CLOCK_SET,
         QUERY_SECRETS_OF_SERVERS,
         QUERY_SECRETS_OF_CREDENTIALS,
-        QUERY_SECRETS_OF_TOKENS,
         QUERY_SECRETS_OF_AS_KEYS,
+        QUERY_SECRETS_OF_TOKENS,
 
         QUERY_CLIENT_ADD,
         QUERY_CLIENT_UPDATE,
@@ -70,13 +70,13 @@ enum query_id {
         QUERY_CREDENTIAL_BY_KID,
         QUERY_CREDENTIAL_BY_ID,
 
-        QUERY_POLICY_ADD,
         QUERY_AS_KEY_ADD,
         QUERY_AS_KEY_DELETE,
         QUERY_AS_KEY_COUNT,
         QUERY_AS_KEY_CURRENT,
         QUERY_AS_KEYS,
 
+        QUERY_POLICY_ADD,
         QUERY_POLICY_DELETE,
         QUERY_POLICIES,
         QUERY_POLICIES_OF_SUBJECT,
@@ -128,6 +128,8 @@ struct store {
         bool savepoint_wanted, savepoint_open; /* begun by our caller; known to SQLite, too */
         uint64_t token_to_undo;         /* added since the former, but not under the latter; 0 none */
         bool tokens_added, tokens_added_in_savepoint;
+        uint64_t as_keys_generation;    /* as_keys.h; counts up, too, when a change of theirs is rolled back */
+        bool as_keys_changed;           /* since begin */
         int error;                      /* the last one, for a transaction that SQLite gave up */
         int lease_error;                /* why there are no new numbers */
         struct lease leases[NUMBER_KINDS];
@@ -145,8 +147,6 @@ struct query {
         sqlite3_stmt *stmt;
         int error;
 };
-        uint64_t as_keys_generation;    /* as_keys.h; counts up, too, when a change of theirs is rolled back */
-        bool as_keys_changed;           /* since begin */
 
 /*
  * Take the statement. One that writes is refused outside of a transaction, or in one that SQLite gave up: it would be a
@@ -214,6 +214,13 @@ int server_from_row(struct query *query, int at, struct server *ret);
 struct policy;
 int policy_from_row(struct query *query, struct policy *ret); /* but created_s */
 
+/* A public key as the database has it: the curve in a byte, x, and y where there is one. *ret_size of it. */
+#define PUBLIC_SIZE_MAX (1 + 2 * COORDINATE_SIZE_MAX)
+void public_key_to_column(const struct public_key *key, uint8_t ret[static PUBLIC_SIZE_MAX], size_t *ret_size);
+int public_key_from_column(struct bytes column, struct public_key *ret); /* -EIO: somebody changed the file */
+/* What credentials have as identity for that key, that rule. */
+int credential_fingerprint(enum credential_kind kind, struct bytes column, uint8_t ret[static THUMBPRINT_SIZE]);
+
 /* Is a secret with this mark registered? 0, REFUSE_ADMIN_EXISTS, < 0. server_id: its own key does not count. */
 int secret_is_free(struct store *store, const uint8_t mark[static 32], int64_t server_id);
 
@@ -227,10 +234,3 @@ int seal_into(struct store *store, const char *column, int64_t row, struct bytes
 int seal_keys_derive(struct store *store, struct bytes seal_key);
 
 DEFINE_FREEP(struct store, store_free)
-/* A public key as the database has it: the curve in a byte, x, and y where there is one. *ret_size of it. */
-#define PUBLIC_SIZE_MAX (1 + 2 * COORDINATE_SIZE_MAX)
-void public_key_to_column(const struct public_key *key, uint8_t ret[static PUBLIC_SIZE_MAX], size_t *ret_size);
-int public_key_from_column(struct bytes column, struct public_key *ret); /* -EIO: somebody changed the file */
-/* What credentials have as identity for that key, that rule. */
-int credential_fingerprint(enum credential_kind kind, struct bytes column, uint8_t ret[static THUMBPRINT_SIZE]);
-

@@ -384,8 +384,8 @@ int store_begin(struct store *store) {
                 return r;
         store->in_transaction = true;
         store->tokens_added = false;
-        store->error = 0;
         store->as_keys_changed = false;
+        store->error = 0;
         return 0;
 }
 
@@ -422,10 +422,10 @@ void store_rollback(struct store *store) {
         savepoint_forget(store);
         if (store->tokens_added)
                 store->generation++;
+        store->as_keys_generation += store->as_keys_changed;
 }
 
 int store_savepoint(struct store *store) {
-        store->as_keys_generation += store->as_keys_changed;
         int r = given_up(store);
 
         if (r != 0)
@@ -471,10 +471,10 @@ int store_savepoint_rollback(struct store *store) {
         uint64_t number = store->token_to_undo;
         int r = given_up(store);
 
+        store->as_keys_generation += store->as_keys_changed;
         if (store->tokens_added_in_savepoint)
                 store->generation++;
         if (r == 0 && store->savepoint_open && (r = query_simple(store, QUERY_SAVEPOINT_UNDO)) == 0)
-        store->as_keys_generation += store->as_keys_changed;
                 r = query_simple(store, QUERY_SAVEPOINT_RELEASE);
         savepoint_forget(store);
         if (r == 0 && number != 0)
