@@ -62,12 +62,12 @@ struct response_stream {
  */
 #define NOTE_POLICIES_MAX 16
 struct note {
-        char party[NAME_SIZE_MAX + 1];        /* the client or resource server that asked; "": unknown, or nobody */
-        char audience[AUDIENCE_SIZE_MAX + 1]; /* "": none */
+        char party[NAME_SIZE_MAX + 1];      /* the client or resource server that asked; "": unknown, or nobody */
+        char object[AUDIENCE_SIZE_MAX + 1]; /* the audience, or whom a change is about; "": as the path or body says */
         struct scope asked, granted;
-        size_t n_policies;                    /* all that the decision rests on, also beyond the array */
-        int64_t policies[NOTE_POLICIES_MAX];  /* ids of the first ones */
-        int64_t expires_s;                    /* of what was granted; 0: nothing */
+        size_t n_policies;                   /* all that the decision rests on, also beyond the array */
+        int64_t policies[NOTE_POLICIES_MAX]; /* ids of the first ones */
+        int64_t expires_s;                   /* of what was granted; 0: nothing */
 };
 
 struct response {
@@ -87,6 +87,7 @@ struct response {
          */
         bool keep_changes;
         struct note note;
+        int64_t audit_seq;     /* of the row in the audit trail; 0: there is none */
         char why[256];       /* what a refusal is about, for the log and, at the control socket, for the caller */
 };
 

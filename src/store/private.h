@@ -8,6 +8,7 @@
 #include "domain/credential.h"
 #include "domain/refusal.h"
 #include "domain/server.h"
+#include "store/audit.h"
 #include "store/store.h"
 
 /* What the files of store/ share; tests look in to ask for query plans. */
@@ -99,6 +100,15 @@ enum query_id {
         QUERY_TOKEN_DELETE,
         QUERY_GONE_PURGE,
 
+        QUERY_AUDIT_ADD,
+        QUERY_AUDIT_HEAD,
+        QUERY_AUDIT_EACH,
+        QUERY_AUDIT_FROM,
+        QUERY_AUDIT_START_GET,
+        QUERY_AUDIT_START_SET,
+        QUERY_AUDIT_LAST_OLD,
+        QUERY_AUDIT_PURGE,
+
         QUERIES
 };
 
@@ -116,6 +126,13 @@ struct live_count {
         uint64_t generation; /* of store->generation; another one: forget it */
 };
 #define LIVE_COUNTS 1024 /* clients remembered; a power of two */
+
+/* The audit trail's newest row, known while nobody else writes and nothing is rolled back. */
+struct audit_end {
+        bool known, added_in_savepoint;
+        struct audit_mark head;
+        struct sha256 *sha256; /* made when first used */
+};
 
 #define APPLICATION_ID 0x61636564 /* "aced" in the file's header: file(1) and other programs see whose it is */
 #define NONCE_STAMP_SIZE 5
@@ -138,6 +155,7 @@ struct store {
         struct secret mark_key;
         struct live_count live_counts[LIVE_COUNTS];
         uint64_t generation;
+        struct audit_end audit;
         struct backup *backup; /* the one under way: the log is not brought into the database file */
 };
 

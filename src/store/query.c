@@ -177,6 +177,17 @@ static const char *const table[QUERIES] = {
         [QUERY_TOKEN_DELETE] = "DELETE FROM tokens WHERE number = ?1",
         [QUERY_GONE_PURGE] = "DELETE FROM gone WHERE id IN (SELECT id FROM gone WHERE until_s < ?1 "
                              "ORDER BY until_s LIMIT ?2)",
+
+        [QUERY_AUDIT_ADD] = "INSERT INTO audit (seq, at_s, record, hash) VALUES (?1, ?2, ?3, ?4)",
+        [QUERY_AUDIT_HEAD] = "SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1",
+        [QUERY_AUDIT_EACH] = "SELECT seq, at_s, record, hash FROM audit WHERE seq > ?1 ORDER BY seq LIMIT ?2",
+        [QUERY_AUDIT_FROM] = "SELECT seq, at_s FROM audit WHERE seq >= ?1 ORDER BY seq LIMIT 1",
+        [QUERY_AUDIT_START_GET] = "SELECT value FROM meta WHERE name = 'audit_start'",
+        [QUERY_AUDIT_START_SET] = "INSERT INTO meta (name, value) VALUES ('audit_start', ?1) "
+                                  "ON CONFLICT DO UPDATE SET value = excluded.value",
+        [QUERY_AUDIT_LAST_OLD] = "SELECT seq, hash FROM (SELECT seq, at_s, hash FROM audit ORDER BY seq LIMIT ?2) "
+                                 "WHERE at_s < ?1 AND seq < (SELECT max(seq) FROM audit) ORDER BY seq DESC LIMIT 1",
+        [QUERY_AUDIT_PURGE] = "DELETE FROM audit WHERE seq <= ?1",
 };
 
 const char *query_sql(enum query_id id) {

@@ -358,6 +358,7 @@ void store_free(struct store *store) {
         for (size_t i = 0; i < QUERIES; i++)
                 (void)sqlite3_finalize(store->queries[i]);
         (void)sqlite3_close_v2(store->db);
+        sha256_free(store->audit.sha256);
         aead_key_free(store->sealing);
         secret_done(&store->mark_key);
         free(store);
@@ -398,6 +399,7 @@ static int given_up(const struct store *store) {
 
 static void savepoint_forget(struct store *store) {
         store->savepoint_wanted = store->savepoint_open = store->tokens_added_in_savepoint = false;
+        store->audit.added_in_savepoint = false;
         store->token_to_undo = 0;
 }
 
@@ -419,6 +421,7 @@ void store_rollback(struct store *store) {
         if (!sqlite3_get_autocommit(store->db))
                 (void)query_simple(store, QUERY_ROLLBACK);
         store->in_transaction = false;
+        store->audit.known = false;
         savepoint_forget(store);
         if (store->tokens_added)
                 store->generation++;
@@ -474,6 +477,7 @@ int store_savepoint_rollback(struct store *store) {
         store->as_keys_generation += store->as_keys_changed;
         if (store->tokens_added_in_savepoint)
                 store->generation++;
+        store->audit.known = store->audit.known && !store->audit.added_in_savepoint;
         if (r == 0 && store->savepoint_open && (r = query_simple(store, QUERY_SAVEPOINT_UNDO)) == 0)
                 r = query_simple(store, QUERY_SAVEPOINT_RELEASE);
         savepoint_forget(store);
