@@ -43,7 +43,7 @@ struct request {
         int content_format; /* CF_NONE: not given */
         int accept;         /* CF_NONE: not given */
         struct bytes payload;
-        struct json_t *json; /* what the payload would say, from who calls handlers himself (admin_apply.c); else NULL */
+        struct json_t *json; /* what the payload would say, from who calls handlers himself (admin_bulk.h); or NULL */
         const struct peer *peer;
         int64_t now_s;      /* seconds since 1970 UTC */
 };

@@ -89,9 +89,11 @@ int backup_read(struct backup *backup, uint64_t offset, uint8_t *data, size_t si
 int backup_on_commit(void *context, sqlite3 *db, const char *name, int n_pages) {
         struct store *store = context;
 
-        if (n_pages < (store->backup ? LOG_PAGES_BACKUP : LOG_PAGES))
+        if (n_pages < (store->backup || store->snapshot ? LOG_PAGES_BACKUP : LOG_PAGES))
                 return SQLITE_OK;
         store->backup = NULL; /* too slow: the log must not grow for ever */
+        if (store->snapshot)
+                snapshot_end(store->snapshot);
         /* what cannot be brought in now is with the next commit; this one is durable already */
         (void)sqlite3_wal_checkpoint_v2(db, name, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
         return SQLITE_OK;

@@ -69,6 +69,7 @@ enum query_id {
         QUERY_CREDENTIALS_OF_SERVER,
         QUERY_CREDENTIAL_FIND,
         QUERY_CREDENTIAL_BY_KID,
+        QUERY_CREDENTIAL_SECRET,
         QUERY_CREDENTIAL_BY_ID,
 
         QUERY_AS_KEY_ADD,
@@ -149,6 +150,7 @@ struct store {
         bool as_keys_changed;           /* since begin */
         int error;                      /* the last one, for a transaction that SQLite gave up */
         int lease_error;                /* why there are no new numbers */
+        uint64_t n_reserved, n_drawn_max; /* for the next batch; of this batch, each kind */
         struct lease leases[NUMBER_KINDS];
         uint8_t nonce_stamp[NONCE_STAMP_SIZE];
         struct aead_key *sealing;
@@ -157,6 +159,8 @@ struct store {
         uint64_t generation;
         struct audit_end audit;
         struct backup *backup; /* the one under way: the log is not brought into the database file */
+        struct store *snapshot; /* the one under way; its origin, which the keys are borrowed from */
+        struct store *origin;
 };
 
 /* A prepared statement in use. Bound data must live as long as it; query_done() hands the statement back. */
@@ -217,6 +221,9 @@ int savepoint_before(struct store *store, enum query_id id);
 #define LOG_PAGES 16384
 #define LOG_PAGES_BACKUP 65536
 int backup_on_commit(void *context, sqlite3 *db, const char *name, int n_pages);
+
+/* The log has grown too long for it. */
+void snapshot_end(struct store *snapshot);
 
 /* The integer that a PRAGMA, or any statement without parameters, has in its first column. */
 int pragma_int(struct store *store, const char *sql, int64_t *ret);

@@ -116,6 +116,7 @@ static const char *const table[QUERIES] = {
                                   "(SELECT suspended FROM servers s WHERE s.id = server_id)) "
                                   "FROM credentials WHERE kind = ?1 AND identity = ?2",
         [QUERY_CREDENTIAL_BY_KID] = "SELECT " CREDENTIAL_COLUMNS " FROM credentials WHERE client_id = ?1 AND kid = ?2",
+        [QUERY_CREDENTIAL_SECRET] = "SELECT secret FROM credentials WHERE id = ?1 AND length(secret) > 0",
         [QUERY_CREDENTIAL_BY_ID] = "SELECT " CREDENTIAL_COLUMNS " FROM credentials WHERE id = ?1",
 
         [QUERY_AS_KEY_ADD] = "INSERT INTO as_keys (id, role, alg, kid, public, secret, certificate, active_from_s, "
@@ -243,6 +244,8 @@ int query_begin(struct store *store, enum query_id id, struct query *ret) {
 
         if (r != 0)
                 return r;
+        if (store->origin && sqlite3_get_autocommit(store->db))
+                return -EIO; /* a snapshot that has ended: what it read now would be of another moment */
         if (sqlite3_stmt_busy(store->queries[id]))
                 return -EIO;
         if (id != QUERY_BEGIN && !sqlite3_stmt_readonly(store->queries[id])) {

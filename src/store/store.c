@@ -263,14 +263,14 @@ int store_open(const struct store_options *options, struct store **ret, struct d
 
 /* ---- numbers */
 
-static int lease_row(struct store *store, enum number_kind kind, uint64_t *ret_end) {
+static int lease_row(struct store *store, enum number_kind kind, uint64_t size, uint64_t *ret_end) {
         _cleanup_(query_done) struct query q = {};
         int r = query_begin(store, QUERY_LEASE, &q);
 
         if (r != 0)
                 return r;
         query_int(&q, 1, kind);
-        query_int(&q, 2, LEASE_BLOCK);
+        query_int(&q, 2, (int64_t)size);
         r = query_next(&q);
         if (r != 0)
                 return r < 0 ? r : -EIO;
@@ -279,14 +279,14 @@ static int lease_row(struct store *store, enum number_kind kind, uint64_t *ret_e
 }
 
 /* A transaction of its own: leased is leased, whatever becomes of the batch that draws. */
-static int lease_more(struct store *store, enum number_kind kind) {
+static int lease_more(struct store *store, enum number_kind kind, uint64_t size) {
         struct lease *lease = &store->leases[kind];
         uint64_t end = 0;
         int r = query_simple(store, QUERY_BEGIN);
 
         if (r != 0)
                 return r;
-        r = lease_row(store, kind, &end);
+        r = lease_row(store, kind, size, &end);
         if (r == 0)
                 r = query_simple(store, QUERY_COMMIT);
         if (r != 0) {
@@ -296,27 +296,36 @@ static int lease_more(struct store *store, enum number_kind kind) {
         }
 
         /* usually the new block continues ours; if somebody leased in between, the rest of ours is let go */
-        if (end - LEASE_BLOCK != lease->end)
-                lease->next = end - LEASE_BLOCK;
+        if (end - size != lease->end)
+                lease->next = end - size;
         lease->end = end;
         return 0;
 }
 
+void store_reserve(struct store *store, uint64_t n) {
+        store->n_reserved = n < NUMBERS_RESERVED_MAX ? n : NUMBERS_RESERVED_MAX;
+}
+
 static void lease_if_low(struct store *store) {
+        uint64_t reserved = store->n_reserved;
+
         store->lease_error = 0;
+        store->n_reserved = 0;
+        store->n_drawn_max = NUMBERS_PER_BATCH_MAX + reserved;
         for (int kind = 0; kind < NUMBER_KINDS; kind++) {
                 struct lease *lease = &store->leases[kind];
+                uint64_t more = kind == NUMBER_TOKEN ? 0 : reserved; /* long numbers make long tokens */
 
                 lease->drawn = 0;
-                if (lease->end - lease->next < NUMBERS_PER_BATCH_MAX && store->lease_error == 0)
-                        store->lease_error = lease_more(store, kind);
+                if (lease->end - lease->next < NUMBERS_PER_BATCH_MAX + more && store->lease_error == 0)
+                        store->lease_error = lease_more(store, kind, LEASE_BLOCK + more);
         }
 }
 
 int store_number(struct store *store, enum number_kind kind, uint64_t *ret) {
         struct lease *lease = &store->leases[kind];
 
-        if (!store->in_transaction || lease->drawn >= NUMBERS_PER_BATCH_MAX)
+        if (!store->in_transaction || lease->drawn >= store->n_drawn_max)
                 return -EBUSY;
         if (lease->next >= lease->end)
                 return store->lease_error != 0 ? store->lease_error : -EBUSY;
@@ -345,9 +354,17 @@ static void return_leases(struct store *store) {
                 (void)query_simple(store, QUERY_ROLLBACK);
 }
 
+/* Its keys are its origin's. */
+static void snapshot_part(struct store *store) {
+        store->origin->snapshot = NULL;
+        store->sealing = NULL;
+}
+
 void store_free(struct store *store) {
         if (!store)
                 return;
+        if (store->origin)
+                snapshot_part(store);
         if (store->in_transaction)
                 store_rollback(store);
         for (size_t i = 0; store->db && i < NUMBER_KINDS; i++)
@@ -362,6 +379,46 @@ void store_free(struct store *store) {
         aead_key_free(store->sealing);
         secret_done(&store->mark_key);
         free(store);
+}
+
+/* ---- a view that stays as it is */
+
+/* Reading begins it: from then on the connection sees this moment. */
+static int snapshot_connect(struct store *snapshot, const char *path) {
+        _cleanup_(diags_done) struct diags unheard = {};
+        int64_t version;
+        int r = connect_file(snapshot, path, &unheard);
+
+        if (r == 0)
+                r = execute(snapshot, "PRAGMA query_only = ON; PRAGMA temp_store = MEMORY; BEGIN");
+        return r == 0 ? pragma_int(snapshot, "PRAGMA user_version", &version) : r;
+}
+
+int store_snapshot(struct store *store, struct store **ret) {
+        _cleanup_(store_freep) struct store *snapshot = NULL;
+        const char *path = sqlite3_db_filename(store->db, "main");
+        int r;
+
+        if (store->snapshot)
+                return -EBUSY;
+        if (!path || path[0] == '\0')
+                return -EOPNOTSUPP;
+        snapshot = calloc(1, sizeof(*snapshot));
+        if (!snapshot)
+                return -ENOMEM;
+        r = snapshot_connect(snapshot, path);
+        if (r != 0)
+                return r;
+        snapshot->sealing = store->sealing;
+        snapshot->origin = store;
+        store->snapshot = snapshot;
+        *ret = TAKE_PTR(snapshot);
+        return 0;
+}
+
+void snapshot_end(struct store *snapshot) {
+        snapshot->error = -EIO;
+        (void)sqlite3_exec(snapshot->db, "COMMIT", NULL, NULL, NULL);
 }
 
 /* ---- transactions */

@@ -52,6 +52,14 @@ enum number_kind {
         NUMBER_KINDS,
 };
 #define NUMBERS_PER_BATCH_MAX 4096 /* of one kind, drawn between begin and commit; more: -EBUSY for that request */
+#define NUMBERS_RESERVED_MAX (UINT64_C(1) << 32) /* more are not given, whoever asks */
+
+/*
+ * The next batch is a large one and may draw n more numbers of kinds NONCE and ROW than NUMBERS_PER_BATCH_MAX: that
+ * store_begin() leases them first, as durably as ever. What is not drawn is there for later batches. Outside of a
+ * transaction.
+ */
+void store_reserve(struct store *store, uint64_t n);
 
 /*
  * Draw the next. Only inside a transaction. 0; -EBUSY (see above); when none is left because no more could be leased,
@@ -81,6 +89,13 @@ int store_secret_mark(struct store *store, struct bytes secret, uint8_t ret[stat
 /* The time believed last, in seconds since 1970 UTC, over restarts; 0: none was noted. Set inside a transaction. */
 int store_clock_get(struct store *store, int64_t *ret_s);
 int store_clock_set(struct store *store, int64_t now_s);
+
+/*
+ * The database as it is now, for reading it piece by piece while it changes: a store that nothing is begun or written
+ * in, to be freed before its origin. What is committed meanwhile waits in the log; when that grows beyond its limit the
+ * snapshot ends, and every reading fails with -EIO. One at a time, else -EBUSY. -EOPNOTSUPP: it is in memory only.
+ */
+int store_snapshot(struct store *store, struct store **ret);
 
 /* Facts for status: schema version, sizes in bytes. */
 struct store_status {
