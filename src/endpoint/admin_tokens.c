@@ -8,6 +8,7 @@
 #include "endpoint/admin.h"
 #include "format/describe.h"
 #include "store/tokens.h"
+#include "store/trl.h"
 
 static const char *token_state(const struct token *token, int64_t now_s) {
         if (token->revoked_s != 0)

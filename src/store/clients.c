@@ -64,7 +64,8 @@ int store_client_delete(struct store *store, int64_t id, int64_t now_s) {
         int r;
 
         if ((r = query_about(store, QUERY_CLIENT_POLICIES_DELETE, id)) != 0 ||
-            (r = remember_gone(store, id, now_s)) != 0 || (r = query_about(store, QUERY_CLIENT_DELETE, id)) != 0)
+            (r = remember_gone(store, id, now_s)) != 0 || (r = trl_gone(store, id, false, now_s)) != 0 ||
+            (r = query_about(store, QUERY_CLIENT_DELETE, id)) != 0)
                 return r;
         return store_changed(store);
 }

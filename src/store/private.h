@@ -110,6 +110,32 @@ enum query_id {
         QUERY_AUDIT_LAST_OLD,
         QUERY_AUDIT_PURGE,
 
+        QUERY_REVOCATION_OF_ONE,
+        QUERY_REVOCATION_OF_FAMILY,
+        QUERY_REVOCATION_OF_CLIENT,
+        QUERY_REVOCATION_OF_SERVER,
+        QUERY_CLIENT_OF_LABEL,
+        QUERY_REFRESH_TOKENS_OF_CLIENT,
+        QUERY_REFRESH_TOKENS_OF_SERVER,
+        QUERY_REFRESH_TOKEN_REVOKE,
+        QUERY_AUDIENCE_MEMBERS,
+        QUERY_TRL_TOKENS_OF_SERVER,
+        QUERY_TRL_ADD,
+        QUERY_TRL_REMOVE,
+        QUERY_TRL_EXPIRED,
+        QUERY_TRL,
+        QUERY_TRL_OF_CLIENT,
+        QUERY_TRL_OF_SERVER,
+        QUERY_TRL_COUNT,
+        QUERY_TRL_LIST,
+        QUERY_TRL_ITEM_ADD,
+        QUERY_TRL_ITEMS_PRUNE,
+        QUERY_TRL_ITEMS_DELETE,
+        QUERY_TRL_ITEMS,
+        QUERY_TRL_ITEMS_EACH,
+        QUERY_GONE_NOT_IN_TRL,
+        QUERY_GONE_TRL_AFTER,
+
         QUERIES
 };
 
@@ -158,6 +184,9 @@ struct store {
         struct live_count live_counts[LIVE_COUNTS];
         uint64_t generation;
         struct audit_end audit;
+
+        void (*trl_touch)(void *context, int64_t party_id); /* who listens (trl.h); NULL nobody */
+        void *trl_context;
         struct backup *backup; /* the one under way: the log is not brought into the database file */
         struct store *snapshot; /* the one under way; its origin, which the keys are borrowed from */
         struct store *origin;
@@ -245,6 +274,12 @@ void public_key_to_column(const struct public_key *key, uint8_t ret[static PUBLI
 int public_key_from_column(struct bytes column, struct public_key *ret); /* -EIO: somebody changed the file */
 /* What credentials have as identity for that key, that rule. */
 int credential_fingerprint(enum credential_kind kind, struct bytes column, uint8_t ret[static THUMBPRINT_SIZE]);
+
+/*
+ * A client or server is about to be deleted, and its row in gone written: its tokens go into the revocation list, and its
+ * update collection goes. Of many tokens the rest follows with store_trl_catch_up().
+ */
+int trl_gone(struct store *store, int64_t id, bool is_server, int64_t now_s);
 
 /* Is a secret with this mark registered? 0, REFUSE_ADMIN_EXISTS, < 0. server_id: its own key does not count. */
 int secret_is_free(struct store *store, const uint8_t mark[static 32], int64_t server_id);

@@ -27,6 +27,10 @@
 /* ?1: after, ?2: limit, ?3: live ones only, at ?4 */
 #define TOKEN_LIVE "(NOT ?3 OR (t.expires_s > ?4 AND t.revoked_s = 0 AND c.id IS NOT NULL AND s.id IS NOT NULL)) "
 
+/* What revoking a token takes (trl.c); ?1: whose, ?2: after, ?3: limit */
+#define REVOCATION_COLUMNS "number, client_id, server_id, audience, expires_s, revoked_s, trl_hash"
+#define REFRESH_COLUMNS "number, client_id, server_id, audience, expires_s, revoked_s, NULL"
+
 static const char *const table[QUERIES] = {
         [QUERY_BEGIN] = "BEGIN IMMEDIATE",
         [QUERY_COMMIT] = "COMMIT",
@@ -160,8 +164,7 @@ static const char *const table[QUERIES] = {
                             "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0, ?11)",
         [QUERY_TOKEN_FIND] = "SELECT " TOKEN_COLUMNS ", t.pop_key FROM " TOKEN_TABLES "WHERE t.number = ?1",
         [QUERY_TOKEN_BY_NUMBER] = "SELECT " TOKEN_COLUMNS " FROM " TOKEN_TABLES "WHERE t.number = ?1",
-        [QUERY_TOKEN_REVOKE] = "UPDATE tokens SET revoked_s = CASE WHEN revoked_s = 0 THEN ?2 ELSE revoked_s END "
-                               "WHERE number = ?1",
+        [QUERY_TOKEN_REVOKE] = "UPDATE tokens SET revoked_s = ?2 WHERE number = ?1 AND revoked_s = 0",
         [QUERY_PARTY_ID] = "SELECT id FROM clients WHERE NOT ?2 AND name = ?1 UNION ALL "
                            "SELECT id FROM servers WHERE ?2 AND name = ?1 UNION ALL "
                            "SELECT * FROM (SELECT id FROM gone WHERE name = ?1 AND is_server = ?2 "
@@ -189,6 +192,54 @@ static const char *const table[QUERIES] = {
         [QUERY_AUDIT_LAST_OLD] = "SELECT seq, hash FROM (SELECT seq, at_s, hash FROM audit ORDER BY seq LIMIT ?2) "
                                  "WHERE at_s < ?1 AND seq < (SELECT max(seq) FROM audit) ORDER BY seq DESC LIMIT 1",
         [QUERY_AUDIT_PURGE] = "DELETE FROM audit WHERE seq <= ?1",
+
+        [QUERY_REVOCATION_OF_ONE] = "SELECT " REVOCATION_COLUMNS " FROM tokens WHERE number = ?1",
+        [QUERY_REVOCATION_OF_FAMILY] = "SELECT " REVOCATION_COLUMNS " FROM tokens WHERE family = ?1 AND family <> 0",
+        [QUERY_REVOCATION_OF_CLIENT] = "SELECT " REVOCATION_COLUMNS " FROM tokens WHERE client_id = ?1 "
+                                       "AND number > ?2 ORDER BY number LIMIT ?3",
+        [QUERY_REVOCATION_OF_SERVER] = "SELECT " REVOCATION_COLUMNS " FROM tokens WHERE server_id = ?1 "
+                                       "AND number > ?2 ORDER BY number LIMIT ?3",
+        [QUERY_CLIENT_OF_LABEL] = "SELECT client_id FROM client_labels WHERE label = ?1 AND client_id >= ?2 "
+                                  "ORDER BY client_id LIMIT 1",
+        [QUERY_REFRESH_TOKENS_OF_CLIENT] = "SELECT " REFRESH_COLUMNS " FROM refresh_tokens WHERE client_id = ?1 "
+                                           "AND number > ?2 ORDER BY number LIMIT ?3",
+        [QUERY_REFRESH_TOKENS_OF_SERVER] = "SELECT " REFRESH_COLUMNS " FROM refresh_tokens WHERE server_id = ?1 "
+                                           "AND number > ?2 ORDER BY number LIMIT ?3",
+        [QUERY_REFRESH_TOKEN_REVOKE] = "UPDATE refresh_tokens SET revoked_s = ?2 WHERE number = ?1",
+        [QUERY_AUDIENCE_MEMBERS] = "SELECT server_id FROM audiences WHERE name = ?1",
+        [QUERY_TRL_TOKENS_OF_SERVER] = "SELECT " REVOCATION_COLUMNS " FROM tokens INDEXED BY tokens_of_server_in_trl "
+                                       "WHERE server_id = ?1 AND trl_hash IS NOT NULL AND number > ?2 "
+                                       "ORDER BY number LIMIT ?3",
+        [QUERY_TRL_ADD] = "INSERT INTO trl (number, hash, client_id, server_id, audience, expires_s) "
+                          "VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
+        [QUERY_TRL_REMOVE] = "DELETE FROM trl WHERE number = ?1",
+        /* ?2 is the place that there is none of */
+        [QUERY_TRL_EXPIRED] = "SELECT number, client_id, server_id, audience, expires_s, 0, hash FROM trl "
+                              "WHERE expires_s <= ?1 AND number > ?2 ORDER BY expires_s LIMIT ?3",
+        [QUERY_TRL] = "SELECT hash FROM trl WHERE ?1 = 0 ORDER BY number LIMIT ?2",
+        [QUERY_TRL_OF_CLIENT] = "SELECT hash FROM trl WHERE client_id = ?1 ORDER BY number LIMIT ?2",
+        [QUERY_TRL_OF_SERVER] = "SELECT hash FROM trl WHERE server_id = ?1 UNION ALL "
+                                "SELECT hash FROM audiences a CROSS JOIN trl ON trl.server_id = 0 "
+                                "AND trl.audience = a.name WHERE a.server_id = ?1 LIMIT ?2",
+        [QUERY_TRL_COUNT] = "SELECT count(*) FROM (SELECT 1 FROM trl WHERE client_id = ?1 LIMIT ?2)",
+        [QUERY_TRL_LIST] = "SELECT t.number, t.client_id, t.server_id, t.audience, t.expires_s, 0, t.hash, "
+                           "coalesce(c.name, gc.name, ''), coalesce(s.name, gs.name, '') FROM trl t "
+                           "LEFT JOIN clients c ON c.id = t.client_id LEFT JOIN servers s ON s.id = t.server_id "
+                           "LEFT JOIN gone gc ON gc.id = t.client_id LEFT JOIN gone gs ON gs.id = t.server_id "
+                           "WHERE t.number > ?1 ORDER BY t.number LIMIT ?2",
+        [QUERY_TRL_ITEM_ADD] = "INSERT INTO trl_updates (party_id, item, removed, added) SELECT ?1, "
+                               "coalesce((SELECT max(item) + 1 FROM trl_updates WHERE party_id = ?1), 0), ?2, ?3 "
+                               "WHERE ?1 = 0 OR EXISTS (SELECT 1 FROM clients WHERE id = ?1) "
+                               "OR EXISTS (SELECT 1 FROM servers WHERE id = ?1)",
+        [QUERY_TRL_ITEMS_PRUNE] = "DELETE FROM trl_updates WHERE party_id = ?1 AND item <= "
+                                  "(SELECT max(item) FROM trl_updates WHERE party_id = ?1) - ?2",
+        [QUERY_TRL_ITEMS_DELETE] = "DELETE FROM trl_updates WHERE party_id = ?1",
+        [QUERY_TRL_ITEMS] = "SELECT coalesce((SELECT min(item) FROM trl_updates WHERE party_id = ?1), -1), "
+                            "coalesce((SELECT max(item) FROM trl_updates WHERE party_id = ?1), -1)",
+        [QUERY_TRL_ITEMS_EACH] = "SELECT item, removed, added FROM trl_updates WHERE party_id = ?1 "
+                                 "AND item BETWEEN ?2 AND ?3 ORDER BY item DESC",
+        [QUERY_GONE_NOT_IN_TRL] = "SELECT id, is_server, trl_after FROM gone WHERE trl_after IS NOT NULL LIMIT 1",
+        [QUERY_GONE_TRL_AFTER] = "UPDATE gone SET trl_after = nullif(?2, -1) WHERE id = ?1",
 };
 
 const char *query_sql(enum query_id id) {

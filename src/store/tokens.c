@@ -268,22 +268,6 @@ int store_token_by_number(struct store *store, uint64_t number, struct token *re
         return r != 0 ? r : token_from_row(&q, ret);
 }
 
-int store_token_revoke(struct store *store, uint64_t number, int64_t now_s) {
-        _cleanup_(query_done) struct query q = {};
-        int r;
-
-        if (number > INT64_MAX)
-                return REFUSE_ADMIN_UNKNOWN;
-        if ((r = query_begin(store, QUERY_TOKEN_REVOKE, &q)) != 0)
-                return r;
-        query_int(&q, 1, (int64_t)number);
-        query_int(&q, 2, now_s > 0 ? now_s : 1);
-        if ((r = query_run(&q)) != 0)
-                return r;
-        store->generation++; /* its client has one less */
-        return store_changed(store);
-}
-
 /* Of the one registered now, else of the one of that name that went last. 0 in *ret_id: nobody. */
 static int find_party(struct store *store, struct bytes name, bool is_server, int64_t *ret_id) {
         _cleanup_(query_done) struct query q = {};

@@ -26,9 +26,6 @@ int store_token_find(struct store *store, uint64_t number, const uint8_t hash[st
 /* By number, without the key. REFUSE_ADMIN_UNKNOWN. */
 int store_token_by_number(struct store *store, uint64_t number, struct token *ret);
 
-/* Mark as revoked at now_s; one that is already stays as it was. REFUSE_ADMIN_UNKNOWN. */
-int store_token_revoke(struct store *store, uint64_t number, int64_t now_s);
-
 struct token_filter {
         struct bytes client, server; /* names; data NULL: any */
         bool live_only;

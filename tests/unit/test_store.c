@@ -23,6 +23,7 @@
 #include "store/seal_key.h"
 #include "store/servers.h"
 #include "store/tokens.h"
+#include "store/trl.h"
 #include "support/fake.h"
 
 #define NOW_S 1700000000
