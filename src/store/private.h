@@ -184,7 +184,6 @@ struct store {
         struct live_count live_counts[LIVE_COUNTS];
         uint64_t generation;
         struct audit_end audit;
-
         void (*trl_touch)(void *context, int64_t party_id); /* who listens (trl.h); NULL nobody */
         void *trl_context;
         struct backup *backup; /* the one under way: the log is not brought into the database file */
