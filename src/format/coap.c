@@ -49,24 +49,27 @@ static bool class_is_reserved(uint8_t code) {
         return class == 1 || class == 6 || class == 7;
 }
 
-/* What follows the four bytes of the header. */
-static int decode_rest(struct bytes in, size_t token_size, struct coap_message *message) {
-        int r;
+/* Options, and payload if there is a marker. */
+static int decode_body(struct bytes in, struct coap_message *message) {
+        int r = decode_options(&in, message);
 
-        /* RFC 7252 §4.1: nothing may follow the message ID of an empty message */
-        if (message->code == CODE_EMPTY)
-                return token_size > 0 || in.size > 0 ? REFUSE_MALFORMED : 0;
-        if (class_is_reserved(message->code) || token_size > COAP_TOKEN_SIZE_MAX || token_size > in.size)
-                return REFUSE_MALFORMED;
-        message->token = bytes_of(in.data, token_size);
-        in = bytes_of(in.data + token_size, in.size - token_size);
-        r = decode_options(&in, message);
         if (r != 0 || in.size == 0)
                 return r;
         if (in.size == 1)
                 return REFUSE_MALFORMED; /* §3: a payload marker and no payload */
         message->payload = bytes_of(in.data + 1, in.size - 1);
         return 0;
+}
+
+/* What follows the four bytes of the header. */
+static int decode_rest(struct bytes in, size_t token_size, struct coap_message *message) {
+        /* RFC 7252 §4.1: nothing may follow the message ID of an empty message */
+        if (message->code == CODE_EMPTY)
+                return token_size > 0 || in.size > 0 ? REFUSE_MALFORMED : 0;
+        if (class_is_reserved(message->code) || token_size > COAP_TOKEN_SIZE_MAX || token_size > in.size)
+                return REFUSE_MALFORMED;
+        message->token = bytes_of(in.data, token_size);
+        return decode_body(bytes_of(in.data + token_size, in.size - token_size), message);
 }
 
 int coap_message_decode(struct bytes datagram, struct coap_message *ret, bool *ret_header_ok) {
@@ -84,6 +87,14 @@ int coap_message_decode(struct bytes datagram, struct coap_message *ret, bool *r
                            ret);
 }
 
+int coap_inner_decode(struct bytes plain, struct coap_message *ret) {
+        *ret = (struct coap_message){};
+        if (plain.size == 0 || plain.data[0] == CODE_EMPTY || class_is_reserved(plain.data[0]))
+                return REFUSE_MALFORMED;
+        ret->code = plain.data[0];
+        return decode_body(bytes_of(plain.data + 1, plain.size - 1), ret);
+}
+
 /* RFC 7252 §3.1: in order of their numbers, equal ones in the order they were given */
 static void sort_options(const struct coap_message *message, const struct coap_option *ret[COAP_OPTIONS_MAX]) {
         for (size_t i = 0; i < message->n_options; i++) {
@@ -93,6 +104,16 @@ static void sort_options(const struct coap_message *message, const struct coap_o
                         ret[at] = ret[at - 1];
                 ret[at] = &message->options[i];
         }
+}
+
+void coap_message_sort(struct coap_message *message) {
+        const struct coap_option *sorted[COAP_OPTIONS_MAX];
+        struct coap_option options[COAP_OPTIONS_MAX];
+
+        sort_options(message, sorted);
+        for (size_t i = 0; i < message->n_options; i++)
+                options[i] = *sorted[i];
+        memcpy(message->options, options, message->n_options * sizeof(options[0]));
 }
 
 static int encode_option(uint16_t delta, struct bytes value, struct buf *out) {
@@ -122,14 +143,12 @@ static int encode_header(const struct coap_message *message, struct buf *out) {
         return r != 0 ? r : buf_add(out, message->token);
 }
 
-static int encode_parts(const struct coap_message *message, struct buf *out) {
+/* Options, and the payload behind its marker. */
+static int encode_body(const struct coap_message *message, struct buf *out) {
         const struct coap_option *options[COAP_OPTIONS_MAX];
         uint16_t before = 0;
         int r;
 
-        r = encode_header(message, out);
-        if (r != 0)
-                return r;
         sort_options(message, options);
         for (size_t i = 0; i < message->n_options; i++) {
                 r = encode_option((uint16_t)(options[i]->number - before), options[i]->value, out);
@@ -160,9 +179,25 @@ int coap_message_encode(const struct coap_message *message, struct buf *out) {
 
         if (!message_fits_format(message))
                 return -EINVAL;
-        r = encode_parts(message, out);
+        r = encode_header(message, out);
+        if (r == 0)
+                r = encode_body(message, out);
         if (r != 0)
                 out->size = before; /* no half message stays */
+        return r;
+}
+
+int coap_inner_encode(const struct coap_message *message, struct buf *out) {
+        size_t before = out->size;
+        int r;
+
+        if (message->code == CODE_EMPTY || !message_fits_format(message))
+                return -EINVAL;
+        r = buf_add_byte(out, message->code);
+        if (r == 0)
+                r = encode_body(message, out);
+        if (r != 0)
+                out->size = before;
         return r;
 }
 

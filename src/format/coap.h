@@ -35,6 +35,17 @@ int coap_message_decode(struct bytes datagram, struct coap_message *ret, bool *r
 /* Encode; options in any order. 0, -ENOMEM, -EOVERFLOW, -EINVAL (more than fits the format). */
 int coap_message_encode(const struct coap_message *message, struct buf *out);
 
+/*
+ * What OSCORE encrypts (RFC 8613 §5.3): code, options, payload, without type, MID and token. Encoding as above. Decoding
+ * returns 0, or REFUSE_MALFORMED as coap_message_decode(), also for an empty message; *ret gets type, MID and token of
+ * nothing.
+ */
+int coap_inner_encode(const struct coap_message *message, struct buf *out);
+int coap_inner_decode(struct bytes plain, struct coap_message *ret);
+
+/* Put the options in order of their numbers, equal ones staying as they were. */
+void coap_message_sort(struct coap_message *message);
+
 /* Append an option to a message under construction; value is borrowed. -EOVERFLOW when COAP_OPTIONS_MAX is reached. */
 int coap_message_add(struct coap_message *message, uint16_t number, struct bytes value);
 /* The same for a uint option; scratch (4 bytes) keeps the encoded value as long as the message lives. */

@@ -1,0 +1,418 @@
+#include "format/oscore.h"
+
+#include <errno.h>
+
+#include "base/cleanup.h"
+#include "crypto/hash.h"
+#include "domain/refusal.h"
+#include "format/cbor.h"
+#include "format/cose.h"
+
+#define INFO_SIZE_MAX 128       /* id, ID Context, algorithm, type, size */
+#define AAD_SIZE_MAX 64         /* algorithm, kid, Partial IV */
+#define PIV_ID_SIZE 6           /* of a nonce: size of the ID, and the Partial IV in five bytes */
+#define FLAG_RESERVED 0xe0
+#define FLAG_KID_CONTEXT 0x10
+#define FLAG_KID 0x08
+#define FLAG_PIV_SIZE 0x07
+
+_Static_assert(OSCORE_ID_SIZE_MAX == AEAD_NONCE_SIZE_MAX - PIV_ID_SIZE, "§3.3");
+_Static_assert(OSCORE_WINDOW == 8 * sizeof(((struct oscore_window *)NULL)->seen), "a bit a number");
+
+/* ---- keys (§3.2.1) */
+
+static int derive(const struct oscore_input *input, const struct bytes *id, const char *type, size_t size,
+                  uint8_t *ret) {
+        _cleanup_(buf_done) struct buf info = BUF_INIT(INFO_SIZE_MAX);
+        struct cbor_writer w = CBOR_WRITER(&info);
+        int r;
+
+        cbor_put_array(&w, 5);
+        cbor_put_bytes(&w, *id);
+        if (input->id_context.data)
+                cbor_put_bytes(&w, input->id_context);
+        else
+                cbor_put_null(&w);
+        cbor_put_int(&w, cose_aead_label(input->alg));
+        cbor_put_text(&w, bytes_text(type));
+        cbor_put_uint(&w, size);
+        r = cbor_end(&w);
+        if (r != 0)
+                return r;
+        if (input->hkdf == OSCORE_HKDF_SHA512)
+                return hkdf_sha512(input->master_salt, input->master_secret, buf_bytes(&info), ret, size);
+        return hkdf_sha256(input->master_salt, input->master_secret, buf_bytes(&info), ret, size);
+}
+
+static int set_id(struct oscore_id *id, struct bytes value, size_t nonce_size) {
+        if (value.size + PIV_ID_SIZE > nonce_size)
+                return -EINVAL;
+        id->size = value.size;
+        if (value.size > 0)
+                memcpy(id->data, value.data, value.size);
+        return 0;
+}
+
+static struct bytes id_bytes(const struct oscore_id *id) {
+        return bytes_of(id->data, id->size);
+}
+
+int oscore_derive(const struct oscore_input *input, struct oscore_keys *ret) {
+        const struct aead_info *info = aead_info(input->alg);
+        _cleanup_(oscore_keys_done) struct oscore_keys keys = { .alg = input->alg };
+        const struct bytes no_id = BYTES_NONE;
+        int r;
+
+        if (!info || (input->hkdf != OSCORE_HKDF_SHA256 && input->hkdf != OSCORE_HKDF_SHA512) ||
+            (input->id_context.data && input->id_context.size > OSCORE_ID_CONTEXT_SIZE_MAX) ||
+            bytes_equal(input->sender_id, input->recipient_id) /* one key for both directions: nonces would repeat */)
+                return -EINVAL;
+        keys.sender_key.size = keys.recipient_key.size = info->key_size;
+        if ((r = set_id(&keys.sender_id, input->sender_id, info->nonce_size)) != 0 ||
+            (r = set_id(&keys.recipient_id, input->recipient_id, info->nonce_size)) != 0 ||
+            (r = derive(input, &input->sender_id, "Key", info->key_size, keys.sender_key.data)) != 0 ||
+            (r = derive(input, &input->recipient_id, "Key", info->key_size, keys.recipient_key.data)) != 0 ||
+            (r = derive(input, &no_id, "IV", info->nonce_size, keys.common_iv)) != 0)
+                return r;
+        *ret = keys;
+        return 0;
+}
+
+void oscore_keys_done(struct oscore_keys *keys) {
+        wipe(keys, sizeof(*keys));
+}
+
+/* ---- the option's value */
+
+/* size bytes from the front of *in; false: there are fewer. */
+static bool take(struct bytes *in, size_t size, struct bytes *ret) {
+        if (in->size < size)
+                return false;
+        *ret = bytes_of(in->data, size);
+        *in = bytes_of(in->data + size, in->size - size);
+        return true;
+}
+
+int oscore_option_decode(struct bytes value, struct oscore_option *ret) {
+        struct bytes flags, piv, size, kid_context;
+
+        *ret = (struct oscore_option){};
+        if (value.size == 0)
+                return 0;
+        /* §2: a lone zero byte is not how nothing is said */
+        if (!take(&value, 1, &flags) || (flags.data[0] & FLAG_RESERVED) != 0 || flags.data[0] == 0 ||
+            (flags.data[0] & FLAG_PIV_SIZE) > OSCORE_PIV_SIZE_MAX || !take(&value, flags.data[0] & FLAG_PIV_SIZE, &piv))
+                return REFUSE_MALFORMED;
+        /* one number, one form: or it might pass a window twice */
+        if (piv.size > 1 && piv.data[0] == 0)
+                return REFUSE_MALFORMED;
+        if (piv.size > 0)
+                ret->piv = piv;
+        if ((flags.data[0] & FLAG_KID_CONTEXT) != 0) {
+                if (!take(&value, 1, &size) || !take(&value, size.data[0], &kid_context))
+                        return REFUSE_MALFORMED;
+                ret->kid_context = kid_context;
+        }
+        if ((flags.data[0] & FLAG_KID) != 0)
+                ret->kid = value;
+        else if (value.size > 0)
+                return REFUSE_MALFORMED;
+        return 0;
+}
+
+size_t oscore_option_encode(const struct oscore_option *option, uint8_t ret[static OSCORE_OPTION_SIZE_MAX]) {
+        size_t n = 1;
+
+        if (!option->piv.data && !option->kid_context.data && !option->kid.data)
+                return 0;
+        ret[0] = (uint8_t)(option->piv.size | (option->kid_context.data ? FLAG_KID_CONTEXT : 0) |
+                           (option->kid.data ? FLAG_KID : 0));
+        if (option->piv.size > 0)
+                memcpy(ret + n, option->piv.data, option->piv.size);
+        n += option->piv.size;
+        if (option->kid_context.data) {
+                ret[n++] = (uint8_t)option->kid_context.size;
+                if (option->kid_context.size > 0)
+                        memcpy(ret + n, option->kid_context.data, option->kid_context.size);
+                n += option->kid_context.size;
+        }
+        if (option->kid.size > 0)
+                memcpy(ret + n, option->kid.data, option->kid.size);
+        return n + option->kid.size;
+}
+
+size_t oscore_piv_encode(uint64_t number, uint8_t ret[static OSCORE_PIV_SIZE_MAX]) {
+        size_t size = 0;
+
+        for (int shift = 8 * (OSCORE_PIV_SIZE_MAX - 1); shift >= 0; shift -= 8)
+                if (size > 0 || number >> shift != 0 || shift == 0)
+                        ret[size++] = (uint8_t)(number >> shift);
+        return size;
+}
+
+uint64_t oscore_piv_decode(struct bytes piv) {
+        uint64_t number = 0;
+
+        for (size_t i = 0; i < piv.size; i++)
+                number = number << 8 | piv.data[i];
+        return number;
+}
+
+/* ---- what a message is protected under (§5.2, §5.4) */
+
+/* id: of whoever made the Partial IV. */
+static void make_nonce(const struct oscore_keys *keys, const struct oscore_id *id, struct bytes piv,
+                       uint8_t ret[static AEAD_NONCE_SIZE_MAX]) {
+        size_t size = aead_info(keys->alg)->nonce_size;
+
+        memset(ret, 0, AEAD_NONCE_SIZE_MAX);
+        ret[0] = (uint8_t)id->size;
+        if (id->size > 0)
+                memcpy(ret + size - OSCORE_PIV_SIZE_MAX - id->size, id->data, id->size);
+        memcpy(ret + size - piv.size, piv.data, piv.size);
+        for (size_t i = 0; i < size; i++)
+                ret[i] ^= keys->common_iv[i];
+}
+
+static int make_aad(const struct oscore_keys *keys, const struct oscore_request *request, struct buf *ret) {
+        _cleanup_(buf_done) struct buf array = BUF_INIT(AAD_SIZE_MAX);
+        struct cbor_writer w = CBOR_WRITER(&array);
+        int r;
+
+        cbor_put_array(&w, 5);
+        cbor_put_uint(&w, 1); /* the version */
+        cbor_put_array(&w, 1);
+        cbor_put_int(&w, cose_aead_label(keys->alg));
+        cbor_put_bytes(&w, id_bytes(&request->kid));
+        cbor_put_bytes(&w, bytes_of(request->piv, request->piv_size));
+        cbor_put_bytes(&w, BYTES_NONE); /* Class I options: none is defined */
+        r = cbor_end(&w);
+        if (r != 0)
+                return r;
+
+        w = CBOR_WRITER(ret);
+        cbor_put_array(&w, 3);
+        cbor_put_text(&w, BYTES_LITERAL("Encrypt0"));
+        cbor_put_bytes(&w, BYTES_NONE);
+        cbor_put_bytes(&w, buf_bytes(&array));
+        return cbor_end(&w);
+}
+
+static void set_request(struct oscore_request *request, const struct oscore_id *kid, struct bytes piv) {
+        *request = (struct oscore_request){ .kid = *kid, .piv_size = piv.size };
+        memcpy(request->piv, piv.data, piv.size);
+}
+
+/* ---- inside and outside (§4.1) */
+
+/* Class U: for proxies, never encrypted. Every option that is not here is encrypted. */
+static bool stays_outside(uint16_t number) {
+        return number == OPTION_URI_HOST || number == OPTION_URI_PORT || number == OPTION_OSCORE ||
+               number == OPTION_EDHOC || number == OPTION_PROXY_URI || number == OPTION_PROXY_SCHEME;
+}
+
+static bool is_request(uint8_t code) {
+        return code >> 5 == 0;
+}
+
+/*
+ * Part a message in what is encrypted and what is not. Observe stands in both places (§4.1.3.5): in a request with the
+ * same value, in a notification with none inside. FETCH and 2.05 let proxies see an observation for what it is (§4.2).
+ */
+static int part(const struct coap_message *message, struct coap_message *inner, struct coap_message *outer) {
+        bool observes = false;
+        int r = 0;
+
+        *inner = (struct coap_message){ .code = message->code, .payload = message->payload };
+        *outer = (struct coap_message){ .type = message->type, .mid = message->mid, .token = message->token };
+        for (size_t i = 0; i < message->n_options && r == 0; i++) {
+                const struct coap_option *option = &message->options[i];
+
+                if (option->number == OPTION_OSCORE)
+                        return -EINVAL;
+                if (option->number == OPTION_OBSERVE) {
+                        observes = true;
+                        r = coap_message_add(outer, option->number, option->value);
+                        if (r == 0)
+                                r = coap_message_add(inner, option->number,
+                                                     is_request(message->code) ? option->value : BYTES_NONE);
+                } else {
+                        r = coap_message_add(stays_outside(option->number) ? outer : inner, option->number,
+                                             option->value);
+                }
+        }
+        if (is_request(message->code))
+                outer->code = observes ? CODE_FETCH : CODE_POST;
+        else
+                outer->code = observes ? CODE_CONTENT : CODE_CHANGED;
+        return r;
+}
+
+static void plain_done(struct buf *plain) {
+        if (plain->data)
+                wipe(plain->data, plain->capacity);
+        buf_done(plain);
+}
+
+static int encrypt(const struct oscore_keys *keys, const uint8_t *nonce, const struct oscore_request *request,
+                   const struct coap_message *inner, struct buf *out) {
+        const struct aead_info *info = aead_info(keys->alg);
+        _cleanup_(plain_done) struct buf plain = BUF_INIT(out->limit);
+        _cleanup_(buf_done) struct buf aad = BUF_INIT(AAD_SIZE_MAX);
+        uint8_t *space;
+        int r;
+
+        if ((r = coap_inner_encode(inner, &plain)) != 0 || (r = make_aad(keys, request, &aad)) != 0 ||
+            (r = buf_reserve(out, plain.size + info->tag_size, &space)) != 0 ||
+            (r = aead_seal(keys->alg, secret_bytes(&keys->sender_key), bytes_of(nonce, info->nonce_size),
+                           buf_bytes(&aad), buf_bytes(&plain), space)) != 0)
+                return r;
+        buf_added(out, plain.size + info->tag_size);
+        return 0;
+}
+
+static int protect(const struct oscore_keys *keys, const uint8_t *nonce, const struct oscore_request *request,
+                   const struct oscore_option *option, const struct coap_message *message, struct oscore_outer *ret) {
+        struct coap_message inner;
+        size_t size;
+        int r;
+
+        buf_clear(&ret->payload);
+        size = oscore_option_encode(option, ret->option);
+        if ((r = part(message, &inner, &ret->message)) != 0 ||
+            (r = coap_message_add(&ret->message, OPTION_OSCORE, bytes_of(ret->option, size))) != 0 ||
+            (r = encrypt(keys, nonce, request, &inner, &ret->payload)) != 0)
+                return r;
+        ret->message.payload = buf_bytes(&ret->payload);
+        return 0;
+}
+
+/* ---- decrypting */
+
+static int decrypt(const struct oscore_keys *keys, const uint8_t *nonce, const struct oscore_request *request,
+                   struct bytes cipher, struct buf *plain) {
+        const struct aead_info *info = aead_info(keys->alg);
+        _cleanup_(buf_done) struct buf aad = BUF_INIT(AAD_SIZE_MAX);
+        uint8_t *space;
+        int r;
+
+        if (cipher.size <= info->tag_size) /* there is at least a code inside */
+                return -EBADMSG;
+        if ((r = make_aad(keys, request, &aad)) != 0 ||
+            (r = buf_reserve(plain, cipher.size - info->tag_size, &space)) != 0 ||
+            (r = aead_open(keys->alg, secret_bytes(&keys->recipient_key), bytes_of(nonce, info->nonce_size),
+                           buf_bytes(&aad), cipher, space)) != 0)
+                return r;
+        buf_added(plain, cipher.size - info->tag_size);
+        return 0;
+}
+
+/* The inner message, and of the outer one what is not encrypted. */
+static int join(struct bytes plain, const struct coap_message *outer, struct coap_message *ret) {
+        int r = coap_inner_decode(plain, ret);
+
+        if (r != 0)
+                return r;
+        for (size_t i = 0; i < ret->n_options; i++)
+                if (ret->options[i].number == OPTION_OSCORE)
+                        return REFUSE_MALFORMED; /* OSCORE in OSCORE */
+        ret->type = outer->type;
+        ret->mid = outer->mid;
+        ret->token = outer->token;
+        for (size_t i = 0; i < outer->n_options; i++) {
+                const struct coap_option *option = &outer->options[i];
+
+                if (option->number != OPTION_OSCORE && stays_outside(option->number) &&
+                    coap_message_add(ret, option->number, option->value) != 0)
+                        return REFUSE_MALFORMED;
+        }
+        coap_message_sort(ret);
+        return 0;
+}
+
+int oscore_unprotect_request(const struct oscore_keys *keys, const struct oscore_option *option,
+                             const struct coap_message *outer, struct buf *plain, struct coap_message *ret_inner,
+                             struct oscore_request *ret_request) {
+        uint8_t nonce[AEAD_NONCE_SIZE_MAX];
+        int r;
+
+        if (!option->piv.data)
+                return -EBADMSG;
+        set_request(ret_request, &keys->recipient_id, option->piv);
+        make_nonce(keys, &keys->recipient_id, option->piv, nonce);
+        r = decrypt(keys, nonce, ret_request, outer->payload, plain);
+        if (r != 0)
+                return r;
+        r = join(buf_bytes(plain), outer, ret_inner);
+        return r == 0 && !is_request(ret_inner->code) ? REFUSE_MALFORMED : r;
+}
+
+int oscore_protect_response(const struct oscore_keys *keys, const struct oscore_request *request, const uint64_t *piv,
+                            const struct coap_message *inner, struct oscore_outer *ret) {
+        struct oscore_option option = {};
+        uint8_t nonce[AEAD_NONCE_SIZE_MAX], own[OSCORE_PIV_SIZE_MAX];
+
+        if (piv && *piv > OSCORE_PIV_MAX)
+                return -EINVAL;
+        if (piv) {
+                option.piv = bytes_of(own, oscore_piv_encode(*piv, own));
+                make_nonce(keys, &keys->sender_id, option.piv, nonce);
+        } else {
+                make_nonce(keys, &request->kid, bytes_of(request->piv, request->piv_size), nonce);
+        }
+        return protect(keys, nonce, request, &option, inner, ret);
+}
+
+int oscore_protect_request(const struct oscore_keys *keys, uint64_t piv, struct bytes id_context,
+                           const struct coap_message *inner, struct oscore_outer *ret,
+                           struct oscore_request *ret_request) {
+        uint8_t nonce[AEAD_NONCE_SIZE_MAX], own[OSCORE_PIV_SIZE_MAX];
+        struct oscore_option option = { .kid_context = id_context, .kid = id_bytes(&keys->sender_id) };
+
+        if (piv > OSCORE_PIV_MAX || (id_context.data && id_context.size > OSCORE_ID_CONTEXT_SIZE_MAX))
+                return -EINVAL;
+        option.piv = bytes_of(own, oscore_piv_encode(piv, own));
+        set_request(ret_request, &keys->sender_id, option.piv);
+        make_nonce(keys, &keys->sender_id, option.piv, nonce);
+        return protect(keys, nonce, ret_request, &option, inner, ret);
+}
+
+int oscore_unprotect_response(const struct oscore_keys *keys, const struct oscore_request *request,
+                              const struct oscore_option *option, const struct coap_message *outer, struct buf *plain,
+                              struct coap_message *ret_inner) {
+        uint8_t nonce[AEAD_NONCE_SIZE_MAX];
+        int r;
+
+        if (option->piv.data)
+                make_nonce(keys, &keys->recipient_id, option->piv, nonce);
+        else
+                make_nonce(keys, &request->kid, bytes_of(request->piv, request->piv_size), nonce);
+        r = decrypt(keys, nonce, request, outer->payload, plain);
+        if (r != 0)
+                return r;
+        r = join(buf_bytes(plain), outer, ret_inner);
+        return r == 0 && is_request(ret_inner->code) ? REFUSE_MALFORMED : r;
+}
+
+/* ---- the replay window */
+
+bool oscore_window_accepts(const struct oscore_window *window, uint64_t piv) {
+        if (piv > OSCORE_PIV_MAX)
+                return false;
+        if (piv >= window->next)
+                return true;
+        return window->next - 1 - piv < OSCORE_WINDOW && (window->seen >> (window->next - 1 - piv) & 1) == 0;
+}
+
+void oscore_window_mark(struct oscore_window *window, uint64_t piv) {
+        uint64_t forward;
+
+        if (piv < window->next) {
+                if (window->next - 1 - piv < OSCORE_WINDOW)
+                        window->seen |= UINT32_C(1) << (window->next - 1 - piv);
+                return;
+        }
+        forward = piv - window->next + 1;
+        window->seen = forward < OSCORE_WINDOW ? window->seen << forward | 1 : 1;
+        window->next = piv + 1;
+}

@@ -1,0 +1,124 @@
+#pragma once
+
+#include "base/buf.h"
+#include "base/secret.h"
+#include "crypto/aead.h"
+#include "format/coap.h"
+
+/*
+ * OSCORE (RFC 8613) on messages in memory: keys, the option, protecting and unprotecting, the replay window. Who a
+ * message is from, which numbers are free and what is answered is transport/oscore.c's.
+ */
+#define OSCORE_ID_SIZE_MAX 7          /* nonce size - 6, of the longest nonce (§3.3) */
+#define OSCORE_ID_CONTEXT_SIZE_MAX 64 /* ours: the RFC has no limit but the option's 255 bytes */
+#define OSCORE_PIV_SIZE_MAX 5
+#define OSCORE_PIV_MAX ((UINT64_C(1) << 40) - 1)
+#define OSCORE_OPTION_SIZE_MAX (1 + OSCORE_PIV_SIZE_MAX + 1 + OSCORE_ID_CONTEXT_SIZE_MAX + OSCORE_ID_SIZE_MAX)
+
+enum oscore_hkdf { /* kept in databases */
+        OSCORE_HKDF_SHA256 = 1,
+        OSCORE_HKDF_SHA512 = 2,
+};
+
+/* A Sender or Recipient ID; no bytes are an ID as well. */
+struct oscore_id {
+        size_t size;
+        uint8_t data[OSCORE_ID_SIZE_MAX];
+};
+
+/* What both ends agreed on (§3.2). id_context with data NULL: none, which is not the one of no bytes. */
+struct oscore_input {
+        enum aead_alg alg;
+        enum oscore_hkdf hkdf;
+        struct bytes master_secret, master_salt, id_context;
+        struct bytes sender_id, recipient_id;
+};
+
+/* What is derived from it. oscore_keys_done() wipes it. */
+struct oscore_keys {
+        enum aead_alg alg;
+        struct oscore_id sender_id, recipient_id;
+        struct secret sender_key, recipient_key;
+        uint8_t common_iv[AEAD_NONCE_SIZE_MAX];
+};
+
+/* 0; -EINVAL: an algorithm that is none of ours, IDs that are too long or the same; -EIO. */
+int oscore_derive(const struct oscore_input *input, struct oscore_keys *ret);
+void oscore_keys_done(struct oscore_keys *keys);
+
+/* ---- the option's value (§6.1) */
+
+struct oscore_option {
+        struct bytes piv, kid_context, kid; /* data NULL: absent */
+};
+
+/*
+ * REFUSE_MALFORMED: reserved bits, a Partial IV of 6 or 7 bytes or with leading zeros, lengths beyond the end. Whether a
+ * request has what it must have (Partial IV and kid) is the caller's to see. The result borrows.
+ */
+int oscore_option_decode(struct bytes value, struct oscore_option *ret);
+/* Returns the size; 0 when all is absent. */
+size_t oscore_option_encode(const struct oscore_option *option, uint8_t ret[static OSCORE_OPTION_SIZE_MAX]);
+
+/* A Partial IV: the shortest big-endian form, of 0 one byte (§5). Returns the size, 1 to 5. */
+size_t oscore_piv_encode(uint64_t number, uint8_t ret[static OSCORE_PIV_SIZE_MAX]);
+/* The reverse; piv has 1 to 5 bytes. */
+uint64_t oscore_piv_decode(struct bytes piv);
+
+/* ---- messages */
+
+/* What the request was that a response belongs to (§5.4): the bytes as they stood in its option. */
+struct oscore_request {
+        struct oscore_id kid;
+        size_t piv_size;
+        uint8_t piv[OSCORE_PIV_SIZE_MAX];
+};
+
+/* A protected message under construction: the outer message borrows from here, and from the inner one. */
+struct oscore_outer {
+        struct coap_message message;
+        uint8_t option[OSCORE_OPTION_SIZE_MAX];
+        struct buf payload; /* BUF_INIT() by the caller, who wipes and frees it */
+};
+
+/*
+ * Server: a request that has the OSCORE option, whose context was found by option's kid. What was inside is in
+ * *ret_inner, with type, MID and token of outer and its Class U options (Uri-Host, Uri-Port, Proxy-*): outer's code and
+ * all its other options are dropped (§8.2 step 1). *plain (wiped and freed by the caller) holds what it borrows.
+ * 0; -EBADMSG: does not decrypt; REFUSE_MALFORMED: it does, but is no message, or has an OSCORE option inside;
+ * -ENOMEM, -EOVERFLOW, -EIO. The replay window is the caller's.
+ */
+int oscore_unprotect_request(const struct oscore_keys *keys, const struct oscore_option *option,
+                             const struct coap_message *outer, struct buf *plain, struct coap_message *ret_inner,
+                             struct oscore_request *ret_request);
+
+/*
+ * Server: the response to request. piv: a number of our own that was never used (always for notifications but the
+ * first), or NULL: under the nonce of the request, once for each.
+ */
+int oscore_protect_response(const struct oscore_keys *keys, const struct oscore_request *request, const uint64_t *piv,
+                            const struct coap_message *inner, struct oscore_outer *ret);
+
+/* Client: piv was never used. id_context with data NULL: not told. *ret_request is for the responses to it. */
+int oscore_protect_request(const struct oscore_keys *keys, uint64_t piv, struct bytes id_context,
+                           const struct coap_message *inner, struct oscore_outer *ret,
+                           struct oscore_request *ret_request);
+
+/* Client: as oscore_unprotect_request(). A response of a notification's is ordered by option's Partial IV (§4.1.3.5). */
+int oscore_unprotect_response(const struct oscore_keys *keys, const struct oscore_request *request,
+                              const struct oscore_option *option, const struct coap_message *outer, struct buf *plain,
+                              struct coap_message *ret_inner);
+
+/* ---- the replay window (§7.4) */
+
+#define OSCORE_WINDOW 32
+
+struct oscore_window {
+        uint64_t next; /* one more than the highest that was seen; 0: none was */
+        uint32_t seen; /* bit n: next - 1 - n was */
+};
+
+/* Would this number be accepted? Nothing is changed: what did not decrypt leaves no mark. */
+bool oscore_window_accepts(const struct oscore_window *window, uint64_t piv);
+/* It decrypted. */
+void oscore_window_mark(struct oscore_window *window, uint64_t piv);
