@@ -9,6 +9,7 @@
 #include "base/config.h"
 #include "base/log.h"
 #include "endpoint/aced.h"
+#include "endpoint/audit.h"
 #include "endpoint/handlers.h"
 #include "endpoint/refusal.h"
 #include "format/ace.h"
@@ -17,6 +18,7 @@
 #include "store/store.h"
 
 #define LOG_PATH_SIZE 160 /* of the path in a log line; longer ones are cut */
+#define LOG_FIELDS 13
 
 #define DEVICE CALLER_AUTHENTICATED
 #define ADMIN CALLER_LOCAL
@@ -41,7 +43,7 @@ static const struct resource resources[] = {
         { "/v1/config", METHOD_GET, ADMIN, NO, JSON, CODE_CONTENT, false, admin_config_get,
           .stateless = true, .summary = "the configuration in force" },
         { "/v1/backup", METHOD_GET, ADMIN, NO, CF_OCTET_STREAM, CODE_CONTENT, false, admin_backup_get,
-          .stateless = true, .summary = "a copy of the database as it is now" },
+          .stateless = true, .audited = true, .summary = "a copy of the database as it is now" },
         { "/v1/check", METHOD_GET, ADMIN, NO, JSON, CODE_CONTENT, false, admin_check_get,
           .summary = "whether every sealed secret opens, in pages; the items are faults" },
 
@@ -247,6 +249,17 @@ static void say_no(struct work *work, int refusal) {
         }
 }
 
+/* The decision did not come to be: nothing it said may be told. */
+static void forget(struct work *work, int error) {
+        struct response *response = &work->response;
+
+        response->why[0] = '\0';
+        response->token_number = 0;
+        response->audit_seq = 0;
+        response->note = (struct note){};
+        say_no(work, error);
+}
+
 static void say_yes(struct work *work) {
         struct response *response = &work->response;
 
@@ -257,6 +270,21 @@ static void say_yes(struct work *work) {
 
 /* ---- the batch */
 
+/* A refused request leaves nothing behind. Returns r, or < 0 when it could not be kept; *ret_undone: nor be undone. */
+static int end_savepoint(struct aced *as, const struct response *response, int r, int *ret_undone) {
+        int kept = r;
+
+        if (r == 0 || (r > 0 && response->keep_changes))
+                kept = store_savepoint_release(as->store);
+        if (kept != 0)
+                *ret_undone = store_savepoint_rollback(as->store);
+        return kept < 0 ? kept : r;
+}
+
+static bool is_audited(const struct resource *resource) {
+        return resource->changes || resource->audited;
+}
+
 /* Returns < 0 when the transaction is lost and the batch with it. */
 static int run(struct aced *as, struct work *work) {
         const struct resource *resource = work->resource;
@@ -265,15 +293,8 @@ static int run(struct aced *as, struct work *work) {
         if (resource->changes && (r = store_savepoint(as->store)) != 0)
                 return r;
         r = resource->handle(as, &work->request, &work->response);
-        if (resource->changes) {
-                int kept = r;
-
-                if (r == 0 || (r > 0 && work->response.keep_changes))
-                        kept = store_savepoint_release(as->store);
-                if (kept != 0) /* a refused request leaves nothing behind */
-                        undone = store_savepoint_rollback(as->store);
-                r = kept < 0 ? kept : r;
-        }
+        if (resource->changes)
+                r = end_savepoint(as, &work->response, r, &undone);
         if (r != 0)
                 say_no(work, r);
         else
@@ -281,7 +302,33 @@ static int run(struct aced *as, struct work *work) {
         if (undone != 0)
                 return undone;
         /* SQLite ends a transaction by itself after some failures */
-        return r < 0 && !resource->stateless && !store_in_transaction(as->store) ? r : 0;
+        if (r < 0 && !store_in_transaction(as->store))
+                return r;
+        return is_audited(resource) ? audit_add(as, &work->request, &work->response) : 0;
+}
+
+static int audit_alone(struct aced *as, struct work *work) {
+        int r = store_begin(as->store);
+
+        if (r != 0)
+                return r;
+        r = audit_add(as, &work->request, &work->response);
+        if (r == 0)
+                return store_commit(as->store);
+        store_rollback(as->store);
+        return r;
+}
+
+/* Without a transaction that could be lost; but nothing is done that is to be audited and is not. */
+static void run_stateless(struct aced *as, struct work *work) {
+        int r = work->resource->handle(as, &work->request, &work->response);
+
+        if (r != 0)
+                say_no(work, r);
+        else
+                say_yes(work);
+        if (is_audited(work->resource) && (r = audit_alone(as, work)) != 0)
+                forget(work, r);
 }
 
 static int commit(struct aced *as) {
@@ -323,10 +370,84 @@ static enum log_level level_of(const struct work *work) {
         return work->request.peer->channel == CHANNEL_PLAIN ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO;
 }
 
-static void log_work(const struct work *work) {
+/* Texts of one line, in memory of its own. */
+struct line {
+        struct log_field fields[LOG_FIELDS + 1];
+        size_t n_fields;
+        char code[5], decision[DECISION_TEXT_SIZE], token[17], why[320], scope[2 * SCOPE_SIZE_MAX + 5], policies[168],
+                audit[24];
+};
+
+static void line_add(struct line *line, const char *name, const char *value) {
+        if (value[0] != '\0' && line->n_fields < LOG_FIELDS)
+                line->fields[line->n_fields++] = (struct log_field){ name, value };
+}
+
+static const char *scope_text(const struct scope *scope, char *text, size_t size) {
+        size_t n = 0;
+
+        if (scope->kind == SCOPE_BYTES) {
+                n = (size_t)snprintf(text, size, "hex:");
+                bytes_to_hex(scope_bytes(scope), text + n, size - n);
+        } else {
+                snprintf(text, size, "%.*s", (int)(scope->kind == SCOPE_TEXT ? scope->size : 0), scope->data);
+        }
+        return text;
+}
+
+/* "3 5", with "…" for those that are not named. */
+static const char *policies_text(const struct note *note, char *text, size_t size) {
+        size_t n_named = note->n_policies < NOTE_POLICIES_MAX ? note->n_policies : NOTE_POLICIES_MAX, n = 0;
+
+        text[0] = '\0';
+        for (size_t i = 0; i < n_named && n < size; i++)
+                n += (size_t)snprintf(text + n, size - n, "%s%" PRId64, i > 0 ? " " : "", note->policies[i]);
+        if (n_named < note->n_policies && n < size)
+                snprintf(text + n, size - n, " …");
+        return text;
+}
+
+/* What the audit trail has of the decision, in the same words. */
+static void line_add_note(struct line *line, const struct work *work) {
         const struct response *response = &work->response;
+        const struct note *note = &response->note;
+
+        line_add(line, "ACED_ACTOR", note->party[0] || work->request.peer->channel != CHANNEL_LOCAL ?
+                                             note->party : work->request.peer->name);
+        line_add(line, "ACED_OBJECT", note->object);
+        line_add(line, "ACED_SCOPE", scope_text(&note->granted, line->scope, sizeof(line->scope)));
+        line_add(line, "ACED_POLICIES", policies_text(note, line->policies, sizeof(line->policies)));
+        if (response->token_number != 0)
+                snprintf(line->token, sizeof(line->token), "%08" PRIx64, response->token_number);
+        line_add(line, "ACED_TOKEN", line->token);
+        if (response->audit_seq != 0)
+                snprintf(line->audit, sizeof(line->audit), "%" PRId64, response->audit_seq);
+        line_add(line, "ACED_AUDIT", line->audit);
+}
+
+static void line_add_outcome(struct line *line, const struct work *work) {
+        const struct response *response = &work->response;
+
+        coap_code_text(response->code, line->code);
+        decision_text(response->decision_id, line->decision);
+        if (response->refusal < 0)
+                snprintf(line->why, sizeof(line->why), "%s%s%s", response->why, response->why[0] ? ": " : "",
+                         strerror(-response->refusal));
+        else
+                snprintf(line->why, sizeof(line->why), "%s", response->why);
+        line_add(line, "ACED_PEER", work->request.peer->name);
+        line_add(line, "ACED_METHOD", method_name(work->request.method));
+        line_add(line, "ACED_RESOURCE", work->resource ? work->resource->path : "");
+        line_add(line, "ACED_OUTCOME", line->code);
+        line_add(line, "ACED_DECISION", line->decision);
+        line_add(line, "ACED_REFUSAL", response->refusal != 0 ? refusal_row(response->refusal)->name : "");
+        line_add(line, "ACED_WHY", line->why);
+}
+
+static void log_work(const struct work *work) {
         enum log_level level = level_of(work);
-        char path[LOG_PATH_SIZE] = "/", code[5], decision[DECISION_TEXT_SIZE], token[17], why[320] = "";
+        char path[LOG_PATH_SIZE] = "/";
+        struct line line;
         size_t n = 0;
 
         if (!log_enabled(level))
@@ -334,29 +455,12 @@ static void log_work(const struct work *work) {
         for (size_t i = 0; i < work->request.n_segments && n < sizeof(path); i++)
                 n += (size_t)snprintf(path + n, sizeof(path) - n, "/%.*s", (int)work->request.segments[i].size,
                                       (const char *)work->request.segments[i].data);
-        coap_code_text(response->code, code);
-        decision_text(response->decision_id, decision);
-        snprintf(token, sizeof(token), "%08" PRIx64, response->token_number);
-        if (response->refusal < 0)
-                snprintf(why, sizeof(why), "%s%s%s", response->why, response->why[0] ? ": " : "",
-                         strerror(-response->refusal));
-        else
-                snprintf(why, sizeof(why), "%s", response->why);
-
-        struct log_field fields[8] = {
-                { "ACED_PEER", work->request.peer->name },
-                { "ACED_RESOURCE", work->resource ? work->resource->path : "" },
-                { "ACED_OUTCOME", code },
-                { "ACED_DECISION", decision },
-        };
-        n = 4;
-        if (response->refusal != 0)
-                fields[n++] = (struct log_field){ "ACED_REFUSAL", refusal_row(response->refusal)->name };
-        if (why[0])
-                fields[n++] = (struct log_field){ "ACED_WHY", why };
-        if (response->token_number != 0)
-                fields[n++] = (struct log_field){ "ACED_TOKEN", token };
-        log_fields(level, fields, "%s %s %s", method_name(work->request.method), path, code);
+        line.n_fields = 0;
+        line.token[0] = line.audit[0] = '\0';
+        line_add_outcome(&line, work);
+        line_add_note(&line, work);
+        line.fields[line.n_fields] = (struct log_field){};
+        log_fields(level, line.fields, "%s %s %s", method_name(work->request.method), path, line.code);
 }
 
 void router_batch(struct aced *as, struct work *const *works, size_t n_works) {
@@ -374,15 +478,12 @@ void router_batch(struct aced *as, struct work *const *works, size_t n_works) {
                 if (r != 0)
                         say_no(work, r);
                 else if (work->resource->stateless)
-                        (void)run(as, work); /* no transaction that could be lost */
+                        run_stateless(as, work);
         }
         r = needs_store ? run_stored(as, works, n_works) : 0;
         for (size_t i = 0; i < n_works; i++) {
-                if (r != 0 && works[i]->used_store) {
-                        works[i]->response.why[0] = '\0'; /* of a decision that did not come to be */
-                        works[i]->response.token_number = 0;
-                        say_no(works[i], r);
-                }
+                if (r != 0 && works[i]->used_store)
+                        forget(works[i], r);
                 metrics_answered(&as->metrics, works[i]->resource, works[i]->response.code,
                                  works[i]->response.refusal);
                 log_work(works[i]);
