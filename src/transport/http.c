@@ -1,6 +1,7 @@
 #include "transport/http.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <jansson.h>
 #include <microhttpd.h>
@@ -228,6 +229,33 @@ static bool peer_in_group(int fd, gid_t gid) {
         return false;
 }
 
+/* The socket that we bound, not what somebody may have put in its place; -1: it is not there any more. */
+static int socket_open(const struct http *http) {
+        _cleanup_(closep) int fd = open(http->path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+        struct stat is;
+
+        if (fd < 0 || fstat(fd, &is) != 0 || is.st_dev != http->device || is.st_ino != http->inode)
+                return -1;
+        return TAKE_FD(fd);
+}
+
+static int socket_chown(const struct http *http, gid_t gid) {
+        _cleanup_(closep) int fd = socket_open(http);
+
+        return fd < 0 ? -ENOENT : fchownat(fd, "", (uid_t)-1, gid, AT_EMPTY_PATH) == 0 ? 0 : -errno;
+}
+
+/* By its number: fchmod() does not take what was opened for its place alone. */
+static int socket_chmod(const struct http *http, mode_t mode) {
+        _cleanup_(closep) int fd = socket_open(http);
+        char path[32];
+
+        if (fd < 0)
+                return -ENOENT;
+        snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+        return chmod(path, mode) == 0 ? 0 : -errno;
+}
+
 /*
  * The socket belongs to our user and to the control group, when there is one. The group is looked up here and not for
  * every peer: a name service may be slow, and everything waits for us.
@@ -235,6 +263,7 @@ static bool peer_in_group(int fd, gid_t gid) {
 void http_reconfigure(struct http *http) {
         const char *name = http->as->config->control_group;
         const struct group *group;
+        int r;
 
         name = name ? name : "";
         group = *name != '\0' ? getgrnam(name) : NULL;
@@ -243,14 +272,15 @@ void http_reconfigure(struct http *http) {
         if (!group && *name != '\0')
                 log_line(LOG_LEVEL_NOTICE, "control socket: there is no group %s: only root and our own user are "
                          "admitted", name);
-        if (http->has_gid && chown(http->path, (uid_t)-1, http->gid) != 0) {
+        if (http->has_gid && (r = socket_chown(http, http->gid)) != 0) {
                 log_line(LOG_LEVEL_WARNING, "control socket: cannot give %s to group %s (%s): only root and our own "
-                         "user are admitted", http->path, name, strerror(errno));
+                         "user are admitted", http->path, name, strerror(-r));
                 http->has_gid = false;
         }
-        if (chmod(http->path, http->has_gid ? 0660 : 0600) != 0)
+        r = socket_chmod(http, http->has_gid ? 0660 : 0600);
+        if (r != 0)
                 log_line(LOG_LEVEL_WARNING, "control socket: cannot set the mode of %s (%s)", http->path,
-                         strerror(errno));
+                         strerror(-r));
 }
 
 /* SO_PEERCRED says who connected; nothing that is sent can change it. */

@@ -2,10 +2,12 @@
 
 import fcntl
 import os
+import pathlib
 import re
 import select
 import signal
 import sqlite3
+import stat
 import subprocess
 import time
 
@@ -186,6 +188,23 @@ def test_good_reload(realm):
         assert token(session, rs, "read")[2] == 3600
         reload(realm)
         assert token(session, rs, "read")[2] == 77, "the session outlives the reload"
+
+
+def test_reload_leaves_what_stands_in_the_socket_s_place(realm, tmp_path):
+    """Whoever can write to the directory may put a link there: what it leads to is not ours to open."""
+    other = tmp_path / "other"
+    other.write_text("not for everybody")
+    other.chmod(0o640)
+    socket = pathlib.Path(realm.control)
+    socket.rename(tmp_path / "aside")
+    socket.symlink_to(other)
+    reload(realm)
+    assert stat.S_IMODE(other.stat().st_mode) == 0o640
+    assert "control socket: cannot set the mode" in realm.log_text()
+    socket.unlink()
+    (tmp_path / "aside").rename(socket)
+    reload(realm)
+    assert stat.S_IMODE(socket.stat().st_mode) in (0o600, 0o660)
 
 
 def test_bad_reload_changes_nothing(realm):
