@@ -1,5 +1,6 @@
 #include "domain/scope.h"
 
+#include "domain/aif.h"
 #include "domain/refusal.h"
 
 /* Cut the next token off *rest, passing over spaces; false at the end. */
@@ -80,10 +81,10 @@ int scope_set(struct scope *scope, enum scope_kind kind, struct bytes value) {
                 return REFUSE_SCOPE;
         if (kind == SCOPE_TEXT)
                 return set_text(scope, value);
-        if (kind != SCOPE_BYTES)
+        if (kind != SCOPE_BYTES && !(kind == SCOPE_AIF && aif_is_valid(value)))
                 return REFUSE_SCOPE;
 
-        scope->kind = SCOPE_BYTES;
+        scope->kind = kind;
         scope->size = value.size;
         memmove(scope->data, value.data, value.size);
         return 0;
@@ -92,6 +93,8 @@ int scope_set(struct scope *scope, enum scope_kind kind, struct bytes value) {
 bool scope_intersect(const struct scope *asked, const struct scope *allowed, struct scope *ret) {
         struct scope left;
 
+        if (asked->kind == SCOPE_AIF && allowed->kind == SCOPE_AIF)
+                return aif_intersect(asked, allowed, ret);
         left.kind = SCOPE_NONE;
         left.size = 0;
         if (asked->kind == SCOPE_TEXT && allowed->kind == SCOPE_TEXT) {
@@ -109,6 +112,30 @@ bool scope_intersect(const struct scope *asked, const struct scope *allowed, str
         return left.kind != SCOPE_NONE;
 }
 
+bool scope_subtract(struct scope *scope, const struct scope *taken) {
+        struct scope left;
+        struct bytes rest, token;
+
+        if (scope->kind != taken->kind)
+                return scope->kind != SCOPE_NONE;
+        if (scope->kind == SCOPE_AIF)
+                return aif_subtract(scope, taken);
+        left.kind = SCOPE_NONE;
+        left.size = 0;
+        if (scope->kind == SCOPE_TEXT) {
+                rest = scope_bytes(scope);
+                while (next_token(&rest, &token))
+                        if (!has_token(taken, token))
+                                (void)add_token(&left, token); /* fits: scope did */
+                if (left.size > 0)
+                        left.kind = SCOPE_TEXT;
+        } else if (!scope_equal(scope, taken))
+                return true;
+
+        scope_copy(scope, &left);
+        return left.kind != SCOPE_NONE;
+}
+
 int scope_unite(struct scope *scope, const struct scope *other) {
         struct scope sum;
         struct bytes rest, token;
@@ -123,6 +150,8 @@ int scope_unite(struct scope *scope, const struct scope *other) {
                 return REFUSE_SCOPE;
         if (scope->kind == SCOPE_BYTES)
                 return scope_equal(scope, other) ? 0 : REFUSE_SCOPE; /* opaque: two cannot be made one */
+        if (scope->kind == SCOPE_AIF)
+                return aif_unite(scope, other);
 
         scope_copy(&sum, scope);
         rest = scope_bytes(other);

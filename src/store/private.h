@@ -264,8 +264,6 @@ int store_changed(const struct store *store);
 /* Columns of clients and servers from the at-th on, in the order of the SQL macros of query.c. */
 int client_from_row(struct query *query, int at, struct client *ret);
 int server_from_row(struct query *query, int at, struct server *ret);
-struct policy;
-int policy_from_row(struct query *query, struct policy *ret); /* but created_s */
 
 /* A public key as the database has it: the curve in a byte, x, and y where there is one. *ret_size of it. */
 #define PUBLIC_SIZE_MAX (1 + 2 * COORDINATE_SIZE_MAX)

@@ -1,5 +1,6 @@
 #include <errno.h>
 
+#include "domain/aif.h"
 #include "store/private.h"
 
 #define CLIENT_COLUMNS(c) c ".id, " c ".name, " c ".suspended, " c ".profiles, " c ".default_audience, " c ".created_s"
@@ -13,7 +14,8 @@
 #define AS_KEY_COLUMNS "id, role, alg, kid, public, certificate, active_from_s, created_s"
 
 #define POLICY_COLUMNS                                                                                              \
-        "id, for_label, subject, audience, scopes, max_lifetime_s, valid_from_s, valid_until_s"
+        "id, for_label, subject, audience, scopes, max_lifetime_s, valid_from_s, valid_until_s, effect, "           \
+        "is_shadow, advance_s, weekdays, day_from_s, day_until_s, audience_varies"
 
 /* The tokens of who is gone are revoked since then. */
 #define TOKEN_COLUMNS                                                                                               \
@@ -132,8 +134,8 @@ static const char *const table[QUERIES] = {
                                  "ORDER BY active_from_s > ?3, abs(active_from_s - ?3), id DESC LIMIT 1",
         [QUERY_AS_KEYS] = "SELECT " AS_KEY_COLUMNS " FROM as_keys ORDER BY role, alg, active_from_s, id",
 
-        [QUERY_POLICY_ADD] = "INSERT INTO policies (id, for_label, subject, audience, scopes, max_lifetime_s, "
-                             "valid_from_s, valid_until_s, created_s) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        [QUERY_POLICY_ADD] = "INSERT INTO policies (" POLICY_COLUMNS ", created_s) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, "
+                             "?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
         [QUERY_POLICY_DELETE] = "DELETE FROM policies WHERE id = ?1",
         [QUERY_POLICIES] = "SELECT " POLICY_COLUMNS ", created_s FROM policies WHERE id > ?1 ORDER BY id LIMIT ?2",
         [QUERY_POLICIES_OF_SUBJECT] = "SELECT " POLICY_COLUMNS ", created_s FROM policies WHERE for_label IN (0, 1) "
@@ -147,11 +149,16 @@ static const char *const table[QUERIES] = {
 
         [QUERY_ASKER] = "SELECT cr.server_id, " CLIENT_COLUMNS("c") " FROM credentials cr "
                         "LEFT JOIN clients c ON c.id = cr.client_id WHERE cr.id = ?1",
-        [QUERY_POLICIES_FOR_CLIENT] = "SELECT " POLICY_COLUMNS " FROM policies "
-                                      "WHERE for_label = 0 AND subject = ?1 AND audience = ?2 UNION ALL "
+        [QUERY_POLICIES_FOR_CLIENT] = "SELECT " POLICY_COLUMNS " FROM policies WHERE for_label = 0 AND subject = ?1 "
+                                      "AND audience_varies = 0 AND audience = ?2 UNION ALL "
+                                      "SELECT " POLICY_COLUMNS " FROM policies INDEXED BY policies_varying "
+                                      "WHERE for_label = 0 AND subject = ?1 AND audience_varies = 1 UNION ALL "
                                       "SELECT " POLICY_COLUMNS " FROM client_labels l CROSS JOIN policies p "
                                       "WHERE l.client_id = ?3 AND p.for_label = 1 AND p.subject = l.label "
-                                      "AND p.audience = ?2",
+                                      "AND p.audience_varies = 0 AND p.audience = ?2 UNION ALL "
+                                      "SELECT " POLICY_COLUMNS " FROM client_labels l CROSS JOIN policies p "
+                                      "INDEXED BY policies_varying WHERE l.client_id = ?3 AND p.for_label = 1 "
+                                      "AND p.subject = l.label AND p.audience_varies = 1",
         [QUERY_KEY_BY_KID] = "SELECT number, pop_key FROM tokens WHERE number = ?1 AND key_number = ?1 "
                              "AND client_id = ?2 AND server_id = ?3 AND revoked_s = 0 AND expires_s > ?4 UNION ALL "
                              "SELECT number, pop_key FROM tokens INDEXED BY tokens_sharing_key "
@@ -340,7 +347,7 @@ void query_blob(struct query *query, int at, struct bytes value) {
 }
 
 void query_scope(struct query *query, int at, const struct scope *scope) {
-        if (scope->kind == SCOPE_TEXT)
+        if (scope->kind == SCOPE_TEXT || scope->kind == SCOPE_AIF)
                 query_text(query, at, scope_bytes(scope));
         else if (scope->kind == SCOPE_BYTES)
                 query_blob(query, at, scope_bytes(scope));
@@ -424,6 +431,8 @@ int row_scope(struct query *query, int at, struct scope *ret) {
         value = row_bytes(query, at);
         if ((type != SQLITE_TEXT && type != SQLITE_BLOB) || !value.data || value.size > SCOPE_SIZE_MAX)
                 return -EIO;
+        if (type == SQLITE_TEXT && value.data[0] == AIF_MARK)
+                ret->kind = SCOPE_AIF;
         memcpy(ret->data, value.data, value.size);
         ret->size = value.size;
         return 0;

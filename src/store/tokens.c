@@ -3,9 +3,9 @@
 #include <errno.h>
 
 #include "store/clients.h"
+#include "store/policies.h"
 #include "store/private.h"
 
-#define POLICIES_AT_FIRST 4
 #define SERVERS_LOOKED_FOR 2  /* more than one is all that the decision wants to know */
 #define TOKEN_HASH_COLUMN 2
 #define TOKEN_POP_KEY_COLUMN 13
@@ -56,39 +56,6 @@ static int find_audience(struct store *store, const struct token_ask *ask, struc
                 return 0; /* none, or none that could be registered */
         return audience_find(store, bytes_text(facts->audience), SERVERS_LOOKED_FOR, &facts->n_servers,
                              &facts->is_group, &facts->server);
-}
-
-static int make_room(struct token_facts *facts, size_t *capacity) {
-        size_t wanted = *capacity > 0 ? 2 * *capacity : POLICIES_AT_FIRST;
-        struct policy *grown;
-
-        if (facts->n_policies < *capacity)
-                return 0;
-        grown = reallocarray(facts->policies, wanted, sizeof(*grown));
-        if (!grown)
-                return -ENOMEM;
-        facts->policies = grown;
-        *capacity = wanted;
-        return 0;
-}
-
-static int find_policies(struct store *store, struct token_facts *facts) {
-        _cleanup_(query_done) struct query q = {};
-        size_t capacity = 0;
-        int r = query_begin(store, QUERY_POLICIES_FOR_CLIENT, &q);
-
-        if (r != 0)
-                return r;
-        query_text(&q, 1, bytes_text(facts->client.name));
-        query_text(&q, 2, bytes_text(facts->audience));
-        query_int(&q, 3, facts->client.id);
-        while ((r = query_next(&q)) == 0) {
-                if ((r = make_room(facts, &capacity)) != 0 ||
-                    (r = policy_from_row(&q, &facts->policies[facts->n_policies])) != 0)
-                        return r;
-                facts->n_policies++;
-        }
-        return query_end(r);
 }
 
 /* RFC 9202 §3.3.1, §4: of this client and this server, and still in use; anything else is nobody's key. */
@@ -169,7 +136,8 @@ int store_token_facts(struct store *store, int64_t credential_id, int64_t client
 
         if ((r = find_audience(store, ask, facts)) != 0)
                 return r;
-        if (facts->n_servers > 0 && (r = find_policies(store, facts)) != 0)
+        if (facts->n_servers > 0 &&
+            (r = store_policies_for(store, &facts->client, facts->audience, &facts->policies, &facts->n_policies)) != 0)
                 return r;
         if (facts->n_servers == 1 && !facts->is_group && ask->cnf == ASK_CNF_KID &&
             (r = find_pop_key(store, ask->kid, now_s, facts)) != 0)
