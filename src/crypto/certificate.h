@@ -23,3 +23,51 @@ int certificate_make(const struct certificate_ask *ask, uint8_t *ret, size_t siz
 
 /* The key in exactly one certificate, DER. -EINVAL: no certificate, or its key is none of our curves'. */
 int certificate_public_key(struct bytes der, struct public_key *ret);
+
+/* ---- those of clients */
+
+#define TRUST_ANCHORS_MAX 256
+#define CERTIFICATE_CHAIN_MAX 6         /* certificates that a peer may show */
+#define CERTIFICATE_INTERMEDIATES_MAX 3 /* of these, between its own and a trust anchor */
+#define CERTIFICATE_NAMES_MAX 16        /* names of one certificate that are looked at */
+
+/* The certificates that chains must end in (RFC 5280 §6.1.1); one that is no root does as well. */
+struct trust_anchors;
+/*
+ * From PEM. Every fault is a row of *faults, of file: what is no certificate, of a key or signature too weak; none at all.
+ * A line of text between them is none. 0, -EINVAL with faults, -ENOMEM.
+ */
+int trust_anchors_new(struct bytes pem, const char *file, struct trust_anchors **ret, struct diags *faults);
+void trust_anchors_free(struct trust_anchors *anchors);
+size_t trust_anchors_count(const struct trust_anchors *anchors);
+
+enum certificate_fault {
+        CERTIFICATE_GOOD,
+        CERTIFICATE_MALFORMED,
+        CERTIFICATE_FOREIGN,       /* no chain to a trust anchor */
+        CERTIFICATE_EXPIRED,
+        CERTIFICATE_NOT_YET,
+        CERTIFICATE_CHAIN_TOO_LONG,
+        CERTIFICATE_SIGNATURE,     /* does not verify */
+        CERTIFICATE_WEAK,          /* a key or a hash under 112 bits of strength */
+        CERTIFICATE_KEY,           /* the peer's own key is not on P-256 or Ed25519 */
+        CERTIFICATE_PURPOSE,       /* key usage, extended key usage, an issuer that is no CA */
+        CERTIFICATE_OTHER,         /* names out of constraints, unknown critical extensions */
+        CERTIFICATE_FAULTS,
+};
+/* For the log. */
+const char *certificate_fault_text(enum certificate_fault fault);
+
+/*
+ * Path validation (RFC 5280 §6) of a client's certificate, its own first, at now_s. Revocation lists are not looked at.
+ * anchors NULL: there are none. 0 and *ret_fault; -ENOMEM.
+ */
+int certificate_judge(const struct trust_anchors *anchors, const struct bytes *chain, size_t n, int64_t now_s,
+                      enum certificate_fault *ret_fault);
+
+/*
+ * What a certificate is known by, as rules of credentials (domain/credential.h): its key first, then alternative names,
+ * then the subject. What is too long or has characters that do not belong there is left out. Ends with row()'s first
+ * result that is not 0, and returns it; -EINVAL, -ENOMEM.
+ */
+int certificate_rules(struct bytes der, int (*row)(void *context, struct bytes rule), void *context);

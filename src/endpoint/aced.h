@@ -6,6 +6,7 @@
 
 struct config;
 struct store;
+struct trust_anchors;
 
 /* All that a handler can reach. An instance is a value: tests run several in one process. */
 struct aced {
@@ -13,6 +14,7 @@ struct aced {
         struct store *store;
         uint64_t decision_stamp; /* random at start; decision ids count up from it */
         uint64_t n_decisions;    /* made so far; the router counts */
+        const struct trust_anchors *trust_anchors; /* for clients' certificates; NULL: none is configured */
         int64_t started_s;
         int64_t expired_s;       /* what has expired by then stays so, even if the clock is set back (housekeeping.h) */
         const struct status_source *status; /* what the transports know; NULL in tests */

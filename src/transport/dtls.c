@@ -8,14 +8,18 @@
 #include "base/cleanup.h"
 #include "base/heap.h"
 #include "base/siphash.h"
+#include "crypto/certificate.h"
 #include "crypto/random.h"
 
 #define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
-#define PRIORITY                                                                                                \
-        "NONE:+VERS-DTLS1.2:+PSK:+ECDHE-PSK:+AES-128-CCM-8:+AES-128-CCM:+AES-128-GCM:+CHACHA20-POLY1305:+AEAD:" \
-        "+GROUP-X25519:+GROUP-SECP256R1:+SIGN-ALL:+COMP-NULL"
+/* SHA-384 and SHA-512 are for the signatures of CAs: the keys of peers are on P-256 and Ed25519. */
+#define PRIORITY                                                                                              \
+        "NONE:+VERS-DTLS1.2:+PSK:+ECDHE-PSK:+ECDHE-ECDSA:+AES-128-CCM-8:+AES-128-CCM:+AES-128-GCM:"           \
+        "+CHACHA20-POLY1305:+AEAD:+GROUP-X25519:+GROUP-SECP256R1:+SIGN-ECDSA-SHA256:+SIGN-ECDSA-SHA384:"      \
+        "+SIGN-ECDSA-SHA512:+SIGN-EDDSA-ED25519:+COMP-NULL:+CTYPE-CLI-RAWPK:+CTYPE-CLI-X509:+CTYPE-SRV-RAWPK:" \
+        "+CTYPE-SRV-X509"
 
 #define MTU 1400                          /* bytes of a datagram that we send, UDP and IP headers apart */
 #define RESEND_FIRST_US 1000000           /* RFC 6347 §4.2.4.1: a second at first, doubled up to 60 s */
@@ -36,9 +40,11 @@
 #define HELLO_RANDOM_SIZE 32
 #define HELLO_SIZE_MIN (HELLO_RANDOM + HELLO_RANDOM_SIZE)
 #define HANDSHAKE_HEADER_SIZE 12
+#define HANDSHAKE_SEQUENCE 4
 #define HANDSHAKE_LENGTH 1
 #define HANDSHAKE_FRAGMENT_LENGTH 9
-#define HANDSHAKE_SIZE_MAX 2048 /* of a message before the keys are agreed on; those of our clients are shorter */
+#define HANDSHAKE_SIZE_MAX 2048     /* of a message before the keys are agreed on; those of our clients are shorter */
+#define CERTIFICATE_SIZE_MAX 8192   /* of the one that has the client's chain */
 #define TYPE_HANDSHAKE 22
 #define TYPE_APPLICATION_DATA 23
 #define RECORD_PLAINTEXT_MAX 16384
@@ -70,19 +76,40 @@ struct dtls_session {
         int64_t begun_us, resend_us, resend_step_us, verdict_us, used_us;
 
         struct bytes input; /* what GnuTLS has not pulled yet of the datagram being taken in */
-        bool is_suspect;    /* a Finished was among it */
-        int psk_result;
+        enum dtls_failure suspicion; /* what the handshake will have failed by; PROTOCOL: nothing */
+        int long_sequence;  /* of the handshake message that may be long; -1: none came */
+        size_t long_size;
+
+        struct dtls_keys *keys; /* what we show */
+        bool has_verdict;   /* failure tells why the client was refused */
+        enum dtls_failure failure;
+        const char *detail; /* about that */
         struct credential credential;
+        bool has_thumbprint;
+        uint8_t thumbprint[THUMBPRINT_SIZE];
+        struct holder *holder; /* open only */
+        TAILQ_ENTRY(dtls_session) own_link;
         void *owner;
 };
 
 TAILQ_HEAD(sessions, dtls_session);
+
+/* Who has open sessions, and how many. */
+struct holder {
+        int64_t credential_id;
+        size_t n;
+        struct sessions sessions; /* by last use */
+        UT_hash_handle hh;
+};
 
 struct dtls {
         struct dtls_callbacks callbacks;
         struct dtls_limits limits;
         gnutls_priority_t priority;
         gnutls_psk_server_credentials_t psk;
+        struct dtls_keys *keys;  /* NULL: none */
+        const struct trust_anchors *anchors;
+        struct engine_time now;  /* of the call that we are in */
 
         uint8_t hash_key[SIPHASH_KEY_SIZE];
         uint8_t cookie_keys[2][GNUTLS_COOKIE_KEY_SIZE]; /* the current one, the one before */
@@ -90,6 +117,7 @@ struct dtls {
 
         struct dtls_session *table;
         struct sessions half_open, open;
+        struct holder *holders;
         struct heap timers;
         struct dtls_figures figures;
 };
@@ -152,17 +180,41 @@ static size_t uint24(const uint8_t *at) {
         return (size_t)at[0] << 16 | (size_t)at[1] << 8 | at[2];
 }
 
+static size_t uint16(const uint8_t *at) {
+        return (size_t)at[0] << 8 | at[1];
+}
+
+/* One message of a handshake may be long, that with the client's chain; whatever is sent in its name has its size. */
+static bool message_is_excessive(struct dtls_session *session, const uint8_t *header) {
+        size_t size = uint24(header + HANDSHAKE_LENGTH);
+        int sequence = (int)uint16(header + HANDSHAKE_SEQUENCE);
+
+        if (size <= HANDSHAKE_SIZE_MAX)
+                return false;
+        if (header[0] != GNUTLS_HANDSHAKE_CERTIFICATE_PKT)
+                return true;
+        if (size > CERTIFICATE_SIZE_MAX) {
+                session->suspicion = DTLS_FAILED_CHAIN_TOO_LONG;
+                return true;
+        }
+        if (session->long_sequence < 0) {
+                session->long_sequence = sequence;
+                session->long_size = size;
+        }
+        return session->long_sequence != sequence || session->long_size != size;
+}
+
 /*
  * On the word of any fragment GnuTLS makes room for the message, up to 128 KiB, and does so for six of them. Strangers
  * are not to have that for a few bytes: a record with a fragment of such a message is skipped. size: of the record.
  */
-static bool record_is_excessive(const uint8_t *record, size_t size) {
+static bool record_is_excessive(struct dtls_session *session, const uint8_t *record, size_t size) {
         if (record[0] != TYPE_HANDSHAKE || !record_is_of_epoch_0(record))
                 return false;
         for (size_t n = RECORD_HEADER_SIZE; n + HANDSHAKE_HEADER_SIZE <= size;) {
                 const uint8_t *header = record + n;
 
-                if (uint24(header + HANDSHAKE_LENGTH) > HANDSHAKE_SIZE_MAX)
+                if (message_is_excessive(session, header))
                         return true;
                 n += HANDSHAKE_HEADER_SIZE + uint24(header + HANDSHAKE_FRAGMENT_LENGTH);
         }
@@ -178,7 +230,7 @@ static bool has_input(struct dtls_session *session) {
 
         while ((size = record_size(session->input)) > 0) {
                 if (session->state == OPEN || (session->input.data[0] != TYPE_APPLICATION_DATA &&
-                                               !record_is_excessive(session->input.data, size)))
+                                               !record_is_excessive(session, session->input.data, size)))
                         return true;
                 session->input = bytes_of(session->input.data + size, session->input.size - size);
         }
@@ -199,7 +251,7 @@ static ssize_t pull(gnutls_transport_ptr_t context, void *data, size_t size) {
         record_bytes = record_size(session->input);
         session->input = bytes_of(record + record_bytes, session->input.size - record_bytes);
         if (session->state == HALF_OPEN && record_is_suspect(session, record))
-                session->is_suspect = true;
+                session->suspicion = DTLS_FAILED_PSK;
         if (record_bytes > size) { /* over RFC 6347 §4.1's maximum; has_input() tells what is behind it */
                 gnutls_transport_set_errno(session->tls, EAGAIN);
                 return -1;
@@ -231,19 +283,27 @@ static ssize_t push(gnutls_transport_ptr_t context, const giovec_t *vector, int 
         return (ssize_t)size;
 }
 
+/* What the client is to be told when GnuTLS has given the handshake up. */
+static void refuse(struct dtls_session *session, enum dtls_failure why) {
+        session->failure = why;
+        session->has_verdict = true;
+}
+
 static int psk_key(gnutls_session_t tls, const gnutls_datum_t *identity, gnutls_datum_t *key) {
         struct dtls_session *session = gnutls_session_get_ptr(tls);
         const struct dtls_callbacks *callbacks = &session->dtls->callbacks;
         _cleanup_(secret_done) struct secret psk = {};
+        int r;
 
         session->credential = (struct credential){};
-        session->psk_result = callbacks->psk(callbacks->context, bytes_of(identity->data, identity->size),
-                                             &session->credential, &psk);
-        if (session->psk_result != 0 || psk.size == 0)
+        r = callbacks->psk(callbacks->context, bytes_of(identity->data, identity->size), &session->credential, &psk);
+        if (r != 0 || psk.size == 0) {
+                refuse(session, r < 0 ? DTLS_FAILED_INTERNAL : DTLS_FAILED_IDENTITY);
                 return -1;
+        }
         key->data = gnutls_malloc(psk.size); /* GnuTLS wipes and frees it */
         if (!key->data) {
-                session->psk_result = -ENOMEM;
+                refuse(session, DTLS_FAILED_INTERNAL);
                 return -1;
         }
         memcpy(key->data, psk.data, psk.size);
@@ -251,12 +311,136 @@ static int psk_key(gnutls_session_t tls, const gnutls_datum_t *identity, gnutls_
         return 0;
 }
 
+/* A raw public key (RFC 7250 §4.2): one that is registered. */
+static enum dtls_failure judge_key(struct dtls_session *session, struct bytes spki, int *ret_r) {
+        const struct dtls_callbacks *callbacks = &session->dtls->callbacks;
+        struct public_key key;
+
+        *ret_r = public_key_from_spki(spki, &key);
+        if (*ret_r == -EINVAL)
+                return DTLS_FAILED_KEY_BAD;
+        if (*ret_r == 0 && key.curve != CURVE_P256 && key.curve != CURVE_ED25519) {
+                *ret_r = -EINVAL;
+                return DTLS_FAILED_KEY_UNSUPPORTED;
+        }
+        if (*ret_r == 0)
+                *ret_r = public_key_thumbprint(&key, session->thumbprint);
+        if (*ret_r == 0)
+                *ret_r = callbacks->rpk(callbacks->context, session->thumbprint, &session->credential);
+        return *ret_r < 0 ? DTLS_FAILED_INTERNAL : DTLS_FAILED_KEY_UNKNOWN;
+}
+
+static int try_rule(void *context, struct bytes rule) {
+        struct dtls_session *session = context;
+        const struct dtls_callbacks *callbacks = &session->dtls->callbacks;
+        int r = callbacks->x509(callbacks->context, rule, &session->credential);
+
+        return r > 0 ? 0 : r == 0 ? 1 : r; /* nobody's: the next one; somebody's: that ends the search */
+}
+
+static enum dtls_failure failure_of(enum certificate_fault fault) {
+        switch (fault) {
+        case CERTIFICATE_FOREIGN:
+                return DTLS_FAILED_CERTIFICATE_FOREIGN;
+        case CERTIFICATE_EXPIRED:
+                return DTLS_FAILED_CERTIFICATE_EXPIRED;
+        case CERTIFICATE_NOT_YET:
+                return DTLS_FAILED_CERTIFICATE_NOT_YET;
+        case CERTIFICATE_CHAIN_TOO_LONG:
+                return DTLS_FAILED_CHAIN_TOO_LONG;
+        case CERTIFICATE_KEY:
+        case CERTIFICATE_PURPOSE:
+                return DTLS_FAILED_CERTIFICATE_UNSUPPORTED;
+        default:
+                return DTLS_FAILED_CERTIFICATE_BAD;
+        }
+}
+
+/* A chain: valid now, and of somebody registered. */
+static enum dtls_failure judge_chain(struct dtls_session *session, const gnutls_datum_t *list, unsigned n, int *ret_r) {
+        enum certificate_fault fault = CERTIFICATE_CHAIN_TOO_LONG;
+        struct bytes chain[CERTIFICATE_CHAIN_MAX];
+        struct public_key key;
+
+        *ret_r = 0;
+        for (unsigned i = 0; i < n && i < N_ELEMENTS(chain); i++)
+                chain[i] = bytes_of(list[i].data, list[i].size);
+        if (n <= N_ELEMENTS(chain))
+                *ret_r = certificate_judge(session->dtls->anchors, chain, n, session->dtls->now.wall_s, &fault);
+        if (*ret_r == 0 && fault != CERTIFICATE_GOOD) {
+                session->detail = certificate_fault_text(fault);
+                *ret_r = -EINVAL;
+                return failure_of(fault);
+        }
+        if (*ret_r == 0 && (*ret_r = certificate_public_key(chain[0], &key)) == 0)
+                *ret_r = public_key_thumbprint(&key, session->thumbprint);
+        if (*ret_r == 0)
+                *ret_r = certificate_rules(chain[0], try_rule, session);
+        if (*ret_r < 0)
+                return DTLS_FAILED_INTERNAL;
+        *ret_r = *ret_r == 1 ? 0 : 1;
+        return DTLS_FAILED_UNMATCHED;
+}
+
+/*
+ * Before the client has proved to hold the key: that comes next, and without it there is no session (RFC 5246 §7.4.8).
+ */
+static int judge_client(gnutls_session_t tls) {
+        struct dtls_session *session = gnutls_session_get_ptr(tls);
+        enum dtls_failure failure = DTLS_FAILED_NO_CERTIFICATE;
+        const gnutls_datum_t *list;
+        unsigned n = 0;
+        int r = -EINVAL;
+
+        session->credential = (struct credential){};
+        list = gnutls_certificate_get_peers(tls, &n);
+        if (list && n > 0 && gnutls_certificate_type_get2(tls, GNUTLS_CTYPE_PEERS) == GNUTLS_CRT_RAWPK)
+                failure = judge_key(session, bytes_of(list[0].data, list[0].size), &r);
+        else if (list && n > 0)
+                failure = judge_chain(session, list, n, &r);
+        session->has_thumbprint = r == 0;
+        if (r == 0)
+                return 0;
+        session->credential = (struct credential){};
+        refuse(session, failure);
+        return GNUTLS_E_CERTIFICATE_ERROR;
+}
+
 /* ---- a session's end */
 
 static void session_free(struct dtls_session *session) {
         if (session->tls)
                 gnutls_deinit(session->tls);
+        dtls_keys_unref(session->keys);
         free(session);
+}
+
+/* ---- who has how many open sessions */
+
+static struct holder *holder_get(struct dtls *dtls, int64_t credential_id) {
+        struct holder *holder;
+
+        HASH_FIND(hh, dtls->holders, &credential_id, sizeof(credential_id), holder);
+        if (holder)
+                return holder;
+        holder = calloc(1, sizeof(*holder));
+        if (!holder)
+                return NULL;
+        holder->credential_id = credential_id;
+        TAILQ_INIT(&holder->sessions);
+        HASH_ADD(hh, dtls->holders, credential_id, sizeof(credential_id), holder);
+        if (!holder->hh.tbl) {
+                free(holder);
+                return NULL;
+        }
+        return holder;
+}
+
+static void holder_put(struct dtls *dtls, struct holder *holder) {
+        if (!holder || holder->n > 0)
+                return;
+        HASH_DEL(dtls->holders, holder);
+        free(holder);
 }
 
 static void session_enter(struct dtls_session *session) {
@@ -282,6 +466,9 @@ static void session_remove(struct dtls_session *session) {
         dtls->figures.n_sessions--;
         if (was_open) {
                 TAILQ_REMOVE(&dtls->open, session, link);
+                TAILQ_REMOVE(&session->holder->sessions, session, own_link);
+                session->holder->n--;
+                holder_put(dtls, TAKE_PTR(session->holder));
         } else {
                 TAILQ_REMOVE(&dtls->half_open, session, link);
                 dtls->figures.n_half_open--;
@@ -292,28 +479,46 @@ static void session_remove(struct dtls_session *session) {
         session_leave(session);
 }
 
-static void session_fail(struct dtls_session *session, gnutls_alert_description_t alert) {
-        (void)gnutls_alert_send(session->tls, GNUTLS_AL_FATAL, alert);
-        if (session->state == HALF_OPEN)
-                session->dtls->figures.n_failed++;
+static void count_failure(struct dtls_session *session, enum dtls_failure why, const char *detail) {
+        const struct dtls_callbacks *callbacks = &session->dtls->callbacks;
+
+        if (session->state != HALF_OPEN)
+                return;
+        session->dtls->figures.n_failed++;
+        session->dtls->figures.n_failed_by[why]++;
+        if (callbacks->failed)
+                callbacks->failed(callbacks->context, &session->remote, why, detail);
+}
+
+static void session_end(struct dtls_session *session, enum dtls_failure why, int alert, const char *detail) {
+        if (alert != DTLS_ALERT_NONE)
+                (void)gnutls_alert_send(session->tls, GNUTLS_AL_FATAL, (gnutls_alert_description_t)alert);
+        count_failure(session, why, detail);
         session_remove(session);
 }
 
-/* What RFC 5246 §7.2.2 and RFC 4279 §2 want said about an error of GnuTLS. */
+static void session_fail(struct dtls_session *session, enum dtls_failure why) {
+        session_end(session, why, dtls_failure_row(why)->alert, session->detail);
+}
+
+/* An error of GnuTLS, ours or its own: what RFC 5246 §7.2.2 wants said about it. */
 static void session_fail_by(struct dtls_session *session, int error) {
         int level;
 
-        if (error == GNUTLS_E_FATAL_ALERT_RECEIVED || error == GNUTLS_E_INVALID_SESSION) {
-                if (session->state == HALF_OPEN)
-                        session->dtls->figures.n_failed++;
-                session_remove(session);
-        } else if (session->psk_result < 0) {
-                session_fail(session, GNUTLS_A_INTERNAL_ERROR);
-        } else if (session->psk_result > 0 || error == GNUTLS_E_ILLEGAL_SRP_USERNAME) {
-                session_fail(session, GNUTLS_A_UNKNOWN_PSK_IDENTITY); /* ILLEGAL: over 128 bytes, so nobody's */
-        } else {
-                session_fail(session, (gnutls_alert_description_t)gnutls_error_to_alert(error, &level));
-        }
+        if (error == GNUTLS_E_FATAL_ALERT_RECEIVED)
+                session_end(session, DTLS_FAILED_ALERT, DTLS_ALERT_NONE,
+                            gnutls_alert_get_name(gnutls_alert_get(session->tls)));
+        else if (error == GNUTLS_E_INVALID_SESSION)
+                session_end(session, DTLS_FAILED_PROTOCOL, DTLS_ALERT_NONE, gnutls_strerror(error));
+        else if (session->has_verdict)
+                session_fail(session, session->failure);
+        else if (error == GNUTLS_E_ILLEGAL_SRP_USERNAME)
+                session_fail(session, DTLS_FAILED_IDENTITY); /* over 128 bytes, so nobody's */
+        else if (error == GNUTLS_E_CERTIFICATE_REQUIRED || error == GNUTLS_E_NO_CERTIFICATE_FOUND)
+                session_fail(session, DTLS_FAILED_NO_CERTIFICATE); /* GnuTLS would say so as TLS 1.3 does */
+        else
+                session_end(session, DTLS_FAILED_PROTOCOL, gnutls_error_to_alert(error, &level),
+                            gnutls_strerror(error));
 }
 
 void dtls_session_close(struct dtls_session *session) {
@@ -335,6 +540,8 @@ static void session_use(struct dtls_session *session, struct engine_time now) {
         session->used_us = now.monotonic_us;
         TAILQ_REMOVE(&session->dtls->open, session, link);
         TAILQ_INSERT_TAIL(&session->dtls->open, session, link);
+        TAILQ_REMOVE(&session->holder->sessions, session, own_link);
+        TAILQ_INSERT_TAIL(&session->holder->sessions, session, own_link);
 }
 
 /* One record's worth of gnutls_record_recv() that was not data. */
@@ -388,7 +595,7 @@ static void arm(struct dtls_session *session) {
 
         if (heap_set(&session->dtls->timers, &session->timer,
                      earlier(end_us, earlier(session->resend_us, session->verdict_us))) < 0)
-                session_fail(session, GNUTLS_A_INTERNAL_ERROR);
+                session_fail(session, DTLS_FAILED_INTERNAL);
 }
 
 /* The identity that GnuTLS used for the key is the one that the credential has: nothing cut at a zero byte. */
@@ -399,23 +606,42 @@ static bool identity_is_credential(const struct dtls_session *session) {
                bytes_equal(bytes_of(identity.data, identity.size), credential_identity(&session->credential));
 }
 
+/* Nobody comes in by another way than one that was judged here. */
+static bool client_was_judged(const struct dtls_session *session) {
+        if (session->has_verdict || session->credential.id == 0)
+                return false;
+        if (gnutls_auth_client_get_type(session->tls) == GNUTLS_CRD_PSK)
+                return session->credential.kind == CREDENTIAL_PSK && identity_is_credential(session);
+        return session->has_thumbprint;
+}
+
+/* A session of this holder is to be added, and counted already: it pays itself when it had more than half of all. */
+static void make_room(struct dtls *dtls, const struct holder *holder) {
+        uint64_t max = (uint64_t)dtls->limits.sessions_max;
+
+        while (!TAILQ_EMPTY(&dtls->open) && dtls->figures.n_sessions - dtls->figures.n_half_open > max)
+                evict(holder->n - 1 > max / 2 ? TAILQ_FIRST(&holder->sessions) : TAILQ_FIRST(&dtls->open));
+}
+
 static void handshake_done(struct dtls_session *session, struct engine_time now) {
         struct dtls *dtls = session->dtls;
+        struct holder *holder = client_was_judged(session) ? holder_get(dtls, session->credential.id) : NULL;
 
-        if (!identity_is_credential(session)) {
-                session_fail(session, GNUTLS_A_INTERNAL_ERROR);
+        if (!holder) {
+                session_fail(session, DTLS_FAILED_INTERNAL);
                 return;
         }
         heap_remove(&dtls->timers, &session->timer);
         TAILQ_REMOVE(&dtls->half_open, session, link);
         dtls->figures.n_half_open--;
         dtls->figures.n_done++;
-        while (!TAILQ_EMPTY(&dtls->open) &&
-               dtls->figures.n_sessions - dtls->figures.n_half_open > (uint64_t)dtls->limits.sessions_max)
-                evict(TAILQ_FIRST(&dtls->open));
+        holder->n++;
+        make_room(dtls, holder);
         session->state = OPEN;
         session->used_us = now.monotonic_us;
+        session->holder = holder;
         TAILQ_INSERT_TAIL(&dtls->open, session, link);
+        TAILQ_INSERT_TAIL(&holder->sessions, session, own_link);
         if (dtls->callbacks.done)
                 dtls->callbacks.done(dtls->callbacks.context, session, now);
 }
@@ -431,10 +657,17 @@ static void handshake_step(struct dtls_session *session, struct engine_time now)
                 handshake_done(session, now);
         else if (gnutls_error_is_fatal(r))
                 session_fail_by(session, r);
-        else if (session->is_suspect && session->verdict_us == INT64_MAX)
-                session->verdict_us = now.monotonic_us + VERDICT_US;
         if (session->state == HALF_OPEN)
                 arm(session);
+}
+
+/* See record_is_suspect(). */
+static void begin_verdict(struct dtls_session *session, struct engine_time now) {
+        if (session->state != HALF_OPEN || session->suspicion == DTLS_FAILED_PROTOCOL ||
+            session->verdict_us != INT64_MAX)
+                return;
+        session->verdict_us = now.monotonic_us + VERDICT_US;
+        arm(session);
 }
 
 static void session_take(struct dtls_session *session, struct bytes datagram, struct engine_time now) {
@@ -445,16 +678,24 @@ static void session_take(struct dtls_session *session, struct bytes datagram, st
         if (session->state == OPEN && has_input(session))
                 receive(session, now);
         session->input = BYTES_NONE;
+        begin_verdict(session, now);
         session_leave(session);
 }
 
 /* What the kinds of credentials of this port need, for one session. */
 static int set_credentials(struct dtls_session *session) {
-        return gnutls_credentials_set(session->tls, GNUTLS_CRD_PSK, session->dtls->psk);
+        int r = gnutls_credentials_set(session->tls, GNUTLS_CRD_PSK, session->dtls->psk);
+
+        if (r < 0 || !session->dtls->keys)
+                return r;
+        session->keys = dtls_keys_ref(session->dtls->keys);
+        gnutls_certificate_server_set_request(session->tls, GNUTLS_CERT_REQUIRE);
+        return gnutls_credentials_set(session->tls, GNUTLS_CRD_CERTIFICATE, dtls_keys_credentials(session->keys));
 }
 
 static int set_up(struct dtls_session *session) {
-        int r = gnutls_init(&session->tls, GNUTLS_SERVER | GNUTLS_DATAGRAM | GNUTLS_NONBLOCK | GNUTLS_NO_TICKETS);
+        int r = gnutls_init(&session->tls, GNUTLS_SERVER | GNUTLS_DATAGRAM | GNUTLS_NONBLOCK | GNUTLS_NO_TICKETS |
+                                           GNUTLS_ENABLE_RAWPK);
 
         if (r < 0 || (r = gnutls_priority_set(session->tls, session->dtls->priority)) < 0 ||
             (r = set_credentials(session)) < 0)
@@ -499,6 +740,7 @@ static struct dtls_session *session_new(struct dtls *dtls, unsigned socket, cons
         session->resend_step_us = RESEND_FIRST_US;
         session->resend_us = now.monotonic_us + RESEND_FIRST_US;
         session->verdict_us = INT64_MAX;
+        session->long_sequence = -1;
         memcpy(session->random, hello.data + HELLO_RANDOM, HELLO_RANDOM_SIZE);
         if (set_up(session) < 0 || session_add(session) < 0) {
                 session_free(session);
@@ -603,10 +845,8 @@ static void take_hello(struct dtls *dtls, unsigned socket, const struct address 
         if (!admit(dtls, remote, STRANGER_HANDSHAKE, now))
                 return;
         old = session_find(dtls, &key);
-        if (old && old->state == HALF_OPEN)
-                dtls->figures.n_failed++;
         if (old)
-                session_remove(old);
+                session_end(old, DTLS_FAILED_ANEW, DTLS_ALERT_NONE, NULL);
         if (dtls->figures.n_half_open >= (uint64_t)dtls->limits.handshakes_max && !TAILQ_EMPTY(&dtls->half_open))
                 evict(TAILQ_FIRST(&dtls->half_open));
         session = session_new(dtls, socket, remote, hello, now);
@@ -628,6 +868,7 @@ void dtls_input(struct dtls *dtls, unsigned socket, const struct address *remote
         struct session_key key = session_key(socket, remote);
         struct dtls_session *session = session_find(dtls, &key);
 
+        dtls->now = now;
         if (is_hello(datagram) && !is_repeated_hello(session, datagram))
                 take_hello(dtls, socket, remote, datagram, now);
         else if (session)
@@ -641,10 +882,9 @@ void dtls_input(struct dtls *dtls, unsigned socket, const struct address *remote
 static void half_open_timer(struct dtls_session *session, struct engine_time now) {
         session_enter(session);
         if (now.monotonic_us >= session->verdict_us) {
-                session_fail(session, GNUTLS_A_DECRYPT_ERROR);
+                session_fail(session, session->suspicion);
         } else if (now.monotonic_us >= session->begun_us + session->dtls->limits.handshake_timeout_us) {
-                session->dtls->figures.n_failed++;
-                session_remove(session);
+                session_fail(session, DTLS_FAILED_TIMEOUT);
         } else {
                 if (now.monotonic_us >= session->resend_us) {
                         session->resend_step_us = earlier(2 * session->resend_step_us, RESEND_MAX_US);
@@ -664,6 +904,7 @@ static int64_t idle_due(const struct dtls *dtls) {
 void dtls_timers(struct dtls *dtls, struct engine_time now) {
         struct timer *timer;
 
+        dtls->now = now;
         for (unsigned n = 0; n < TIMERS_MAX; n++) {
                 timer = heap_first(&dtls->timers);
                 if (!timer || timer->due_us > now.monotonic_us)
@@ -724,6 +965,7 @@ void dtls_free(struct dtls *dtls) {
                 gnutls_priority_deinit(dtls->priority);
         if (dtls->psk)
                 gnutls_psk_free_server_credentials(dtls->psk);
+        dtls_keys_unref(dtls->keys);
         wipe(dtls->hash_key, sizeof(dtls->hash_key));
         wipe(dtls->cookie_keys, sizeof(dtls->cookie_keys));
         free(dtls);
@@ -731,6 +973,21 @@ void dtls_free(struct dtls *dtls) {
 
 void dtls_set_limits(struct dtls *dtls, const struct dtls_limits *limits) {
         dtls->limits = *limits;
+}
+
+int dtls_set_keys(struct dtls *dtls, const struct dtls_key *keys, size_t n) {
+        struct dtls_keys *fresh = NULL;
+        int r = n > 0 ? dtls_keys_new(keys, n, judge_client, &fresh) : 0;
+
+        if (r != 0)
+                return r;
+        dtls_keys_unref(dtls->keys);
+        dtls->keys = fresh;
+        return 0;
+}
+
+void dtls_set_trust_anchors(struct dtls *dtls, const struct trust_anchors *anchors) {
+        dtls->anchors = anchors;
 }
 
 void dtls_close_all(struct dtls *dtls) {
@@ -748,6 +1005,10 @@ void dtls_figures(const struct dtls *dtls, struct dtls_figures *ret) {
 
 const struct credential *dtls_session_credential(const struct dtls_session *session) {
         return &session->credential;
+}
+
+const uint8_t *dtls_session_thumbprint(const struct dtls_session *session) {
+        return session->has_thumbprint ? session->thumbprint : NULL;
 }
 
 const struct address *dtls_session_remote(const struct dtls_session *session) {

@@ -8,6 +8,7 @@
 
 #include "base/cleanup.h"
 #include "base/config.h"
+#include "base/log.h"
 #include "base/secret.h"
 #include "base/siphash.h"
 #include "crypto/random.h"
@@ -16,6 +17,7 @@
 #include "endpoint/router.h"
 #include "store/credentials.h"
 #include "transport/block.h"
+#include "transport/door_keys.h"
 #include "transport/dtls.h"
 #include "transport/exchange.h"
 #include "transport/limit.h"
@@ -81,6 +83,7 @@ struct output {
 struct engine {
         struct aced *as;
         struct dtls *dtls;
+        struct door_keys door_keys;
         struct exchange *exchange;
         struct block_pool *blocks;
         struct limit *limit;
@@ -355,8 +358,32 @@ static int on_psk(void *context, struct bytes identity, struct credential *ret, 
         return store_psk_find(engine->as->store, identity, ret, ret_psk);
 }
 
+static int on_rpk(void *context, const uint8_t thumbprint[static THUMBPRINT_SIZE], struct credential *ret) {
+        struct engine *engine = context;
+
+        return store_rpk_find(engine->as->store, thumbprint, ret);
+}
+
+static int on_x509(void *context, struct bytes rule, struct credential *ret) {
+        struct engine *engine = context;
+
+        return store_x509_find(engine->as->store, rule, ret);
+}
+
+/* Strangers must not be able to fill the log: until the end of a handshake everybody is one. */
+static void on_failed(void *context, const struct address *remote, enum dtls_failure why, const char *detail) {
+        char text[ADDRESS_TEXT_SIZE];
+
+        if (!log_enabled(LOG_LEVEL_DEBUG))
+                return;
+        address_text(remote, text, sizeof(text));
+        log_line(LOG_LEVEL_DEBUG, "%s: no DTLS session: %s%s%s", text, dtls_failure_row(why)->text, detail ? ": " : "",
+                 detail ? detail : "");
+}
+
 static struct door_peer *session_peer(struct engine *engine, struct dtls_session *session) {
         const struct credential *credential = dtls_session_credential(session);
+        const uint8_t *thumbprint = dtls_session_thumbprint(session);
         struct door_peer *peer = dtls_session_owner(session);
 
         if (peer)
@@ -367,6 +394,9 @@ static struct door_peer *session_peer(struct engine *engine, struct dtls_session
         peer->peer.channel = CHANNEL_DTLS;
         peer->peer.kind = credential->kind;
         peer->peer.credential_id = credential->id;
+        peer->peer.has_key = thumbprint != NULL;
+        if (thumbprint)
+                memcpy(peer->peer.thumbprint, thumbprint, THUMBPRINT_SIZE);
         exchange_peer_set_authenticated(peer->exchange);
         block_peer_init(&peer->blocks, engine->blocks);
         dtls_session_set_owner(session, peer);
@@ -740,13 +770,19 @@ bool engine_run(struct engine *engine, struct engine_time now) {
         return engine->n_pending > 0 && !batch_waits(engine);
 }
 
+/* Before a handshake may begin: what we show is in force now. */
+static void coaps_input(struct engine *engine, const struct datagram *datagram, struct engine_time now) {
+        door_keys_refresh(&engine->door_keys, engine->as->store, engine->dtls, now.wall_s);
+        dtls_input(engine->dtls, datagram->socket, &datagram->remote, datagram->data, now);
+}
+
 void engine_input(struct engine *engine, const struct datagram *datagram, struct engine_time now) {
         engine->now = now;
         engine->figures.n_datagrams_in++;
         if (datagram->door == DOOR_COAP)
                 plain_input(engine, datagram);
         else
-                dtls_input(engine->dtls, datagram->socket, &datagram->remote, datagram->data, now);
+                coaps_input(engine, datagram, now);
         bury(engine);
 }
 
@@ -831,7 +867,7 @@ int engine_new(struct aced *as, struct engine **ret) {
                 .refused = on_refused };
         const struct dtls_callbacks dtls_callbacks = {
                 .context = engine, .psk = on_psk, .deliver = on_deliver, .send = on_dtls_send, .closed = on_closed,
-                .admit = on_admit, .done = on_done };
+                .admit = on_admit, .done = on_done, .rpk = on_rpk, .x509 = on_x509, .failed = on_failed };
         if ((r = random_bytes(engine->hash_key, sizeof(engine->hash_key))) < 0 ||
             (r = batch_resize(engine, (size_t)as->config->batch_max)) < 0 ||
             (r = limit_new(as->config, &engine->limit)) < 0 ||
@@ -840,6 +876,7 @@ int engine_new(struct aced *as, struct engine **ret) {
             (r = stranger_init(engine)) < 0 ||
             (r = dtls_new(&dtls_callbacks, &dtls, &engine->dtls)) < 0)
                 return r;
+        dtls_set_trust_anchors(engine->dtls, as->trust_anchors);
         *ret = TAKE_PTR(engine);
         return 0;
 }
@@ -874,6 +911,7 @@ void engine_reconfigure(struct engine *engine) {
         exchange_set_limits(engine->exchange, &exchange);
         block_pool_set_limits(engine->blocks, &blocks);
         dtls_set_limits(engine->dtls, &dtls);
+        dtls_set_trust_anchors(engine->dtls, engine->as->trust_anchors);
         limit_reconfigure(engine->limit, config);
         if (batch_resize(engine, (size_t)config->batch_max) < 0 && engine->batch_max > (size_t)config->batch_max)
                 engine->batch_max = (size_t)config->batch_max; /* no memory to grow: batches stay as they are */
@@ -898,6 +936,7 @@ void engine_figures(const struct engine *engine, struct engine_figures *ret) {
         ret->n_handshakes_begun = dtls.n_begun;
         ret->n_handshakes_done = dtls.n_done;
         ret->n_handshakes_failed = dtls.n_failed;
+        memcpy(ret->n_handshakes_failed_by, dtls.n_failed_by, sizeof(ret->n_handshakes_failed_by));
         ret->n_sessions = dtls.n_sessions;
         ret->n_sessions_half_open = dtls.n_half_open;
         ret->n_sessions_evicted = dtls.n_evicted;

@@ -3,6 +3,7 @@
 #include "base/bytes.h"
 #include "transport/address.h"
 #include "transport/block.h"
+#include "transport/dtls_failure.h"
 #include "transport/limit.h"
 
 struct aced;
@@ -37,7 +38,7 @@ struct engine_time {
 int engine_new(struct aced *as, struct engine **ret);
 void engine_free(struct engine *engine);
 
-/* The configuration was reloaded: limits are taken from as->config again. */
+/* The configuration was reloaded: limits are taken from as->config again, trust anchors from as->trust_anchors. */
 void engine_reconfigure(struct engine *engine);
 
 /* Take one datagram in: cookie, handshake, records, duplicates. Requests found wait for engine_run(). */
@@ -75,6 +76,7 @@ struct engine_figures {
         struct block_figures blocks; /* bodies and answers in blocks */
         uint64_t n_datagrams_stray; /* at the coaps door, of no session and no ClientHello */
         uint64_t n_cookies_sent;
+        uint64_t n_handshakes_failed_by[DTLS_FAILURES];
         uint64_t n_records, n_answers_kept; /* Message IDs remembered, and answers for duplicates, of all peers */
         uint64_t n_plain_peers;     /* addresses remembered at the coap door */
         struct limit_figures limit;

@@ -76,6 +76,10 @@ static void snapshot_take(const struct status *status, struct snapshot *ret) {
         { { .group = in, .name = called, .is_counter = counts, .help = says }, offsetof(struct snapshot, at), false }
 #define FIGURE(called, counts, at, says) ROW("figures", called, counts, at, says)
 #define ENGINE(called, counts, says) FIGURE(#called, counts, engine.n_##called, says)
+/* Of handshakes_failed; what is not told apart broke the protocol, was given up by the client, or broke here. */
+#define FAILED(called, why, says)                                                                               \
+        FIGURE("handshakes_failed_" called, COUNTER, engine.n_handshakes_failed_by[DTLS_FAILED_##why],          \
+               "DTLS handshakes that " says)
 /* Of one thing: how many there may be, as configured or not, and how many there are. */
 #define CONFIGURED(called, says)                                                                                \
         { { .group = "limits", .name = #called, .help = says }, offsetof(struct config, called), true }
@@ -97,6 +101,20 @@ static const struct row {
         ENGINE(handshakes_begun, COUNTER, "DTLS handshakes begun with a valid cookie"),
         ENGINE(handshakes_done, COUNTER, "DTLS handshakes that made a session"),
         ENGINE(handshakes_failed, COUNTER, "DTLS handshakes that were refused or given up"),
+        FAILED("timeout", TIMEOUT, "were not gone on with in time"),
+        FAILED("identity", IDENTITY, "named an unknown PSK identity"),
+        FAILED("psk", PSK, "used a wrong pre-shared key"),
+        FAILED("key", KEY_UNKNOWN, "showed an unknown raw public key"),
+        FAILED("key_bad", KEY_BAD, "showed a raw public key that is none"),
+        FAILED("key_unsupported", KEY_UNSUPPORTED, "showed a raw public key of another kind than ours"),
+        FAILED("no_certificate", NO_CERTIFICATE, "showed neither key nor certificate"),
+        FAILED("certificate_bad", CERTIFICATE_BAD, "showed a certificate that is no good"),
+        FAILED("certificate_unsupported", CERTIFICATE_UNSUPPORTED, "showed a certificate that is not for this"),
+        FAILED("certificate_expired", CERTIFICATE_EXPIRED, "showed an expired certificate"),
+        FAILED("certificate_not_yet", CERTIFICATE_NOT_YET, "showed a certificate that is not yet valid"),
+        FAILED("certificate_foreign", CERTIFICATE_FOREIGN, "showed a certificate without a trust anchor"),
+        FAILED("chain_too_long", CHAIN_TOO_LONG, "showed too long a chain"),
+        FAILED("unmatched", UNMATCHED, "showed a good certificate that nobody is registered by"),
         { { .group = "figures", .name = "requests", .metric = "device_requests", .is_counter = true,
             .help = "Requests of devices that were new, those included that were refused" },
           offsetof(struct snapshot, engine.n_requests), false },

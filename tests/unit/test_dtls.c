@@ -100,7 +100,8 @@ static const struct dtls_limits limits = { .sessions_max = 100, .handshakes_max 
 
 static struct rig *rig_new(const struct dtls_limits *own) {
         struct rig *rig = calloc(1, sizeof(*rig));
-        struct dtls_callbacks callbacks = { rig, psk, deliver, take_out, closed, NULL, NULL };
+        struct dtls_callbacks callbacks = { .context = rig, .psk = psk, .deliver = deliver, .send = take_out,
+                                            .closed = closed };
 
         assert_non_null(rig);
         rig->delivered = BUF_INIT(1 << 20);
