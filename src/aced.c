@@ -73,6 +73,7 @@ static void daemon_done(struct daemon *daemon) {
         udp_free(daemon->udp);
         engine_free(daemon->engine);
         sd_event_unref(daemon->loop);
+        signers_done(&daemon->as.signers);
         store_free(daemon->store);
         secret_done(&daemon->seal_key);
         closep(&daemon->lock_fd);

@@ -38,3 +38,24 @@ int number_from_bytes(struct bytes bytes, uint64_t *ret_number) {
         *ret_number = number;
         return 0;
 }
+
+size_t exi_to_cti(int64_t server_id, uint64_t exi, uint8_t ret[static EXI_CTI_SIZE_MAX]) {
+        size_t size = number_to_bytes((uint64_t)server_id, ret);
+
+        for (size_t i = 0; i < sizeof(exi); i++)
+                ret[size + i] = (uint8_t)(exi >> (8 * (sizeof(exi) - 1 - i)));
+        return size + sizeof(exi);
+}
+
+int exi_from_cti(struct bytes cti, int64_t *ret_server_id, uint64_t *ret_exi) {
+        uint64_t server_id, exi = 0;
+
+        if (cti.size < NUMBER_SIZE_MIN + sizeof(exi) ||
+            number_from_bytes(bytes_of(cti.data, cti.size - sizeof(exi)), &server_id) != 0 || server_id > INT64_MAX)
+                return -EINVAL;
+        for (size_t i = cti.size - sizeof(exi); i < cti.size; i++)
+                exi = exi << 8 | cti.data[i];
+        *ret_server_id = (int64_t)server_id;
+        *ret_exi = exi;
+        return 0;
+}

@@ -2,6 +2,7 @@
 
 #include <stdint.h>
 
+#include "endpoint/keys.h"
 #include "endpoint/metrics.h"
 
 struct config;
@@ -19,6 +20,7 @@ struct aced {
         int64_t expired_s;       /* what has expired by then stays so, even if the clock is set back (housekeeping.h) */
         const struct status_source *status; /* what the transports know; NULL in tests */
         struct metrics metrics;  /* counted since the start */
+        struct signers signers;  /* signing keys set up; whoever assembled the instance lets them go */
         /*
          * A clock in microseconds that never jumps, to measure how long things took and for nothing else: what is
          * decided does not depend on it. NULL: nothing is measured.

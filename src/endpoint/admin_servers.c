@@ -82,7 +82,7 @@ static int audience_lists_read(struct store *store, int64_t server_id, struct au
 /* "" when there is no key, or one without an id. */
 static int kid_json(struct store *store, int64_t server_id, json_t **ret) {
         struct server_key key = {};
-        int r = store_server_key_get(store, server_id, &key);
+        int r = store_server_key_get(store, server_id, SERVER_KEY_TOKEN, INT64_MAX, &key);
 
         if (r == 0 || r == REFUSE_ADMIN_UNKNOWN) {
                 *ret = admin_hex(bytes_of(key.kid, key.kid_size));
@@ -334,7 +334,8 @@ static int key_read(const struct request *request, struct response *response, co
         int r = 0;
 
         ret->server_id = server->id;
-        ret->created_s = request->now_s;
+        ret->role = SERVER_KEY_TOKEN;
+        ret->active_from_s = ret->created_s = request->now_s;
         if (ask->kid_hex && *ask->kid_hex != '\0')
                 r = admin_read_hex(response, from_server ? "token_kid_hex" : "kid_hex", ask->kid_hex, 1, KID_SIZE_MAX,
                                    ret->kid, &ret->kid_size);
@@ -354,10 +355,6 @@ static int key_store(struct aced *as, struct server_key *key, struct response *r
                 response_why(response, "this key is registered already; a key is shared by two parties only (RFC 9200 "
                              "section 6.3): give another one, or none to have one made");
         return r;
-}
-
-static void server_key_done(struct server_key *key) {
-        secret_done(&key->key);
 }
 
 /* On a change: a key serves one algorithm only, and its id is the key's. */
@@ -431,7 +428,8 @@ int admin_servers_post(struct aced *as, const struct request *request, struct re
         _cleanup_(json_document_done) struct json_document document = {};
         struct server server = {
                 .profiles = PROFILE_BIT(PROFILE_COAP_DTLS), .scope_kind = SCOPE_TEXT,
-                .token_format = TOKEN_FORMAT_ENCRYPT0, .token_alg = AEAD_AES_CCM_16_64_128, .has_clock = true,
+                .token_format = TOKEN_FORMAT_ENCRYPT0, .token_alg = AEAD_AES_CCM_16_64_128,
+                .sign_alg = SIGN_ES256, .pop_keys = POP_KEY_SYMMETRIC, .has_clock = true,
                 .created_s = request->now_s,
         };
         struct server_ask ask;

@@ -5,27 +5,12 @@
 #include "crypto/random.h"
 #include "endpoint/aced.h"
 #include "endpoint/handlers.h"
+#include "endpoint/protect.h"
 #include "endpoint/request.h"
 #include "format/ace.h"
-#include "format/cbor.h"
-#include "format/cose.h"
 #include "format/cwt.h"
-#include "store/servers.h"
 #include "store/store.h"
 #include "store/tokens.h"
-
-#define POP_KEY_SIZE 16     /* AES_128 suites of RFC 9202 §3.3.2 */
-#define TOKEN_SIZE_MAX 2048 /* iss, aud and scope at their maxima fit */
-
-static void server_key_done(struct server_key *key) {
-        secret_done(&key->key);
-}
-
-static void claims_done(struct buf *claims) {
-        if (claims->data)
-                wipe(claims->data, claims->capacity);
-        buf_done(claims);
-}
 
 /*
  * AS-028, AS-067, AS-069: a key of its own for each token that does not ask for one by kid, named by the token's
@@ -43,46 +28,6 @@ static int make_key(struct aced *as, struct grant *grant, uint64_t *ret_number) 
         grant->key_number = grant->number;
         grant->pop_key.size = POP_KEY_SIZE;
         return random_bytes(grant->pop_key.data, POP_KEY_SIZE);
-}
-
-/*
- * RFC 8392 §7.1: the claims in COSE_Encrypt0; a CWT tag stands only over a tagged COSE object (§6). The nonce is made
- * of the token's number, which never repeats: so it can be found again without being decrypted (cwt_number()).
- */
-static int encrypt_claims(struct aced *as, const struct grant *grant, const struct server *server,
-                          const struct server_key *key, struct bytes claims, struct buf *token) {
-        struct cbor_writer w = CBOR_WRITER(token);
-        size_t nonce_size = aead_info(server->token_alg)->nonce_size;
-        struct bytes kid = key->kid_size > 0 ? bytes_of(key->kid, key->kid_size) : BYTES_NONE;
-        uint8_t nonce[AEAD_NONCE_SIZE_MAX];
-        int r;
-
-        if (server->token_tagged)
-                cbor_put_tag(&w, TAG_CWT);
-        if ((r = cbor_end(&w)) != 0 ||
-            (r = store_nonce_of(as->store, grant->number, nonce, nonce_size)) != 0)
-                return r;
-        return cose_encrypt0(server->token_alg, secret_bytes(&key->key), kid, bytes_of(nonce, nonce_size), claims,
-                             server->token_tagged, token);
-}
-
-/* AS-063, AS-102: the PoP key travels under a key that the resource server alone shares with us. */
-static int seal(struct aced *as, const struct grant *grant, const struct server *server, struct response *response,
-                struct buf *token) {
-        _cleanup_(server_key_done) struct server_key key = {};
-        _cleanup_(claims_done) struct buf claims = BUF_INIT(TOKEN_SIZE_MAX);
-        int r;
-
-        r = store_server_key_get(as->store, server->id, &key);
-        if (r > 0 || (r == 0 && !aead_info(server->token_alg))) {
-                response_why(response, "resource server %s has no key for tokens: give it one with "
-                             "acectl rs key set %s", server->name, server->name);
-                return -ENOKEY; /* registration always sets one: not the client's fault, and no answer for it */
-        }
-        if (r != 0 ||
-            (r = cwt_claims_encode(grant, bytes_text(as->config->issuer), NULL, &claims)) != 0)
-                return r;
-        return encrypt_claims(as, grant, server, &key, buf_bytes(&claims), token);
 }
 
 /* The decision and, for the log alone, who got what or why nothing. */
@@ -108,7 +53,7 @@ int token_post(struct aced *as, const struct request *request, struct response *
                 .max_lifetime_s = as->config->max_lifetime_s,
         };
         _cleanup_(grant_done) struct grant grant = {};
-        _cleanup_(buf_done) struct buf token = BUF_INIT(TOKEN_SIZE_MAX);
+        _cleanup_(buf_done) struct buf token = BUF_INIT(CWT_SIZE_MAX);
         int64_t expired_s = request->now_s > as->expired_s ? request->now_s : as->expired_s;
         uint8_t hash[TOKEN_HASH_SIZE];
         struct token_ask ask; /* borrows request->payload */
@@ -118,7 +63,7 @@ int token_post(struct aced *as, const struct request *request, struct response *
             (r = store_token_facts(as->store, request->peer->credential_id, 0, &ask, expired_s, &facts)) != 0 ||
             (r = decide(as, request, response, &ask, &facts, &grant)) != 0 ||
             (r = make_key(as, &grant, &response->token_number)) != 0 ||
-            (r = seal(as, &grant, &facts.server, response, &token)) != 0 ||
+            (r = protect_grant(as, &grant, &facts.server, request->now_s, response, &token)) != 0 ||
             (r = cwt_hash(buf_bytes(&token), hash)) != 0 ||
             (r = store_token_add(as->store, &grant, hash)) != 0 ||
             (r = token_answer_encode(&grant, buf_bytes(&token), &response->payload)) != 0)

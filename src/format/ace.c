@@ -143,10 +143,14 @@ int introspect_ask_decode(struct bytes payload, struct introspect_ask *ret_ask) 
 /* ---- answers */
 
 void ace_put_symmetric_cnf(struct cbor_writer *w, uint64_t key_number, struct bytes key) {
-        uint8_t kid[NUMBER_SIZE_MAX];
-
         cbor_put_map(w, 1);
         cbor_put_uint(w, CNF_COSE_KEY);
+        ace_put_symmetric_key(w, key_number, key);
+}
+
+void ace_put_symmetric_key(struct cbor_writer *w, uint64_t key_number, struct bytes key) {
+        uint8_t kid[NUMBER_SIZE_MAX];
+
         cbor_put_map(w, key.size > 0 ? 3 : 2);
         cbor_put_uint(w, KEY_KTY);
         cbor_put_uint(w, KTY_SYMMETRIC);

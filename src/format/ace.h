@@ -47,6 +47,8 @@ struct cbor_writer;
  * the caller has begun. Without key bytes: { 1: { 1: 4, 2: kid } }, the key by its name.
  */
 void ace_put_symmetric_cnf(struct cbor_writer *w, uint64_t key_number, struct bytes key);
+/* The COSE_Key in it: { 1: 4, 2: kid, ? -1: k }. */
+void ace_put_symmetric_key(struct cbor_writer *w, uint64_t key_number, struct bytes key);
 
 /* The pair label: scope, as text or bytes; nothing for SCOPE_NONE. */
 void ace_put_scope(struct cbor_writer *w, int label, const struct scope *scope);

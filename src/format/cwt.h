@@ -10,12 +10,13 @@ struct grant;
 /* How one token is to be protected. Everything is borrowed. */
 struct cwt_protection {
         enum token_format format; /* not TOKEN_FORMAT_OPAQUE */
-        bool tagged;              /* tag 61 and the COSE tag around it */
+        bool tagged;              /* tag 61 and the COSE tag under it */
         bool all_protected;       /* RFC 9770 §3: implies tagged, empty unprotected maps */
-        enum aead_alg aead;       /* what is encrypted: the token, or a symmetric PoP key in a signed one */
+        enum aead_alg aead;       /* of what is encrypted: the token, or a symmetric PoP key in a readable one */
         enum mac_alg mac;
-        struct bytes key, kid;    /* AS-RS key: of aead, or MAC_KEY_SIZE bytes of mac; kid with data NULL: none */
-        struct bytes nonce;       /* of aead's size; the last eight bytes are the token's number */
+        struct bytes key, kid;    /* shared with the server: of aead for ENCRYPT0, SIGN_ENCRYPT, of mac for MAC0 */
+        struct bytes wrap_key, wrap_kid; /* the same, of aead: for PoP keys in MAC0, SIGN1; no kid: data NULL */
+        struct bytes nonce;       /* of aead's size; the last eight bytes are the token's number; used once only */
         struct sign_key *signer;  /* of our own, for what is signed */
         struct bytes signer_kid;
 };
@@ -23,13 +24,20 @@ struct cwt_protection {
 /*
  * The claims of a token (RFC 8392 §3, RFC 8747 §3, RFC 9200 §5.10): iss, aud, exp or exi, nbf, iat, cti, cnf, scope,
  * cnonce. cnf has the public key by value; a symmetric one by value where the claims are going to be encrypted, as
- * Encrypted_COSE_Key under the AS-RS key where they are not (RFC 8747 §3.3; MAC0 and SIGN1), by kid alone where the
- * server derives it. *claims is appended to and may hold the PoP key: the caller wipes it. Errors of buf_add(), -EIO.
+ * Encrypted_COSE_Key under wrap_key where they are not (RFC 8747 §3.3; MAC0 and SIGN1), by kid alone where the server
+ * derives it. protection NULL: they are going to be encrypted. *claims is appended to and may hold the PoP key: the
+ * caller wipes it. Errors of buf_add(), -EINVAL (sizes), -EIO.
  */
 int cwt_claims_encode(const struct grant *grant, struct bytes issuer, const struct cwt_protection *protection,
                       struct buf *claims);
 
-/* The token: claims protected (RFC 8392 §7.1). A CWT tag stands only over a tagged COSE object (§6). */
+/* Enough for a token and for its claims, whatever they are: bytes. */
+#define CWT_SIZE_MAX 2048
+
+/*
+ * The token: claims protected (RFC 8392 §7.1), appended. A CWT tag stands only over a tagged COSE object (§6); what is
+ * nested has its COSE tag always (§7.1). Errors as above.
+ */
 int cwt_protect(const struct cwt_protection *protection, struct bytes claims, struct buf *token);
 
 /*
@@ -64,5 +72,5 @@ int cwt_find_place(struct bytes token, struct cwt_place *ret);
 /* SHA-256 of cwt_core(token): what a token is known by. 0 or -EIO. */
 int cwt_hash(struct bytes token, uint8_t ret[static TOKEN_HASH_SIZE]);
 
-/* How RFC 9770 §4 names a token in a list: 0x01 ‖ SHA-256 of the base64url text of its bytes. 0 or -EIO. */
+/* How RFC 9770 §4 names a token in a list: 0x01 ‖ SHA-256 of the base64url text of its bytes. 0, -ENOMEM, -EIO. */
 int cwt_trl_hash(struct bytes token, uint8_t ret[static 1 + TOKEN_HASH_SIZE]);

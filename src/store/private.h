@@ -58,9 +58,14 @@ enum query_id {
         QUERY_AUDIENCE_SERVERS,
         QUERY_AUDIENCE_ONLY,
         QUERY_AUDIENCE_SERVER,
-        QUERY_SERVER_KEYS_DELETE,
+        QUERY_SERVER_KEY_COUNT,
+        QUERY_SERVER_KEY_REPLACE,
         QUERY_SERVER_KEY_SET,
         QUERY_SERVER_KEY_GET,
+        QUERY_SERVER_KEY_EARLIEST,
+        QUERY_SERVER_KEYS,
+        QUERY_SERVER_KEYS_DROP,
+        QUERY_EXI_NEXT,
 
         QUERY_SECRET_TAKEN,
         QUERY_CREDENTIAL_ADD,
@@ -280,10 +285,6 @@ int trl_gone(struct store *store, int64_t id, bool is_server, int64_t now_s);
 
 /* Is a secret with this mark registered? 0, REFUSE_ADMIN_EXISTS, < 0. server_id: its own key does not count. */
 int secret_is_free(struct store *store, const uint8_t mark[static 32], int64_t server_id);
-
-/* As store_audience_find(), but looks no further than limit servers. */
-int audience_find(struct store *store, struct bytes audience, int64_t limit, size_t *ret_n, bool *ret_is_group,
-                  struct server *ret_first);
 
 /* store_seal() into an array with room for plain.size + SEALED_OVERHEAD bytes. */
 int seal_into(struct store *store, const char *column, int64_t row, struct bytes plain, uint8_t *ret,

@@ -7,7 +7,8 @@
 
 #define SERVER_COLUMNS                                                                                              \
         "s.id, s.name, s.suspended, s.profiles, s.scope_kind, s.scopes, s.default_scope, s.token_format, "          \
-        "s.token_alg, s.token_tagged, s.default_lifetime_s, s.max_lifetime_s, s.has_clock, s.created_s"
+        "s.token_alg, s.token_tagged, s.default_lifetime_s, s.max_lifetime_s, s.has_clock, s.created_s, s.mac_alg, " \
+        "s.sign_alg, s.pop_keys, s.derives_key, s.has_trl"
 
 #define CREDENTIAL_COLUMNS "id, kind, client_id, server_id, identity, created_s, public, kid"
 
@@ -75,10 +76,12 @@ static const char *const table[QUERIES] = {
 
         [QUERY_SERVER_ADD] = "INSERT INTO servers (id, name, suspended, profiles, scope_kind, scopes, default_scope, "
                              "token_format, token_alg, token_tagged, default_lifetime_s, max_lifetime_s, has_clock, "
-                             "created_s) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+                             "mac_alg, sign_alg, pop_keys, derives_key, has_trl, created_s) VALUES (?1, ?2, ?3, ?4, ?5, "
+                             "?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)",
         [QUERY_SERVER_UPDATE] = "UPDATE servers SET suspended = ?3, profiles = ?4, scope_kind = ?5, scopes = ?6, "
                                 "default_scope = ?7, token_format = ?8, token_alg = ?9, token_tagged = ?10, "
-                                "default_lifetime_s = ?11, max_lifetime_s = ?12, has_clock = ?13 WHERE id = ?1",
+                                "default_lifetime_s = ?11, max_lifetime_s = ?12, has_clock = ?13, mac_alg = ?14, "
+                                "sign_alg = ?15, pop_keys = ?16, derives_key = ?17, has_trl = ?18 WHERE id = ?1",
         [QUERY_SERVER_POLICIES_DELETE] = "DELETE FROM policies WHERE audience IN (SELECT a.name FROM audiences a "
                                          "WHERE a.server_id = ?1 AND NOT EXISTS (SELECT 1 FROM audiences b "
                                          "WHERE b.name = a.name AND b.server_id <> ?1))",
@@ -97,14 +100,28 @@ static const char *const table[QUERIES] = {
         [QUERY_AUDIENCES] = "SELECT name, is_group FROM audiences WHERE server_id = ?1 ORDER BY name",
         [QUERY_AUDIENCE_SERVERS] = "SELECT a.is_group, " SERVER_COLUMNS " FROM audiences a CROSS JOIN servers s "
                                    "WHERE a.name = ?1 AND s.id = a.server_id AND NOT s.suspended "
-                                   "ORDER BY a.server_id LIMIT ?2",
+                                   "ORDER BY a.server_id",
         [QUERY_AUDIENCE_ONLY] = "SELECT (SELECT min(name) FROM audiences), (SELECT max(name) FROM audiences)",
         [QUERY_AUDIENCE_SERVER] = "SELECT " SERVER_COLUMNS " FROM audiences a CROSS JOIN servers s "
                                   "WHERE a.name = ?1 AND s.id = a.server_id ORDER BY a.server_id LIMIT 1",
-        [QUERY_SERVER_KEYS_DELETE] = "DELETE FROM server_keys WHERE server_id = ?1",
+        [QUERY_SERVER_KEY_COUNT] = "SELECT count(*), coalesce(sum(secret_mark = ?3 AND active_from_s <= ?4), 0) "
+                                   "FROM server_keys WHERE server_id = ?1 AND role = ?2",
+        [QUERY_SERVER_KEY_REPLACE] = "DELETE FROM server_keys WHERE server_id = ?1 AND role = ?2 AND "
+                                     "(secret_mark = ?3 OR active_from_s > ?4)",
         [QUERY_SERVER_KEY_SET] = "INSERT INTO server_keys (id, server_id, role, kid, secret, secret_mark, "
-                                 "active_from_s, created_s) VALUES (?1, ?2, 1, ?3, ?4, ?5, 0, ?6)",
-        [QUERY_SERVER_KEY_GET] = "SELECT id, kid, secret, created_s FROM server_keys WHERE server_id = ?1",
+                                 "active_from_s, created_s) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        [QUERY_SERVER_KEY_GET] = "SELECT id, kid, secret, active_from_s, created_s FROM server_keys "
+                                 "WHERE server_id = ?1 AND role = ?2 AND active_from_s <= ?3 "
+                                 "ORDER BY active_from_s DESC, id DESC LIMIT 1",
+        [QUERY_SERVER_KEY_EARLIEST] = "SELECT id, kid, secret, active_from_s, created_s FROM server_keys "
+                                      "WHERE server_id = ?1 AND role = ?2 ORDER BY active_from_s LIMIT 1",
+        [QUERY_SERVER_KEYS] = "SELECT id, role, kid, active_from_s, created_s FROM server_keys WHERE server_id = ?1 "
+                              "ORDER BY role, active_from_s, id",
+        [QUERY_SERVER_KEYS_DROP] = "DELETE FROM server_keys AS k WHERE server_id = ?1 AND EXISTS (SELECT 1 FROM "
+                                   "server_keys n WHERE n.server_id = ?1 AND n.role = k.role "
+                                   "AND (n.active_from_s, n.id) > (k.active_from_s, k.id) "
+                                   "AND n.active_from_s <= ?2)",
+        [QUERY_EXI_NEXT] = "UPDATE servers SET exi_next = exi_next + 1 WHERE id = ?1 RETURNING exi_next - 1",
 
         [QUERY_SECRET_TAKEN] = "SELECT 1 FROM credentials WHERE secret_mark = ?1 UNION ALL "
                                "SELECT 1 FROM server_keys WHERE secret_mark = ?1 AND server_id <> ?2",

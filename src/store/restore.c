@@ -110,10 +110,12 @@ static int check_secrets(struct store *store, const char *backup, struct diags *
  * lets them go.
  */
 static int advance(struct store *store, const char *backup, struct diags *diags) {
-        char sql[128];
+        char sql[160];
         int r;
 
-        (void)snprintf(sql, sizeof(sql), "UPDATE leases SET next = next + %lld", (long long)RESTORE_ADVANCE);
+        (void)snprintf(sql, sizeof(sql), "UPDATE leases SET next = next + %lld; "
+                       "UPDATE servers SET exi_next = exi_next + %lld", (long long)RESTORE_ADVANCE,
+                       (long long)RESTORE_ADVANCE);
         if ((r = store_begin(store)) == 0) {
                 if (sqlite3_exec(store->db, sql, NULL, NULL, NULL) != SQLITE_OK)
                         r = -EIO;

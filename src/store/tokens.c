@@ -5,8 +5,8 @@
 #include "store/clients.h"
 #include "store/policies.h"
 #include "store/private.h"
+#include "store/servers.h"
 
-#define SERVERS_LOOKED_FOR 2  /* more than one is all that the decision wants to know */
 #define TOKEN_HASH_COLUMN 2
 #define TOKEN_POP_KEY_COLUMN 13
 
@@ -54,8 +54,8 @@ static int find_audience(struct store *store, const struct token_ask *ask, struc
         }
         if (facts->audience[0] == '\0')
                 return 0; /* none, or none that could be registered */
-        return audience_find(store, bytes_text(facts->audience), SERVERS_LOOKED_FOR, &facts->n_servers,
-                             &facts->is_group, &facts->server);
+        return store_audience_find(store, bytes_text(facts->audience), &facts->n_servers, &facts->is_group,
+                                   &facts->server);
 }
 
 /* RFC 9202 §3.3.1, §4: of this client and this server, and still in use; anything else is nobody's key. */

@@ -85,6 +85,7 @@ void world_close(struct world *world) {
         struct store_status status;
 
         engine_free(world->engine);
+        signers_done(&world->as.signers);
         MUST(store_status(world->store, &status) == 0);
         if (world->is_changed || status.n_tokens > TOKENS_KEPT_MAX)
                 store_free(world->store);

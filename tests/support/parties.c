@@ -51,7 +51,7 @@ void party_add_client(struct store *store, const char *name, const char *default
 void party_add_server(struct store *store, const char *name) {
         struct server server = { .profiles = PROFILE_BIT(PROFILE_COAP_DTLS), .scope_kind = SCOPE_TEXT,
                                  .token_format = TOKEN_FORMAT_ENCRYPT0, .token_alg = AEAD_AES_CCM_16_64_128,
-                                 .has_clock = true };
+                                 .sign_alg = SIGN_ES256, .pop_keys = POP_KEY_SYMMETRIC, .has_clock = true };
         struct server_key key = {};
 
         snprintf(server.name, sizeof(server.name), "%s", name);
@@ -59,6 +59,7 @@ void party_add_server(struct store *store, const char *name) {
         must(store_server_add(store, &server), name);
         must(store_audience_add(store, server.id, bytes_text(name), false), name);
         key.server_id = server.id;
+        key.role = SERVER_KEY_TOKEN;
         must(secret_set(&key.key, bytes_of(party_token_key, sizeof(party_token_key))), name);
         must(store_server_key_set(store, &key), name);
         add_credential(store, name, 0, server.id);

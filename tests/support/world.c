@@ -37,6 +37,7 @@ int world_open(struct world *world, const char *path) {
 }
 
 void world_close(struct world *world) {
+        signers_done(&world->as.signers);
         store_free(world->store);
         world->store = world->as.store = NULL;
 }

@@ -639,6 +639,7 @@ static bool cmd_file(struct talk *talk, const char *verb, char *rest) {
         if (talk->folder || !mkdtemp(folder))
                 return fail(talk, "no folder for the database: %s", strerror(errno));
         talk->folder = strdup(folder);
+        signers_done(&talk->as.signers);
         store_free(talk->store);
         talk->store = NULL;
         talk->n_peers = 0;
@@ -649,6 +650,7 @@ static bool cmd_file(struct talk *talk, const char *verb, char *rest) {
 static bool cmd_reopen(struct talk *talk, const char *verb, char *rest) {
         if (!talk->folder)
                 return fail(talk, "reopen needs \"file\" before");
+        signers_done(&talk->as.signers);
         store_free(talk->store);
         talk->store = NULL;
         return open_store(talk);
@@ -666,7 +668,7 @@ static int open_token(struct talk *talk, const char *server_name, struct bytes t
                 return r;
         r = store_server_by_name(talk->store, bytes_text(server_name), &server);
         if (r == 0)
-                r = store_server_key_get(talk->store, server.id, &key);
+                r = store_server_key_get(talk->store, server.id, SERVER_KEY_TOKEN, INT64_MAX, &key);
         store_rollback(talk->store);
         if (r != 0)
                 return -ENOENT;
@@ -868,6 +870,7 @@ static void talk_done(struct talk *talk) {
 
         response_done(&talk->work.response);
         buf_done(&talk->payload);
+        signers_done(&talk->as.signers);
         store_free(talk->store);
         config_free(talk->config);
         for (size_t i = 0; talk->folder && i < 3; i++) {

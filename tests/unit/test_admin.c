@@ -608,7 +608,7 @@ static void server_from_birth_to_death(void **state) {
                     "'default_lifetime_s':60,'max_lifetime_s':600,'has_clock':false,'created_s':1700000000,"
                     "'token_key_hex':'" KEY_32 "'}");
         assert_int_equal(store_server_by_name(world->store, BYTES_LITERAL("new"), &server), 0);
-        assert_int_equal(store_server_key_get(world->store, server.id, &key), 0);
+        assert_int_equal(store_server_key_get(world->store, server.id, SERVER_KEY_TOKEN, NOW_S, &key), 0);
         assert_int_equal(key.key.size, 32);
         secret_done(&key.key);
         must_do(world, 204, "DELETE", "/v1/servers/new", NULL);

@@ -882,7 +882,7 @@ static void test_no_secret_in_file(void **state) {
         struct folder *folder = *state;
         struct store *store = open_and_begin(folder->db);
         int64_t client_id = add_client(store, "c1"), server_id = add_server(store, "rs1");
-        struct server_key key = { .server_id = server_id, .key = secret_of("CLEARTEXT-of-a-key") };
+        struct server_key key = { .server_id = server_id, .role = SERVER_KEY_TOKEN, .key = secret_of("CLEARTEXT-of-a-key") };
         _cleanup_(freep) uint8_t *data = NULL;
         struct stat st;
         FILE *file;
@@ -1116,14 +1116,15 @@ static void test_audiences(void **state) {
         assert_int_equal(store_audience_add(store, rs3, lights, false), REFUSE_ADMIN_EXISTS);
         assert_int_equal(store_audience_find(store, lights, &n, &is_group, &first), 0);
         assert_int_equal(n, 3);
-        assert_int_equal(first.id, rs1);
+        assert_int_equal(first.id, 0); /* what all of them can do */
+        assert_string_equal(first.name, "rs1");
 
         assert_int_equal(store_server_by_id(store, rs1, &first), 0);
         first.suspended = true;
         assert_int_equal(store_server_update(store, &first), 0);
         assert_int_equal(store_audience_find(store, lights, &n, &is_group, &first), 0);
         assert_int_equal(n, 2);
-        assert_int_equal(first.id, rs2);
+        assert_string_equal(first.name, "rs2");
         assert_int_equal(store_audience_find(store, BYTES_LITERAL("rs1"), &n, &is_group, &first), 0);
         assert_int_equal(n, 0);
         assert_int_equal(store_audience_server(store, BYTES_LITERAL("rs1"), &first), 0); /* suspended or not */
@@ -1143,15 +1144,15 @@ static void test_audiences(void **state) {
 static void test_server_keys(void **state) {
         _cleanup_(store_freep) struct store *store = open_and_begin(NULL);
         int64_t rs1 = add_server(store, "rs1"), rs2 = add_server(store, "rs2"), c1 = add_client(store, "c1");
-        struct server_key key = { .server_id = rs1, .kid_size = 2, .kid = { 0, 9 }, .created_s = NOW_S }, found = {};
-        struct server_key other = { .server_id = rs2 };
+        struct server_key key = { .server_id = rs1, .role = SERVER_KEY_TOKEN, .kid_size = 2, .kid = { 0, 9 }, .created_s = NOW_S }, found = {};
+        struct server_key other = { .server_id = rs2, .role = SERVER_KEY_TOKEN };
         int64_t first_id;
 
-        assert_int_equal(store_server_key_get(store, rs1, &found), REFUSE_ADMIN_UNKNOWN);
+        assert_int_equal(store_server_key_get(store, rs1, SERVER_KEY_TOKEN, NOW_S, &found), REFUSE_ADMIN_UNKNOWN);
         key.key = secret_of("0123456789abcdef");
         assert_int_equal(store_server_key_set(store, &key), 0);
         first_id = key.id;
-        assert_int_equal(store_server_key_get(store, rs1, &found), 0);
+        assert_int_equal(store_server_key_get(store, rs1, SERVER_KEY_TOKEN, NOW_S, &found), 0);
         assert_int_equal(found.id, key.id);
         assert_int_equal(found.server_id, rs1);
         assert_int_equal(found.kid_size, 2);
@@ -1166,18 +1167,21 @@ static void test_server_keys(void **state) {
         (void)add_credential(store, c1, 0, "one", "fedcba9876543210");
         other.key = secret_of("fedcba9876543210");
         assert_int_equal(store_server_key_set(store, &other), REFUSE_ADMIN_EXISTS);
-        assert_int_equal(store_server_key_get(store, rs2, &found), REFUSE_ADMIN_UNKNOWN);
+        assert_int_equal(store_server_key_get(store, rs2, SERVER_KEY_TOKEN, NOW_S, &found), REFUSE_ADMIN_UNKNOWN);
 
-        /* the same again, perhaps under another kid; then a new one, which sets the old one free */
+        /* the same again, perhaps under another kid; then a new one, which does not set the old one free */
         key.kid_size = 0;
         assert_int_equal(store_server_key_set(store, &key), 0);
         key.key = secret_of("another-key-16-b");
+        key.active_from_s = NOW_S;
         assert_int_equal(store_server_key_set(store, &key), 0);
         assert_true(key.id > first_id);
-        assert_int_equal(store_server_key_get(store, rs1, &found), 0);
+        assert_int_equal(store_server_key_get(store, rs1, SERVER_KEY_TOKEN, NOW_S, &found), 0);
         assert_int_equal(found.kid_size, 0);
         assert_memory_equal(found.key.data, "another-key-16-b", 16);
         other.key = secret_of("0123456789abcdef");
+        assert_int_equal(store_server_key_set(store, &other), REFUSE_ADMIN_EXISTS);
+        assert_int_equal(store_server_keys_drop(store, rs1, NOW_S), 0);
         assert_int_equal(store_server_key_set(store, &other), 0);
 
         key.server_id = 999;
@@ -1187,10 +1191,159 @@ static void test_server_keys(void **state) {
         assert_int_equal(store_server_key_set(store, &key), -EINVAL);
 }
 
+/* A group can do what all of its members can (AS-065, AS-066). */
+static void test_group(void **state) {
+        _cleanup_(store_freep) struct store *store = open_and_begin(NULL);
+        int64_t ids[] = { add_server(store, "rs1"), add_server(store, "rs2"), add_server(store, "rs3") };
+        static const struct {
+                profile_set profiles;
+                pop_key_set pop_keys;
+                const char *scopes;
+                int64_t default_lifetime_s, max_lifetime_s;
+                bool has_trl, has_clock;
+        } rows[] = {
+                { 2 | 4, POP_KEY_SYMMETRIC | POP_KEY_BIT(CURVE_P256) | POP_KEY_BIT(CURVE_P384), "on off dim", 0, 900,
+                  false, true },
+                { 2, POP_KEY_SYMMETRIC | POP_KEY_BIT(CURVE_P256), NULL, 500, 0, true, true },
+                { 2 | 8, POP_KEY_BIT(CURVE_P256) | POP_KEY_BIT(CURVE_ED25519), "dim on read", 600, 700, false, true },
+        };
+        struct server server;
+        bool is_group;
+        size_t n;
+
+        for (size_t i = 0; i < N_ELEMENTS(rows); i++) {
+                assert_int_equal(store_server_by_id(store, ids[i], &server), 0);
+                server.profiles = rows[i].profiles;
+                server.pop_keys = rows[i].pop_keys;
+                server.default_lifetime_s = rows[i].default_lifetime_s;
+                server.max_lifetime_s = rows[i].max_lifetime_s;
+                server.has_trl = rows[i].has_trl;
+                server.has_clock = rows[i].has_clock;
+                server.scopes.kind = SCOPE_NONE;
+                if (rows[i].scopes)
+                        assert_int_equal(scope_set(&server.scopes, SCOPE_TEXT, bytes_text(rows[i].scopes)), 0);
+                assert_int_equal(store_server_update(store, &server), 0);
+                assert_int_equal(store_audience_add(store, ids[i], BYTES_LITERAL("lights"), true), 0);
+        }
+        assert_int_equal(store_audience_find(store, BYTES_LITERAL("lights"), &n, &is_group, &server), 0);
+        assert_int_equal(n, 3);
+        assert_true(is_group);
+        assert_int_equal(server.profiles, 2);
+        assert_int_equal(server.pop_keys, POP_KEY_BIT(CURVE_P256));
+        assert_true(bytes_equal(scope_bytes(&server.scopes), BYTES_LITERAL("on dim")));
+        assert_int_equal(server.default_lifetime_s, 500);
+        assert_int_equal(server.max_lifetime_s, 700);
+        assert_true(server.has_trl && server.has_clock && server.token_tagged);
+        assert_int_equal(server.token_format, TOKEN_FORMAT_SIGN1);
+
+        /* nothing in common is nothing, not anything */
+        assert_int_equal(store_server_by_id(store, ids[2], &server), 0);
+        assert_int_equal(scope_set(&server.scopes, SCOPE_TEXT, BYTES_LITERAL("read")), 0);
+        assert_int_equal(store_server_update(store, &server), 0);
+        assert_int_equal(store_audience_find(store, BYTES_LITERAL("lights"), &n, &is_group, &server), 0);
+        assert_int_equal(server.scopes.kind, SCOPE_TEXT);
+        assert_int_equal(server.scopes.size, 0);
+}
+
+static int note_server_key(void *context, const struct server_key *key) {
+        char text[40];
+
+        snprintf(text, sizeof(text), "%d@%lld", (int)key->role, (long long)key->active_from_s);
+        return note(context, text);
+}
+
+static int set_key(struct store *store, int64_t server_id, enum server_key_role role, const char *secret,
+                   int64_t now_s, int64_t active_from_s) {
+        struct server_key key = { .server_id = server_id, .role = role, .key = secret_of(secret),
+                                  .active_from_s = active_from_s, .created_s = now_s };
+
+        return store_server_key_set(store, &key);
+}
+
+static void assert_in_force(struct store *store, int64_t server_id, int64_t now_s, const char *secret) {
+        struct server_key found = {};
+
+        assert_int_equal(store_server_key_get(store, server_id, SERVER_KEY_TOKEN, now_s, &found), 0);
+        assert_memory_equal(found.key.data, secret, found.key.size);
+        server_key_done(&found);
+}
+
+/* An announced key changes nothing until its time has come; what was in force stays listed until nobody needs it. */
+static void test_server_key_rollover(void **state) {
+        _cleanup_(store_freep) struct store *store = open_and_begin(NULL);
+        int64_t rs1 = add_server(store, "rs1");
+        enum server_key_role token = SERVER_KEY_TOKEN, derivation = SERVER_KEY_DERIVATION;
+
+        assert_int_equal(set_key(store, rs1, token, "key-one-16-bytes", 100, 200), 0); /* the first: at once */
+        assert_in_force(store, rs1, 100, "key-one-16-bytes");
+        assert_int_equal(set_key(store, rs1, token, "key-two-16-bytes", 100, 500), 0);
+        assert_in_force(store, rs1, 499, "key-one-16-bytes");
+        assert_in_force(store, rs1, 500, "key-two-16-bytes");
+        assert_in_force(store, rs1, -1, "key-one-16-bytes"); /* a clock set back */
+        assert_int_equal(set_key(store, rs1, derivation, "key-two-16-bytes", 100, 100), REFUSE_ADMIN_EXISTS);
+        assert_int_equal(set_key(store, rs1, derivation, "key-for-deriving", 100, 100), 0);
+        expect_seen("1@0 1@500 2@0", store_server_key_each(store, rs1, note_server_key, &seen));
+
+        /* another announcement takes the place of the first; the one in force cannot be announced */
+        assert_int_equal(set_key(store, rs1, token, "key-3-3-16-bytes", 150, 600), 0);
+        assert_int_equal(set_key(store, rs1, token, "key-one-16-bytes", 150, 700), REFUSE_ADMIN_EXISTS);
+        expect_seen("1@0 1@600 2@0", store_server_key_each(store, rs1, note_server_key, &seen));
+        assert_in_force(store, rs1, 599, "key-one-16-bytes");
+
+        /* at once, in one second twice: the later one */
+        assert_int_equal(set_key(store, rs1, token, "key-4-4-16-bytes", 700, 700), 0);
+        assert_int_equal(set_key(store, rs1, token, "key-5-5-16-bytes", 700, 700), 0);
+        assert_in_force(store, rs1, 700, "key-5-5-16-bytes");
+        expect_seen("1@0 1@600 1@700 1@700 2@0", store_server_key_each(store, rs1, note_server_key, &seen));
+        assert_int_equal(store_server_keys_drop(store, rs1, 599), 0);
+        expect_seen("1@0 1@600 1@700 1@700 2@0", store_server_key_each(store, rs1, note_server_key, &seen));
+        assert_int_equal(store_server_keys_drop(store, rs1, 600), 0);
+        expect_seen("1@600 1@700 1@700 2@0", store_server_key_each(store, rs1, note_server_key, &seen));
+        assert_in_force(store, rs1, 100, "key-3-3-16-bytes"); /* before all of them: the earliest */
+        assert_int_equal(store_server_keys_drop(store, rs1, 700), 0);
+        expect_seen("1@700 2@0", store_server_key_each(store, rs1, note_server_key, &seen));
+        assert_in_force(store, rs1, 700, "key-5-5-16-bytes");
+}
+
+static void test_server_keys_limit(void **state) {
+        _cleanup_(store_freep) struct store *store = open_and_begin(NULL);
+        int64_t rs1 = add_server(store, "rs1");
+        char secret[32];
+
+        for (int i = 0; i <= SERVER_KEYS_MAX; i++) {
+                snprintf(secret, sizeof(secret), "key-%d-for-servers", i);
+                assert_int_equal(set_key(store, rs1, SERVER_KEY_TOKEN, secret, 100 + i, 100 + i),
+                                 i < SERVER_KEYS_MAX ? 0 : REFUSE_ADMIN_CONFLICT);
+        }
+}
+
+/* AS-174: per server, without a gap, never again; a roll-back takes the number back with the token it was for. */
+static void test_exi_numbers(void **state) {
+        _cleanup_(store_freep) struct store *store = open_and_begin(NULL);
+        int64_t rs1 = add_server(store, "rs1"), rs2 = add_server(store, "rs2");
+        uint64_t n;
+
+        next_batch(store);
+        for (uint64_t i = 1; i <= 3; i++) {
+                assert_int_equal(store_exi_next(store, rs1, &n), 0);
+                assert_int_equal(n, i);
+        }
+        assert_int_equal(store_exi_next(store, rs2, &n), 0);
+        assert_int_equal(n, 1);
+        next_batch(store);
+        assert_int_equal(store_savepoint(store), 0);
+        assert_int_equal(store_exi_next(store, rs1, &n), 0);
+        assert_int_equal(n, 4);
+        assert_int_equal(store_savepoint_rollback(store), 0);
+        assert_int_equal(store_exi_next(store, rs1, &n), 0);
+        assert_int_equal(n, 4);
+        assert_int_equal(store_exi_next(store, 999, &n), REFUSE_ADMIN_UNKNOWN);
+}
+
 static void test_server_delete(void **state) {
         _cleanup_(store_freep) struct store *store = open_and_begin(NULL);
         int64_t rs1 = add_server(store, "rs1"), rs2 = add_server(store, "rs2"), c1 = add_client(store, "c1");
-        struct server_key key = { .server_id = rs1, .key = secret_of("0123456789abcdef") };
+        struct server_key key = { .server_id = rs1, .role = SERVER_KEY_TOKEN, .key = secret_of("0123456789abcdef") };
         uint64_t at_rs1 = add_token(store, c1, rs1, NOW_S + LIFETIME_S);
         uint64_t at_rs2 = add_token(store, c1, rs2, NOW_S + LIFETIME_S);
         struct credential credential;
@@ -1213,7 +1366,7 @@ static void test_server_delete(void **state) {
         expect_seen("c1@rs2:read c1@lights:read",
                     store_policy_each(store, 0, 10, BYTES_NONE, BYTES_NONE, note_policy, &seen));
         assert_int_equal(store_psk_find(store, BYTES_LITERAL("psk-rs1"), &credential, &psk), REFUSE_ADMIN_UNKNOWN);
-        assert_int_equal(store_server_key_get(store, rs1, &key), REFUSE_ADMIN_UNKNOWN);
+        assert_int_equal(store_server_key_get(store, rs1, SERVER_KEY_TOKEN, NOW_S, &key), REFUSE_ADMIN_UNKNOWN);
         assert_int_equal(find_token(store, at_rs1, &token), 0);
         assert_int_equal(token.revoked_s, NOW_S + 5);
         assert_string_equal(token.server_name, "rs1");
@@ -1264,7 +1417,7 @@ static void test_credentials(void **state) {
 static void test_credentials_refused(void **state) {
         _cleanup_(store_freep) struct store *store = open_and_begin(NULL);
         int64_t c1 = add_client(store, "c1"), c2 = add_client(store, "c2"), rs1 = add_server(store, "rs1");
-        struct server_key key = { .server_id = rs1, .key = secret_of("server-key-16-by") };
+        struct server_key key = { .server_id = rs1, .role = SERVER_KEY_TOKEN, .key = secret_of("server-key-16-by") };
         struct credential credential = credential_of(c2, 0, BYTES_LITERAL("one"));
         struct secret first = secret_of("0123456789abcdef"), second = secret_of("fedcba9876543210");
         uint8_t longest[IDENTITY_SIZE_MAX + 1] = { 1 };
@@ -1500,8 +1653,8 @@ static void test_facts_group(void **state) {
                 assert_int_equal(store_audience_add(store, add_server(store, name), ask.audience, true), 0);
         }
         expect_facts(&world, world.credential_c1, &ask, &facts);
-        assert_true(facts.n_servers > 1);
-        assert_int_equal(facts.server.id, world.rs1);
+        assert_int_equal(facts.n_servers, 5);
+        assert_int_equal(facts.server.id, 0);
 }
 
 static void test_facts_policies(void **state) {
@@ -2276,6 +2429,10 @@ int main(void) {
                 cmocka_unit_test(test_servers_refused),
                 cmocka_unit_test(test_audiences),
                 cmocka_unit_test(test_server_keys),
+                cmocka_unit_test(test_group),
+                cmocka_unit_test(test_server_key_rollover),
+                cmocka_unit_test(test_server_keys_limit),
+                cmocka_unit_test(test_exi_numbers),
                 cmocka_unit_test(test_server_delete),
                 cmocka_unit_test(test_credentials),
                 cmocka_unit_test(test_credentials_refused),
