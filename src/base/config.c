@@ -289,6 +289,8 @@ static const struct option options[] = {
           "sealing key; empty: the systemd credential aced.key, else seal.key in the state directory" },
         { "server", "log_level", &LEVEL, AT(log_level), 0, "info", 0, 0, false,
           "what is logged: error, warning, notice, info or debug and what is above" },
+        { "server", "audit_keep_s", &NUMBER, AT(audit_keep_s), 0, "31536000", 0, INT64_C(3153600000), false,
+          "how long rows of the audit trail are kept; 0: for ever" },
 
         { "coap", "listen", &LISTEN, LIST(coap_listen), "*:5683", 0, CONFIG_LISTEN_MAX, true,
           "UDP addresses for CoAP without security: discovery only; empty: none" },

@@ -23,6 +23,7 @@ struct config {
         char *issuer;          /* the iss claim: printable ASCII */
         char *key_file;        /* sealing key; NULL: the systemd credential "aced.key", else STATE/seal.key */
         int log_level;         /* enum log_level */
+        int64_t audit_keep_s;  /* rows of the audit trail; 0: for ever */
 
         /* [coap], [coaps] */
         struct config_listen coap_listen[CONFIG_LISTEN_MAX];

@@ -11,6 +11,7 @@
 #include "endpoint/aced.h"
 #include "endpoint/refusal.h"
 #include "endpoint/router.h"
+#include "store/audit.h"
 #include "store/store.h"
 #include "store/tokens.h"
 
@@ -111,6 +112,11 @@ static const struct figure purged = FIGURE("process", "tokens_purged", true, "Ex
 static const struct figure lag = FIGURE("process", "purge_lag_seconds", false, "Since when the oldest token that is "
                                         "still there is expired; 0 when none is");
 
+static const struct figure audit_purged = FIGURE("audit", "audit_purged", true, "Rows of the audit trail removed, as "
+                                                "they had been kept long enough");
+static const struct figure audit_rows = FIGURE("audit", "audit_rows", false, "Rows of the audit trail");
+static const struct figure audit_seq = FIGURE("audit", "audit_newest", false, "Number of the audit trail's newest row");
+
 struct own {
         const struct figure *figure;
         uint64_t value;
@@ -125,22 +131,27 @@ static int put_all(const struct figure_sink *sink, const struct own *own, size_t
 }
 
 int metrics_own_figures(struct aced *as, int64_t now_s, const struct figure_sink *sink) {
+        struct audit_mark newest, start;
         int64_t database_size, wal_size, oldest_s, uptime_s = now_s - as->started_s;
         const struct own process[] = {
                 { &started, (uint64_t)as->started_s },
                 { &uptime, uptime_s > 0 ? (uint64_t)uptime_s : 0 },
                 { &decisions, as->n_decisions },
                 { &purged, as->metrics.n_purged },
+                { &audit_purged, as->metrics.n_audit_purged },
         };
         int r = put_all(sink, process, N_ELEMENTS(process));
 
         if (r != 0 || store_sizes(as->store, &database_size, &wal_size) != 0 ||
-            store_token_oldest(as->store, &oldest_s) != 0)
+            store_token_oldest(as->store, &oldest_s) != 0 || store_audit_head(as->store, &newest) != 0 ||
+            store_audit_start(as->store, &start) != 0)
                 return r;
         const struct own storage[] = {
                 { &lag, oldest_s > 0 && oldest_s < now_s ? (uint64_t)(now_s - oldest_s) : 0 },
                 { &database, (uint64_t)database_size },
                 { &wal, (uint64_t)wal_size },
+                { &audit_rows, (uint64_t)(newest.seq - start.seq) },
+                { &audit_seq, (uint64_t)newest.seq },
         };
         return put_all(sink, storage, N_ELEMENTS(storage));
 }

@@ -40,6 +40,7 @@ struct metrics {
         uint64_t refusals[REFUSALS + 1]; /* [0]: internal errors; [REFUSALS]: unavailable for a while */
         struct histogram histograms[HISTOGRAMS];
         uint64_t n_purged; /* expired tokens that were removed */
+        uint64_t n_audit_purged; /* rows of the audit trail */
 };
 
 /* A request was answered. resource: row of the router's table, NULL: none was asked; refusal: as in struct response. */

@@ -65,6 +65,7 @@ static void defaults_are_valid(void **state) {
         assert_string_equal(config->state_directory, "/var/lib/aced");
         assert_null(config->key_file);
         assert_int_equal(config->log_level, LOG_LEVEL_INFO);
+        assert_int_equal(config->audit_keep_s, 365 * 86400);
         assert_int_equal(config->n_coap_listen, 1);
         assert_string_equal(config->coaps_listen[0].text, "*:5684");
         assert_int_equal(config->default_lifetime_s, 3600);
