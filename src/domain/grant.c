@@ -15,6 +15,7 @@ struct deciding {
         const struct token_ask *ask;
         int64_t now_s;
         struct scope asked;      /* kind NONE: the request named none */
+        const struct scope *wanted; /* asked, or the default one; NULL: not known yet */
         struct policy_question question;
         struct policy_answer policy;
         struct grant *grant;
@@ -105,28 +106,41 @@ static bool ask_policies(struct deciding *d, const struct scope *wanted) {
         return answer->scope.kind != SCOPE_NONE;
 }
 
-static int check_scope(struct deciding *d) {
+/* RFC 9237 in a scope of bytes is what the resource server says it is: others have bytes of their own there. */
+static int read_scope(struct deciding *d) {
+        const struct token_ask *ask = d->ask;
         const struct server *server = &d->facts->server;
-        const struct scope *wanted = &d->asked;
-        struct grant *grant = d->grant;
 
-        if (d->ask->scope_kind != SCOPE_NONE) {
-                if (scope_set(&d->asked, d->ask->scope_kind, d->ask->scope) != 0)
-                        return refuse(d, REFUSE_SCOPE, "RFC 6749 §3.3: scope is empty, malformed or too long");
-                if (d->why)
-                        d->why->asked = d->asked;
-                if (d->asked.kind != server->scope_kind)
-                        return refuse(d, REFUSE_SCOPE,
-                                      "RFC 9200 §5.8.1: scope is not of the kind (text, bytes) that the resource "
-                                      "server's scopes are");
-        } else {
-                wanted = &server->default_scope;
-                if (wanted->kind == SCOPE_NONE)
+        if (ask->scope_kind == SCOPE_NONE) {
+                if (server->default_scope.kind == SCOPE_NONE)
                         return refuse(d, REFUSE_SCOPE,
                                       "RFC 6749 §3.3: no scope is asked and the resource server has no default scope");
+                d->wanted = &server->default_scope;
+                return 0;
         }
+        if (ask->scope_kind == SCOPE_BYTES && server->scope_kind == SCOPE_AIF && ask->aif.kind == SCOPE_NONE)
+                return refuse(d, REFUSE_SCOPE, "RFC 9237 §2.1: scope is not an array of objects and permissions");
+        if (ask->scope_kind == SCOPE_BYTES && server->scope_kind == SCOPE_AIF)
+                d->asked = ask->aif;
+        else if (scope_set(&d->asked, ask->scope_kind, ask->scope) != 0)
+                return refuse(d, REFUSE_SCOPE, "RFC 6749 §3.3: scope is empty, malformed or too long");
+        if (d->why)
+                d->why->asked = d->asked;
+        if (d->asked.kind != server->scope_kind)
+                return refuse(d, REFUSE_SCOPE,
+                              "RFC 9200 §5.8.1: scope is not of the kind (text, bytes) that the resource "
+                              "server's scopes are");
+        d->wanted = &d->asked;
+        return 0;
+}
 
-        if (!ask_policies(d, wanted))
+static int check_scope(struct deciding *d) {
+        struct grant *grant = d->grant;
+        int r = read_scope(d);
+
+        if (r != 0)
+                return r;
+        if (!ask_policies(d, d->wanted))
                 return refuse(d, REFUSE_SCOPE, "RFC 6749 §3.3: no active policy allows any part of the scope");
 
         /* RFC 6749 §5.1: to be told unless it is what was asked */
@@ -134,6 +148,26 @@ static int check_scope(struct deciding *d) {
         if (d->why)
                 d->why->granted = grant->scope;
         return 0;
+}
+
+/* What policies that are only tried would have changed, where it is policies that decided. */
+static void tell_shadow(struct deciding *d, int refusal) {
+        struct explanation *why = d->why;
+        const char *said = why->why;
+        struct policy_answer tried;
+
+        if (!policy_has_shadow(&d->question) ||
+            (refusal != 0 && refusal != REFUSE_AUDIENCE && refusal != REFUSE_SCOPE) ||
+            (d->facts->n_servers == 1 && d->facts->server.suspended))
+                return;
+        if (!d->wanted) {
+                (void)read_scope(d); /* refused for the audience already */
+                why->why = said;
+        }
+        if (!d->wanted || !policy_try_shadow(&d->question, d->wanted, &d->policy, &tried))
+                return;
+        why->has_shadow = true;
+        why->shadow = tried.scope;
 }
 
 static int check_profile(struct deciding *d) {
@@ -270,7 +304,9 @@ int grant_decide(const struct token_facts *facts, const struct token_ask *ask, i
                 if (why)
                         why->why = why_granted(&d);
         }
-        if (why)
+        if (why) {
+                tell_shadow(&d, r);
                 why->refusal = r;
+        }
         return r;
 }

@@ -25,6 +25,7 @@ struct token_ask {
         enum ask_grant_type grant_type;
         enum scope_kind scope_kind;
         struct bytes scope;
+        struct scope aif;       /* a scope of bytes read as RFC 9237's, for servers with such scopes; NONE: it is none */
         bool wants_profile;     /* ace_profile: null */
         enum ask_cnf cnf;
         struct bytes kid;       /* for ASK_CNF_KID; of a COSE_Key too, data NULL when it has none */
@@ -112,7 +113,9 @@ void grant_done(struct grant *grant);
 /* How the decision came about, for `acectl explain` and the log: filled as far as the decision got. */
 struct explanation {
         int refusal;               /* 0: granted */
-        struct scope asked, allowed, granted; /* allowed: the union of the policies that apply */
+        struct scope asked, allowed, granted; /* allowed: what the policies that apply leave, all in all */
+        bool has_shadow;           /* it had been different with the policies in force that are only tried: */
+        struct scope shadow;       /* this would have been granted; NONE: nothing */
         int64_t policies[EXPLAIN_POLICIES_MAX]; /* ids of those that contributed, the first ones */
         size_t n_policies;         /* all that contributed, also beyond the array */
         int64_t lifetime_s;
@@ -124,9 +127,9 @@ struct explanation {
  * Decide what a client gets for a token request (RFC 9200 §5.8.1-5.8.3, RFC 9201 §3), in the order of AS-059: client,
  * grant type, right to the grant, audience, scope, profiles, key. now_s: seconds since 1970 UTC. why may be NULL.
  *
- * Policies unite: the scope is what any active one allows of what was asked. The lifetime is the shortest of: the
- * server's or the configured default, both maxima, the maximum and the remaining validity of each policy that
- * contributed to the scope.
+ * The scope is what policies leave of what was asked: policy_evaluate(). The lifetime is the shortest of: the server's or
+ * the configured default, both maxima, the maximum and the remaining period of each policy that contributed to the
+ * scope.
  *
  * Returns 0 and fills *ret_grant but for number, key_number and a new key's bytes; or a refusal. Never < 0: no I/O, no
  * allocation.

@@ -250,16 +250,19 @@ bool policy_evaluate(const struct policy_question *question, const struct scope 
         return false;
 }
 
+bool policy_has_shadow(const struct policy_question *question) {
+        for (size_t i = 0; i < question->n_policies; i++)
+                if (question->policies[i].is_shadow)
+                        return true;
+        return false;
+}
+
 bool policy_try_shadow(const struct policy_question *question, const struct scope *wanted,
                        const struct policy_answer *enforced, struct policy_answer *ret) {
         struct policy_question tried = *question;
-        size_t i = 0;
 
-        while (i < question->n_policies && !question->policies[i].is_shadow)
-                i++;
-        if (i == question->n_policies)
+        if (!policy_has_shadow(question))
                 return false;
-
         tried.with_shadow = true;
         (void)policy_evaluate(&tried, wanted, ret);
         return !scope_equal(&ret->scope, &enforced->scope) || ret->max_lifetime_s != enforced->max_lifetime_s ||

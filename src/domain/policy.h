@@ -83,6 +83,9 @@ bool policy_is_open(const struct policy_question *question);
  */
 bool policy_evaluate(const struct policy_question *question, const struct scope *wanted, struct policy_answer *ret);
 
+/* Are there policies that are only tried? */
+bool policy_has_shadow(const struct policy_question *question);
+
 /*
  * What would the answer have been with those policies in force that are only tried? True when it differs from this one,
  * and only then there is something in *ret.

@@ -2,6 +2,7 @@
 
 #include "base/cleanup.h"
 #include "domain/refusal.h"
+#include "format/aif.h"
 #include "format/cbor.h"
 #include "format/labels.h"
 
@@ -104,6 +105,8 @@ int token_ask_decode(struct bytes payload, struct token_ask *ret_ask) {
         ask.audience = message.audience.content;
         ask.scope_kind = scope_kind_of(&message.scope);
         ask.scope = message.scope.content;
+        if (ask.scope_kind == SCOPE_BYTES)
+                (void)aif_decode(ask.scope, &ask.aif); /* is none: so says its kind */
         /* RFC 9200 §5.8.1: no grant type is client_credentials */
         if (message.grant_type.kind != CBOR_ABSENT && message.grant_type.argument != GRANT_CLIENT_CREDENTIALS)
                 ask.grant_type = ASK_OTHER_GRANT;
@@ -168,6 +171,8 @@ void ace_put_scope(struct cbor_writer *w, int label, const struct scope *scope) 
         cbor_put_int(w, label);
         if (scope->kind == SCOPE_TEXT)
                 cbor_put_text(w, scope_bytes(scope));
+        else if (scope->kind == SCOPE_AIF)
+                aif_put(w, scope);
         else
                 cbor_put_bytes(w, scope_bytes(scope));
 }
