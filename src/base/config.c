@@ -348,7 +348,9 @@ static const struct option options[] = {
         RATE("total_hello", total_hello, "50000", "50000",
              "ClientHellos without a valid cookie of all source addresses together"),
         RATE("peer_request", peer_request, "50", "200",
-             "requests of one authenticated peer"),
+             "requests of one authenticated client"),
+        RATE("server_request", server_request, "1000", "2000",
+             "requests of one authenticated resource server"),
 };
 
 #define N_OPTIONS N_ELEMENTS(options)

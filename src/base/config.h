@@ -63,6 +63,7 @@ struct config {
         int64_t total_request_rate, total_request_burst;
         int64_t total_hello_rate, total_hello_burst;
         int64_t peer_request_rate, peer_request_burst;
+        int64_t server_request_rate, server_request_burst;
 };
 
 /*

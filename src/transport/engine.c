@@ -436,7 +436,7 @@ static void on_done(void *context, struct dtls_session *session, struct engine_t
         struct engine *engine = context;
         int64_t wait_us;
 
-        if (limit_peer(engine->limit, dtls_session_credential(session)->id, now.monotonic_us, &wait_us))
+        if (limit_peer(engine->limit, dtls_session_credential(session), now.monotonic_us, &wait_us))
                 limit_stranger_forgive(engine->limit, dtls_session_remote(session), STRANGER_HANDSHAKE,
                                        now.monotonic_us);
 }
@@ -604,7 +604,7 @@ static int admit(const struct door_peer *peer, int64_t *ret_max_age_s) {
 
         *ret_max_age_s = RETRY_AFTER_S;
         if (r != 0 || peer->door == DOOR_COAP || /* whose datagrams have been counted */
-            limit_peer(engine->limit, peer->peer.credential_id, engine->now.monotonic_us, &wait_us))
+            limit_peer(engine->limit, dtls_session_credential(peer->session), engine->now.monotonic_us, &wait_us))
                 return r;
         *ret_max_age_s = wait_s(wait_us);
         return REFUSE_RATE;
@@ -641,7 +641,7 @@ static void take(struct door_peer *peer, uint64_t ticket, const struct coap_mess
         }
         verdict = block_step(&peer->blocks, message, asks, engine->now.monotonic_us, &step);
         if (step.is_progress)
-                limit_peer_forgive(engine->limit, peer->peer.credential_id); /* the first block has paid */
+                limit_peer_forgive(engine->limit, dtls_session_credential(peer->session)); /* the first block has paid */
         if (verdict == BLOCK_ANSWER) {
                 say_code(peer, ticket, message, asks, step.code, 0);
         } else if (verdict == BLOCK_KEPT) {

@@ -9,6 +9,7 @@
 #include "base/secret.h"
 #include "base/siphash.h"
 #include "crypto/random.h"
+#include "domain/credential.h"
 #include "transport/address.h"
 
 #define SECOND_NS INT64_C(1000000000)
@@ -37,7 +38,7 @@ struct table {
 struct limit {
         struct table sources, peers;
         uint8_t hash_key[SIPHASH_KEY_SIZE];
-        struct rate source_rates[STRANGER_ACTS], total_rates[STRANGER_ACTS], peer_rate;
+        struct rate source_rates[STRANGER_ACTS], total_rates[STRANGER_ACTS], peer_rate, server_rate;
         struct bucket totals[STRANGER_ACTS];
         struct limit_figures figures;
 };
@@ -175,24 +176,28 @@ void limit_stranger_forgive(struct limit *limit, const struct address *source, e
         bucket_give(&limit->totals[act], &limit->total_rates[act]);
 }
 
-bool limit_peer(struct limit *limit, int64_t credential_id, int64_t now_us, int64_t *ret_wait_us) {
-        const struct key key = { (uint64_t)credential_id, KEY_CREDENTIAL };
+static const struct rate *peer_rate(const struct limit *limit, const struct credential *credential) {
+        return credential->server_id != 0 ? &limit->server_rate : &limit->peer_rate;
+}
+
+bool limit_peer(struct limit *limit, const struct credential *credential, int64_t now_us, int64_t *ret_wait_us) {
+        const struct key key = { (uint64_t)credential->id, KEY_CREDENTIAL };
+        const struct rate *rate = peer_rate(limit, credential);
 
         *ret_wait_us = 0;
-        if (limit->peer_rate.per_s == 0 ||
-            bucket_take(&table_get(limit, &limit->peers, &key, now_us)->buckets[0], &limit->peer_rate, now_us,
-                        ret_wait_us))
+        if (rate->per_s == 0 ||
+            bucket_take(&table_get(limit, &limit->peers, &key, now_us)->buckets[0], rate, now_us, ret_wait_us))
                 return true;
         limit->figures.n_refused_peer++;
         return false;
 }
 
-void limit_peer_forgive(struct limit *limit, int64_t credential_id) {
-        const struct key key = { (uint64_t)credential_id, KEY_CREDENTIAL };
+void limit_peer_forgive(struct limit *limit, const struct credential *credential) {
+        const struct key key = { (uint64_t)credential->id, KEY_CREDENTIAL };
         struct place *place = table_find(limit, &limit->peers, &key);
 
         if (place)
-                bucket_give(&place->buckets[0], &limit->peer_rate);
+                bucket_give(&place->buckets[0], peer_rate(limit, credential));
 }
 
 /* ---- objects */
@@ -207,6 +212,7 @@ static void take_rates(struct limit *limit, const struct config *config) {
         limit->total_rates[STRANGER_HELLO] = (struct rate){ config->total_hello_rate, config->total_hello_burst };
         limit->total_rates[STRANGER_HANDSHAKE] = (struct rate){}; /* limits.handshakes_max bounds those under way */
         limit->peer_rate = (struct rate){ config->peer_request_rate, config->peer_request_burst };
+        limit->server_rate = (struct rate){ config->server_request_rate, config->server_request_burst };
 }
 
 int limit_new(const struct config *config, struct limit **ret) {

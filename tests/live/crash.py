@@ -44,7 +44,7 @@ OLD_TOKENS_ASKED = 50         # of earlier rounds, in each; all are looked up in
 
 CONFIG = {
     "server": {"log_level": "notice"},
-    "limits": {"tokens_per_client_max": 1000000, "peer_request_rate": 0, "source_request_rate": 0, "source_hello_rate": 0,
+    "limits": {"tokens_per_client_max": 1000000, "peer_request_rate": 0, "server_request_rate": 0, "source_request_rate": 0, "source_hello_rate": 0,
                "source_handshake_rate": 0},
 }
 # what a caller sees of a server that is gone

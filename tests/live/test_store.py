@@ -52,7 +52,7 @@ def test_backup_is_a_whole_database(realm):
 
 def test_backup_under_load_holds_nobody_up(make_realm):
     """Tokens go on being issued while copies are made; each copy has every token that was answered before it began."""
-    realm = make_realm({"limits": {"peer_request_rate": 0, "tokens_per_client_max": 1000000}}).start()
+    realm = make_realm({"limits": {"peer_request_rate": 0, "server_request_rate": 0, "tokens_per_client_max": 1000000}}).start()
     client, rs = realm.pair()
     known, stop, faults = [], threading.Event(), []
 

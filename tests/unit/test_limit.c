@@ -7,6 +7,7 @@
 
 #include "base/cleanup.h"
 #include "base/config.h"
+#include "domain/credential.h"
 #include "transport/address.h"
 #include "transport/limit.h"
 
@@ -223,13 +224,17 @@ static void source_gets_back_what_turned_out_well(void **state) {
         assert_int_equal(strangers(limit, "192.0.2.2:1", STRANGER_HANDSHAKE, 0, 10000), config->source_handshake_burst);
 }
 
-static int peers(struct limit *limit, int64_t credential_id, int64_t now_us, int max) {
+static int requests(struct limit *limit, const struct credential *credential, int64_t now_us, int max) {
         int64_t wait_us;
         int n = 0;
 
-        while (n < max && limit_peer(limit, credential_id, now_us, &wait_us))
+        while (n < max && limit_peer(limit, credential, now_us, &wait_us))
                 n++;
         return n;
+}
+
+static int peers(struct limit *limit, int64_t credential_id, int64_t now_us, int max) {
+        return requests(limit, &(struct credential){ .id = credential_id, .client_id = 1 }, now_us, max);
 }
 
 static void peers_do_not_take_from_each_other(void **state) {
@@ -246,6 +251,20 @@ static void peers_do_not_take_from_each_other(void **state) {
         limit_figures(limit, &figures);
         assert_int_equal(figures.n_peers, 2);
         assert_int_equal(figures.n_refused_peer, 60);
+}
+
+/* A resource server introspects for all its clients. */
+static void servers_have_a_rate_of_their_own(void **state) {
+        _cleanup_(config_freep) struct config *config = defaults();
+        _cleanup_(limit_freep) struct limit *limit = limit_of(config);
+        const struct credential server = { .id = 7, .server_id = 1 };
+
+        assert_true(config->server_request_burst > config->peer_request_burst);
+        assert_int_equal(requests(limit, &server, 0, 10000), config->server_request_burst);
+        limit_peer_forgive(limit, &server);
+        assert_int_equal(requests(limit, &server, 0, 10000), 1);
+        assert_int_equal(requests(limit, &server, SECOND_US, 10000), config->server_request_rate);
+        assert_int_equal(peers(limit, 8, 0, 10000), config->peer_request_burst);
 }
 
 /* However many there are, the table does not grow, and those that keep coming keep their places. */
@@ -308,6 +327,7 @@ int main(void) {
                 cmocka_unit_test(total_binds_all_and_is_charged_for_what_passes_only),
                 cmocka_unit_test(source_gets_back_what_turned_out_well),
                 cmocka_unit_test(peers_do_not_take_from_each_other),
+                cmocka_unit_test(servers_have_a_rate_of_their_own),
                 cmocka_unit_test(table_is_bounded_and_keeps_who_comes),
                 cmocka_unit_test(reconfiguration_holds_at_once),
         };
