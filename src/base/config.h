@@ -38,6 +38,9 @@ struct config {
         /* [token] */
         int64_t default_lifetime_s;
         int64_t max_lifetime_s;
+        int64_t trl_updates_max;        /* MAX_N of RFC 9770: updates told to a party at most */
+        int64_t trl_batch_max;          /* MAX_DIFF_BATCH: of these, in one answer */
+        char *trl_label;                /* clients with it see the whole list; "" none */
 
         /* [limits] */
         int64_t sessions_max;           /* live DTLS sessions */
@@ -55,6 +58,8 @@ struct config {
         int64_t plain_peers_max;        /* addresses remembered at the coap door */
         int64_t pending_per_peer_max;   /* of pending_max, what one peer may take */
         int64_t sources_max;            /* addresses whose rates are known */
+        int64_t observers_max;          /* observations of all peers */
+        int64_t observers_per_peer_max;
 
         /* [limits], rates: events a second, and how many at once after a pause; a rate of 0: no limit (limit.h) */
         int64_t source_request_rate, source_request_burst;

@@ -43,6 +43,11 @@ enum refusal {
         REFUSE_TOKEN_NOT_YOURS,        /* invalid_client: a token to be revoked was issued to somebody else (AS-192) */
         REFUSE_TOO_MANY_TOKENS,        /* invalid_grant: as many live tokens as this client may have */
 
+        /* Queries of the token revocation list: RFC 9770 §6.1 */
+        REFUSE_TRL_VALUE,              /* a parameter's value is not allowed */
+        REFUSE_TRL_SET,                /* a cursor without diff */
+        REFUSE_TRL_OUT_OF_BOUND,       /* a cursor behind the last update */
+
         /* Administration */
         REFUSE_ADMIN_SYNTAX,           /* not the JSON that the resource reads */
         REFUSE_ADMIN_VALUE,            /* a field's value is not allowed; the response's detail names it */

@@ -1,6 +1,8 @@
 #include "endpoint/handlers.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 
 #include "base/cleanup.h"
 #include "domain/refusal.h"
@@ -121,4 +123,87 @@ int admin_token_delete(struct aced *as, const struct request *request, struct re
                 return r;
         response->token_number = number;
         return say_unknown(response, store_token_revoke(as->store, number, request->now_s), request->segments[2]);
+}
+
+/* ---- many */
+
+struct revoke_ask {
+        const char *client, *server, *label, *after;
+};
+
+static const struct json_field revoke_fields[] = {
+        ADMIN_FIELD(revoke_ask, client, TEXT),
+        ADMIN_FIELD(revoke_ask, server, TEXT),
+        ADMIN_FIELD(revoke_ask, label, TEXT),
+        ADMIN_FIELD(revoke_ask, after, TEXT),
+};
+
+/* Where the next step begins, for the member "after" of the next request: opaque to who sends it. */
+#define PLACE_TEXT_SIZE 36
+
+static void place_text(const struct revocation_place *place, char text[static PLACE_TEXT_SIZE]) {
+        snprintf(text, PLACE_TEXT_SIZE, "%c%" PRIx64 ".%" PRIx64, place->refresh_tokens ? 'r' : 'a',
+                 (uint64_t)place->client_id, place->number);
+}
+
+static int place_read(const char *text, struct response *response, struct revocation_place *ret) {
+        uint64_t client_id, number;
+        char kind, end;
+
+        *ret = (struct revocation_place){};
+        if (!text)
+                return 0;
+        if (sscanf(text, "%c%" SCNx64 ".%" SCNx64 "%c", &kind, &client_id, &number, &end) != 3 ||
+            (kind != 'a' && kind != 'r') || client_id > INT64_MAX || number > INT64_MAX)
+                return admin_refuse_value(response, "after", text, "is not what \"next\" of an answer said");
+        *ret = (struct revocation_place){ kind == 'r', (int64_t)client_id, number };
+        return 0;
+}
+
+static int revocation_read(struct aced *as, const struct revoke_ask *ask, struct response *response,
+                           struct revocation *ret) {
+        struct client client;
+        struct server server;
+        int r = 0;
+
+        *ret = (struct revocation){};
+        if (!!ask->client + !!ask->server + !!ask->label != 1) {
+                response_why(response, "members \"client\", \"server\" and \"label\": one of them is expected");
+                return REFUSE_ADMIN_VALUE;
+        }
+        if (ask->client && (r = admin_client_find(as->store, bytes_text(ask->client), response, &client)) == 0)
+                ret->client_id = client.id;
+        if (ask->server && (r = admin_server_find(as->store, bytes_text(ask->server), response, &server)) == 0)
+                ret->server_id = server.id;
+        if (ask->label && (r = admin_check_name(response, "label", ask->label)) == 0)
+                ret->label = bytes_text(ask->label);
+        return r;
+}
+
+/*
+ * One step, so that no number of tokens holds others up: {"revoked", "refresh_tokens", "next"}. next is null at the end,
+ * else the "after" of the next request.
+ */
+int admin_tokens_revoke_post(struct aced *as, const struct request *request, struct response *response) {
+        _cleanup_(json_document_done) struct json_document document = {};
+        struct revocation_place place;
+        struct revocation what;
+        struct revoke_ask ask;
+        char next[PLACE_TEXT_SIZE];
+        bool again, of_refresh;
+        json_t *object;
+        int64_t n = 0;
+        int r;
+
+        if ((r = admin_read(request, response, revoke_fields, N_ELEMENTS(revoke_fields), &ask, &document)) != 0 ||
+            (r = revocation_read(as, &ask, response, &what)) != 0 ||
+            (r = place_read(ask.after, response, &place)) != 0)
+                return r;
+        of_refresh = place.refresh_tokens;
+        if ((r = store_revoke_step(as->store, &what, request->now_s, &place, &n, &again)) != 0)
+                return r;
+        place_text(&place, next);
+        object = json_pack("{s:I, s:I, s:s?}", "revoked", (json_int_t)(of_refresh ? 0 : n),
+                           "refresh_tokens", (json_int_t)(of_refresh ? n : 0), "next", again ? next : NULL);
+        return admin_reply(response, &object);
 }

@@ -18,6 +18,10 @@ struct response;
 int token_post(struct aced *as, const struct request *request, struct response *response);
 /* introspect.c: POST /introspect (RFC 9200 §5.9) */
 int introspect_post(struct aced *as, const struct request *request, struct response *response);
+/* revoke.c: POST /revoke (RFC 7009 §2) */
+int revoke_post(struct aced *as, const struct request *request, struct response *response);
+/* trl.c: GET /revoke/trl (RFC 9770 §6) */
+int trl_get(struct aced *as, const struct request *request, struct response *response);
 /* well_known.c: GET /.well-known/core (RFC 6690) */
 int well_known_get(struct aced *as, const struct request *request, struct response *response);
 
@@ -63,3 +67,7 @@ int admin_explain_get(struct aced *as, const struct request *request, struct res
 int admin_tokens_get(struct aced *as, const struct request *request, struct response *response);
 int admin_token_get(struct aced *as, const struct request *request, struct response *response);
 int admin_token_delete(struct aced *as, const struct request *request, struct response *response);
+int admin_tokens_revoke_post(struct aced *as, const struct request *request, struct response *response);
+
+/* admin_trl.c */
+int admin_trl_get(struct aced *as, const struct request *request, struct response *response);

@@ -63,6 +63,10 @@ static const struct refusal_row rows[] = {
         [REFUSE_TOO_MANY_TOKENS] = { "too-many-tokens", ACE_INVALID_GRANT, CODE_BAD_REQUEST, 400,
                                      "too many live tokens" },
 
+        [REFUSE_TRL_VALUE] = { "trl-value", 0, CODE_BAD_REQUEST, 400, "diff or cursor has no such value" },
+        [REFUSE_TRL_SET] = { "trl-set", 0, CODE_BAD_REQUEST, 400, "cursor without diff" },
+        [REFUSE_TRL_OUT_OF_BOUND] = { "trl-out-of-bound", 0, CODE_BAD_REQUEST, 400, "cursor is of no update yet" },
+
         [REFUSE_ADMIN_SYNTAX] = { "syntax", 0, CODE_BAD_REQUEST, 400, "not the JSON object that is read here" },
         [REFUSE_ADMIN_VALUE] = { "value", 0, CODE_BAD_REQUEST, 422, "value not allowed" },
         [REFUSE_ADMIN_UNKNOWN] = { "unknown", 0, CODE_NOT_FOUND, 404, "no such thing" },

@@ -7,6 +7,7 @@
 
 #include "base/cleanup.h"
 #include "base/secret.h"
+#include "format/trl.h"
 
 const char *method_name(enum method method) {
         static const char *const names[] = {
@@ -22,6 +23,8 @@ void response_init(struct response *response) {
         *response = (struct response){
                 .content_format = CF_NONE,
                 .max_age_s = -1,
+                .topic = -1,
+                .cursor = CURSOR_NONE,
                 .payload = BUF_INIT(ANSWER_SIZE_MAX),
         };
 }

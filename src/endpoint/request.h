@@ -87,6 +87,8 @@ struct response {
          */
         bool keep_changes;
         struct note note;
+        int64_t topic;         /* what the answer tells of, for observers (RFC 7641): a party's id (trl.h); -1: of nothing */
+        int64_t cursor;        /* said with a REFUSE_TRL_…: format/trl.h */
         int64_t audit_seq;     /* of the row in the audit trail; 0: there is none */
         char why[256];       /* what a refusal is about, for the log and, at the control socket, for the caller */
 };

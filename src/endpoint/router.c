@@ -15,6 +15,7 @@
 #include "format/ace.h"
 #include "format/coap.h"
 #include "format/json.h"
+#include "format/trl.h"
 #include "store/store.h"
 
 #define LOG_PATH_SIZE 160 /* of the path in a log line; longer ones are cut */
@@ -32,6 +33,11 @@ static const struct resource resources[] = {
           .rt = "ace.token", .interface = "ace.as", .summary = "ask for a token" },
         { "/introspect", METHOD_POST, DEVICE, ACE, ACE, CODE_CREATED, false, introspect_post,
           .rt = "ace.introspect", .interface = "ace.as", .summary = "ask what a token is worth" },
+        { "/revoke", METHOD_POST, DEVICE, ACE, NO, CODE_CHANGED, true, revoke_post,
+          .rt = "ace.revoke", .interface = "ace.as", .for_known = true, .summary = "give a token back" },
+        { "/revoke/trl", METHOD_GET, DEVICE, NO, CF_ACE_TRL, CODE_CONTENT, false, trl_get,
+          .rt = "ace.trl", .interface = "ace.as", .for_known = true, .observable = true,
+          .summary = "which of one's tokens are revoked" },
         { "/.well-known/core", METHOD_GET, CALLER_ANYONE, NO, CF_LINK_FORMAT, CODE_CONTENT, false, well_known_get,
           .stateless = true, .summary = "list the resources" },
 
@@ -98,6 +104,10 @@ static const struct resource resources[] = {
           .summary = "show a token, without its key" },
         { "/v1/tokens/{}", METHOD_DELETE, ADMIN, NO, NO, CODE_DELETED, true, admin_token_delete,
           .summary = "revoke a token" },
+        { "/v1/tokens/revoke", METHOD_POST, ADMIN, JSON, JSON, CODE_CHANGED, true, admin_tokens_revoke_post,
+          .summary = "revoke all live tokens of a client, a label, for a resource server, in steps" },
+        { "/v1/trl", METHOD_GET, ADMIN, NO, JSON, CODE_CONTENT, false, admin_trl_get,
+          .summary = "list the revocation list in order of issue" },
 };
 
 _Static_assert(N_ELEMENTS(resources) <= METRICS_RESOURCES_MAX, "each resource is counted");
@@ -220,11 +230,21 @@ static int put_json_error(const struct refusal_row *row, struct response *respon
         return r;
 }
 
+/* RFC 9770 §6.1, for the peer that this list is for. */
+static int put_trl_error(struct response *response) {
+        response->content_format = CF_PROBLEM;
+        return trl_error_encode(response->refusal == REFUSE_TRL_VALUE ? TRL_ERROR_VALUE :
+                                response->refusal == REFUSE_TRL_SET   ? TRL_ERROR_SET : TRL_ERROR_OUT_OF_BOUND,
+                                response->cursor, &response->payload);
+}
+
 static int put_error(const struct work *work, const struct refusal_row *row, struct response *response) {
         const struct peer *peer = work->request.peer;
 
         if (peer->channel == CHANNEL_LOCAL)
                 return put_json_error(row, response);
+        if (response->refusal >= REFUSE_TRL_VALUE && response->refusal <= REFUSE_TRL_OUT_OF_BOUND)
+                return put_trl_error(response);
         /* Only what speaks ACE says no in CBOR. An anonymous request without a payload is shorter than any error. */
         if (row->ace_error != 0 && work->resource && work->resource->writes == CF_ACE_CBOR &&
             (peer->channel != CHANNEL_PLAIN || work->request.payload.size > 0))

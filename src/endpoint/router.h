@@ -23,6 +23,8 @@ struct resource {
         bool changes;           /* writes to the store: runs in a savepoint of its own */
         int (*handle)(struct aced *as, const struct request *request, struct response *response);
         const char *rt, *interface; /* link attributes; rt NULL: not in /.well-known/core */
+        bool observable;        /* by authenticated peers; the handler fills in response->topic */
+        bool for_known;         /* its link is told to authenticated peers alone: what strangers hear has to be short */
         bool stateless;         /* does not touch the store: answered even when that is broken */
         bool audited;           /* leaves a row in the audit trail, as everything that changes something does */
         const char *summary;    /* one line for aced-control(7) and people */

@@ -8,10 +8,12 @@
 struct link {
         const char *href, *rt, *interface;
         char ct[8];
+        bool is_observable;
 };
 
 static void link_of(const struct resource *resource, struct link *ret) {
-        *ret = (struct link){ .href = resource->path, .rt = resource->rt, .interface = resource->interface };
+        *ret = (struct link){ .href = resource->path, .rt = resource->rt, .interface = resource->interface,
+                               .is_observable = resource->observable };
         if (resource->writes != CF_NONE)
                 snprintf(ret->ct, sizeof(ret->ct), "%d", resource->writes);
 }
@@ -80,7 +82,8 @@ static int put_link(const struct link *link, bool terse, struct buf *out) {
             terse ||
             (r = put_attribute("if", link->interface, out)) != 0)
                 return r;
-        return put_attribute("ct", link->ct, out);
+        r = put_attribute("ct", link->ct, out);
+        return r == 0 && link->is_observable ? buf_printf(out, ";obs") : r; /* RFC 7641 §6 */
 }
 
 int well_known_get(struct aced *as, const struct request *request, struct response *response) {
@@ -89,7 +92,7 @@ int well_known_get(struct aced *as, const struct request *request, struct respon
         int r;
 
         for (size_t i = 0; (resource = router_resource(i)); i++) {
-                if (!resource->rt)
+                if (!resource->rt || (resource->for_known && request->peer->channel == CHANNEL_PLAIN))
                         continue;
                 link_of(resource, &link);
                 if (!is_asked(&link, request))

@@ -11,6 +11,8 @@ enum {
         CF_JSON = 50,
         CF_CBOR = 60,
         CF_ACE_CBOR = 19,
+        CF_PROBLEM = 257,
+        CF_ACE_TRL = 262,
 };
 
 /* CoAP codes, as their byte */
@@ -135,6 +137,12 @@ enum {
         INTRO_CNONCE = 39,
         INTRO_EXI = 40,
 };
+
+/* Token revocation list (RFC 9770 §14.1), and its errors in problem details (RFC 9770 §6.1, RFC 9290 §2) */
+enum { TRL_FULL_SET = 0, TRL_DIFF_SET = 1, TRL_CURSOR = 2, TRL_MORE = 3 };
+enum { PROBLEM_ACE_TRL_ERROR = 1 };
+enum { TRL_ERROR_ID = 0, TRL_ERROR_CURSOR = 1 };
+enum { TRL_ERROR_VALUE = 0, TRL_ERROR_SET = 1, TRL_ERROR_OUT_OF_BOUND = 2 };
 
 /* CWT claims (RFC 8392 §9.1, RFC 8747 §7, RFC 9200 §8.14) */
 enum {
