@@ -7,6 +7,7 @@
 #include "base/cleanup.h"
 #include "domain/refusal.h"
 #include "domain/token.h"
+#include "format/aif.h"
 #include "format/cose.h"
 #include "format/describe.h"
 #include "store/clients.h"
@@ -180,19 +181,10 @@ json_t *admin_hex(struct bytes bytes) {
 
 #define SCOPE_BYTES_PREFIX "hex:"
 
-int admin_read_scope(struct response *response, const char *member, const char *text, struct scope *ret) {
+static int read_bytes_scope(struct response *response, const char *member, const char *text, struct scope *ret) {
         uint8_t bytes[SCOPE_SIZE_MAX];
         size_t size;
 
-        *ret = (struct scope){ .kind = SCOPE_NONE };
-        if (*text == '\0')
-                return 0;
-        if (strncmp(text, SCOPE_BYTES_PREFIX, strlen(SCOPE_BYTES_PREFIX)) != 0) {
-                if (scope_set(ret, SCOPE_TEXT, bytes_text(text)) == 0)
-                        return 0;
-                return admin_refuse_value(response, member, text, "is no scope: tokens with spaces between, at most "
-                                          "255 bytes, of printable ASCII but quote and backslash; or hex: and bytes");
-        }
         if (bytes_from_hex(text + strlen(SCOPE_BYTES_PREFIX), bytes, sizeof(bytes), &size) == 0 &&
             scope_set(ret, SCOPE_BYTES, bytes_of(bytes, size)) == 0)
                 return 0;
@@ -200,9 +192,33 @@ int admin_read_scope(struct response *response, const char *member, const char *
                                   "expected");
 }
 
+int admin_read_scope(struct response *response, const char *member, const char *text, struct scope *ret) {
+        *ret = (struct scope){ .kind = SCOPE_NONE };
+        if (*text == '\0')
+                return 0;
+        if (strncmp(text, SCOPE_BYTES_PREFIX, strlen(SCOPE_BYTES_PREFIX)) == 0)
+                return read_bytes_scope(response, member, text, ret);
+        if (strncmp(text, AIF_PREFIX, strlen(AIF_PREFIX)) == 0)
+                return aif_parse(bytes_text(text), ret) == 0 ? 0 :
+                       admin_refuse_value(response, member, text, "is no scope: aif:OBJECT=PERMISSIONS;... is expected, "
+                                          "permissions being methods or numbers with commas between, 255 bytes at most");
+        if (scope_set(ret, SCOPE_TEXT, bytes_text(text)) == 0)
+                return 0;
+        return admin_refuse_value(response, member, text, "is no scope: tokens with spaces between, at most 255 bytes, of "
+                                  "printable ASCII but quote and backslash; or hex: and bytes; or aif: and objects");
+}
+
+static json_t *aif_scope(const struct scope *scope) {
+        _cleanup_(buf_done) struct buf text = BUF_INIT(AIF_TEXT_SIZE_MAX);
+
+        return aif_print(scope, &text) == 0 ? json_stringn((const char *)text.data, text.size) : NULL;
+}
+
 json_t *admin_scope(const struct scope *scope) {
         char text[sizeof(SCOPE_BYTES_PREFIX) + 2 * SCOPE_SIZE_MAX] = SCOPE_BYTES_PREFIX;
 
+        if (scope->kind == SCOPE_AIF)
+                return aif_scope(scope);
         if (scope->kind != SCOPE_BYTES)
                 return json_stringn((const char *)scope->data, scope->kind == SCOPE_TEXT ? scope->size : 0);
         bytes_to_hex(scope_bytes(scope), text + strlen(SCOPE_BYTES_PREFIX), sizeof(text) - strlen(SCOPE_BYTES_PREFIX));
@@ -211,10 +227,16 @@ json_t *admin_scope(const struct scope *scope) {
 
 bool admin_scope_next(const struct scope *scope, size_t *at, struct scope *ret_token) {
         const uint8_t *start = scope->data + *at, *space;
+        struct aif_entry entry;
         size_t size;
 
         if (scope->kind == SCOPE_NONE || *at >= scope->size)
                 return false;
+        if (scope->kind == SCOPE_AIF) {
+                ret_token->kind = SCOPE_NONE;
+                ret_token->size = 0;
+                return aif_next(scope, at, &entry) && aif_add(ret_token, entry.toid, entry.tperm) == 0;
+        }
         space = scope->kind == SCOPE_TEXT ? memchr(start, ' ', scope->size - *at) : NULL;
         size = space ? (size_t)(space - start) : scope->size - *at;
         *at += size + 1;

@@ -54,10 +54,13 @@ int admin_read_key(struct response *response, const char *member, const char *he
                    struct secret *ret);
 json_t *admin_hex(struct bytes bytes);
 
-/* "read write", or "hex:0102" for a scope of bytes; "" is none. */
+/* "read write"; "hex:0102" for a scope of bytes; "aif:/temp=GET" for one of objects (aif_parse()); "" is none. */
 int admin_read_scope(struct response *response, const char *member, const char *text, struct scope *ret);
 json_t *admin_scope(const struct scope *scope);
-/* The token of a text scope at *at, which moves behind it; false at the end. A scope of bytes is one token. */
+/*
+ * The token of a text scope, or the object of an AIF scope, at *at, which moves behind it; false at the end. A scope of
+ * bytes is one token.
+ */
 bool admin_scope_next(const struct scope *scope, size_t *at, struct scope *ret_token);
 
 /* Profiles by their registered names. */

@@ -53,7 +53,7 @@ static const struct json_field key_fields[] = {
 /* What protects tokens (RFC 9053 §4.1, §4.2). */
 static const enum aead_alg token_algs[] = { AEAD_AES_CCM_16_64_128, AEAD_A128GCM, AEAD_A256GCM };
 
-static const char *const scope_kinds[] = { [SCOPE_TEXT] = "text", [SCOPE_BYTES] = "bytes" };
+static const char *const scope_kinds[] = { [SCOPE_TEXT] = "text", [SCOPE_BYTES] = "bytes", [SCOPE_AIF] = "aif" };
 
 /* ---- server → JSON */
 
@@ -137,12 +137,12 @@ static int read_alg(struct response *response, const char *text, enum aead_alg *
 }
 
 static int read_scope_kind(struct response *response, const char *text, enum scope_kind *ret) {
-        for (enum scope_kind kind = SCOPE_TEXT; kind <= SCOPE_BYTES; kind++)
+        for (enum scope_kind kind = SCOPE_TEXT; kind <= SCOPE_AIF; kind++)
                 if (strcmp(scope_kinds[kind], text) == 0) {
                         *ret = kind;
                         return 0;
                 }
-        return admin_refuse_value(response, "scope_kind", text, "is no kind of scope: text and bytes are");
+        return admin_refuse_value(response, "scope_kind", text, "is no kind of scope: text, bytes and aif are");
 }
 
 static int check_scope_kind(struct response *response, const char *member, const struct scope *scope,
@@ -150,7 +150,7 @@ static int check_scope_kind(struct response *response, const char *member, const
         if (scope->kind == SCOPE_NONE || scope->kind == kind)
                 return 0;
         response_why(response, "member \"%s\": it is %s, but scope_kind is %s: set scope_kind, or write byte scopes as "
-                     "hex:0102", member, scope_kinds[scope->kind], scope_kinds[kind]);
+                     "hex:0102, AIF as aif:/path=GET", member, scope_kinds[scope->kind], scope_kinds[kind]);
         return REFUSE_ADMIN_VALUE;
 }
 
