@@ -41,6 +41,7 @@ struct metrics {
         struct histogram histograms[HISTOGRAMS];
         uint64_t n_purged; /* expired tokens that were removed */
         uint64_t n_audit_purged; /* rows of the audit trail */
+        uint64_t n_shadow; /* decisions that policies which are only tried would have changed */
 };
 
 /* A request was answered. resource: row of the router's table, NULL: none was asked; refusal: as in struct response. */

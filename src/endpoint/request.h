@@ -65,6 +65,8 @@ struct note {
         char party[NAME_SIZE_MAX + 1];      /* the client or resource server that asked; "": unknown, or nobody */
         char object[AUDIENCE_SIZE_MAX + 1]; /* the audience, or whom a change is about; "": as the path or body says */
         struct scope asked, granted;
+        bool has_shadow;                     /* policies that are only tried would have changed it: */
+        struct scope shadow;                 /* this would have been granted; NONE: nothing */
         size_t n_policies;                   /* all that the decision rests on, also beyond the array */
         int64_t policies[NOTE_POLICIES_MAX]; /* ids of the first ones */
         int64_t expires_s;                   /* of what was granted; 0: nothing */

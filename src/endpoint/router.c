@@ -13,13 +13,14 @@
 #include "endpoint/handlers.h"
 #include "endpoint/refusal.h"
 #include "format/ace.h"
+#include "format/aif.h"
 #include "format/coap.h"
 #include "format/json.h"
 #include "format/trl.h"
 #include "store/store.h"
 
 #define LOG_PATH_SIZE 160 /* of the path in a log line; longer ones are cut */
-#define LOG_FIELDS 13
+#define LOG_FIELDS 14
 
 #define DEVICE CALLER_AUTHENTICATED
 #define ADMIN CALLER_LOCAL
@@ -394,8 +395,8 @@ static enum log_level level_of(const struct work *work) {
 struct line {
         struct log_field fields[LOG_FIELDS + 1];
         size_t n_fields;
-        char code[5], decision[DECISION_TEXT_SIZE], token[17], why[320], scope[2 * SCOPE_SIZE_MAX + 5], policies[168],
-                audit[24];
+        char code[5], decision[DECISION_TEXT_SIZE], token[17], why[320], scope[2 * SCOPE_SIZE_MAX + 5],
+                shadow[2 * SCOPE_SIZE_MAX + 5], policies[168], audit[24];
 };
 
 static void line_add(struct line *line, const char *name, const char *value) {
@@ -406,7 +407,9 @@ static void line_add(struct line *line, const char *name, const char *value) {
 static const char *scope_text(const struct scope *scope, char *text, size_t size) {
         size_t n = 0;
 
-        if (scope->kind == SCOPE_BYTES) {
+        if (scope->kind == SCOPE_AIF) {
+                aif_print_cut(scope, text, size);
+        } else if (scope->kind == SCOPE_BYTES) {
                 n = (size_t)snprintf(text, size, "hex:");
                 bytes_to_hex(scope_bytes(scope), text + n, size - n);
         } else {
@@ -436,6 +439,9 @@ static void line_add_note(struct line *line, const struct work *work) {
                                              note->party : work->request.peer->name);
         line_add(line, "ACED_OBJECT", note->object);
         line_add(line, "ACED_SCOPE", scope_text(&note->granted, line->scope, sizeof(line->scope)));
+        if (note->has_shadow)
+                line_add(line, "ACED_SHADOW", note->shadow.kind == SCOPE_NONE ? "nothing" :
+                                              scope_text(&note->shadow, line->shadow, sizeof(line->shadow)));
         line_add(line, "ACED_POLICIES", policies_text(note, line->policies, sizeof(line->policies)));
         if (response->token_number != 0)
                 snprintf(line->token, sizeof(line->token), "%08" PRIx64, response->token_number);

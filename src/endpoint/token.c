@@ -37,6 +37,11 @@ static int decide(struct aced *as, const struct request *request, struct respons
         int r;
 
         r = grant_decide(facts, ask, request->now_s, grant, &explanation);
+        if (explanation.has_shadow) {
+                response->note.has_shadow = true;
+                response->note.shadow = explanation.shadow;
+                as->metrics.n_shadow++;
+        }
         if (r != 0)
                 response_why(response, "client %s, audience %s: %s", facts->client.id != 0 ? facts->client.name : "?",
                              facts->audience[0] ? facts->audience : "?", explanation.why ? explanation.why : "");

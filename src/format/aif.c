@@ -1,5 +1,7 @@
 #include "format/aif.h"
 
+#include <stdio.h>
+
 #include "base/cleanup.h"
 #include "domain/refusal.h"
 #include "format/cbor.h"
@@ -211,4 +213,15 @@ int aif_print(const struct scope *scope, struct buf *out) {
                         r = print_tperm(&entry, out);
         }
         return r;
+}
+
+void aif_print_cut(const struct scope *scope, char *ret, size_t size) {
+        _cleanup_(buf_done) struct buf text = BUF_INIT(AIF_TEXT_SIZE_MAX);
+        bool is_whole = aif_print(scope, &text) == 0 && text.size < size;
+
+        if (is_whole)
+                snprintf(ret, size, "%.*s", (int)text.size, (const char *)text.data);
+        else
+                snprintf(ret, size, "%.*s...", (int)(text.size < size - 4 ? text.size : size - 4),
+                         (const char *)text.data);
 }

@@ -29,3 +29,5 @@ void aif_put(struct cbor_writer *w, const struct scope *scope);
 #define AIF_TEXT_SIZE_MAX 4096
 int aif_parse(struct bytes text, struct scope *ret); /* with the prefix; 0, REFUSE_SCOPE */
 int aif_print(const struct scope *scope, struct buf *out); /* 0, -ENOMEM, -EOVERFLOW */
+/* As much of it as fits, with "..." behind it if that is not all: for logs. size: at least 16. */
+void aif_print_cut(const struct scope *scope, char *ret, size_t size);

@@ -3,6 +3,7 @@
 #include <stddef.h>
 
 #include "base/cleanup.h"
+#include "domain/aif.h"
 #include "domain/refusal.h"
 #include "format/cbor.h"
 
@@ -52,7 +53,7 @@ static void put_scope(struct cbor_writer *w, enum key key, enum scope_kind kind,
         if (kind == SCOPE_NONE)
                 return;
         cbor_put_uint(w, key);
-        if (kind == SCOPE_TEXT)
+        if (kind == SCOPE_TEXT || kind == SCOPE_AIF) /* as struct scope has it: what AIF begins with no text scope does */
                 cbor_put_text(w, scope);
         else
                 cbor_put_bytes(w, scope);
@@ -157,6 +158,8 @@ static bool numbers_fit(const struct items *items) {
 static void read_scope(const struct cbor_item *item, enum scope_kind *ret_kind, struct bytes *ret) {
         *ret_kind = item->kind == CBOR_ABSENT ? SCOPE_NONE : item->kind == CBOR_TEXT ? SCOPE_TEXT : SCOPE_BYTES;
         *ret = item->content;
+        if (item->kind == CBOR_TEXT && item->content.size > 0 && item->content.data[0] == AIF_MARK)
+                *ret_kind = SCOPE_AIF;
 }
 
 int audit_record_decode(struct bytes raw, struct audit_record *ret) {
