@@ -27,6 +27,7 @@ struct engine {
         uint8_t data[OUTPUT_MAX][64];
         size_t n_output;
         unsigned n_input, n_run, n_closed;
+        bool hurries;
         unsigned busy_runs; /* so many runs leave requests waiting */
         int64_t due_us;
         bool add_bad; /* before each echo a datagram that cannot be sent */
@@ -80,6 +81,10 @@ void engine_sent(struct engine *engine) {
 
 int64_t engine_due(const struct engine *engine) {
         return engine->due_us;
+}
+
+void engine_hurry(struct engine *engine) {
+        engine->hurries = true;
 }
 
 void engine_close(struct engine *engine, struct engine_time now) {
@@ -351,6 +356,7 @@ static void draining(void **state) {
         rig->engine.busy_runs = 100;
         udp_drain(rig->udp);
         assert_int_equal(rig->engine.busy_runs, 0);
+        assert_true(rig->engine.hurries); /* nothing that waits for company is left behind */
         assert_int_equal(rig->engine.n_closed, 1);
         assert_answer(fd, "bye");
         ask(fd, "too late");
