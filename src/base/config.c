@@ -172,6 +172,20 @@ static int level_print(const struct option *option, const struct config *config,
         return -EINVAL;
 }
 
+static int switch_parse(const struct option *option, const char *text, struct config *config,
+                        char why[static WHY_SIZE]) {
+        bool yes = strcmp(text, "yes") == 0;
+
+        if (!yes && strcmp(text, "no") != 0)
+                return fault(why, "is not yes or no");
+        *(bool *)member(option, config) = yes;
+        return 0;
+}
+
+static int switch_print(const struct option *option, const struct config *config, struct buf *ret_text) {
+        return buf_add(ret_text, bytes_text(*(const bool *)const_member(option, config) ? "yes" : "no"));
+}
+
 static bool port_is_valid(const char *text) {
         size_t n = strspn(text, "0123456789");
 
@@ -263,6 +277,7 @@ static int listen_print(const struct option *option, const struct config *config
 static const struct kind NUMBER = { number_parse, number_print, true };
 static const struct kind WORD = { word_parse, word_print, false };
 static const struct kind PATH = { path_parse, word_print, false };
+static const struct kind SWITCH = { switch_parse, switch_print, false };
 static const struct kind LEVEL = { level_parse, level_print, false };
 static const struct kind LISTEN = { listen_parse, listen_print, false };
 
@@ -306,6 +321,8 @@ static const struct option options[] = {
           "seconds a token lives when neither server nor policy says" },
         { "token", "max_lifetime_s", &NUMBER, AT(max_lifetime_s), 0, "86400", 1, 315360000, false,
           "seconds no token outlives, whoever says otherwise" },
+        { "token", "new_key_for_unknown_kid", &SWITCH, AT(unknown_kid_makes_key), 0, "no", 0, 0, false,
+          "whether a request that names a key which is not known gets a new one; else it is refused" },
         { "token", "trl_updates_max", &NUMBER, AT(trl_updates_max), 0, "32", 1, 128, false,
           "changes of the revocation list that a device can ask for (MAX_N of RFC 9770)" },
         { "token", "trl_batch_max", &NUMBER, AT(trl_batch_max), 0, "8", 1, 64, false,

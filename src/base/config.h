@@ -38,6 +38,7 @@ struct config {
         /* [token] */
         int64_t default_lifetime_s;
         int64_t max_lifetime_s;
+        bool unknown_kid_makes_key;     /* RFC 9202 §3.3.1; else refused (§4) */
         int64_t trl_updates_max;        /* MAX_N of RFC 9770: updates told to a party at most */
         int64_t trl_batch_max;          /* MAX_DIFF_BATCH: of these, in one answer */
         char *trl_label;                /* clients with it see the whole list; "" none */

@@ -44,11 +44,18 @@ struct refresh_token {
         uint64_t key_number;
         struct secret pop_key;     /* size 0: bound to public_key */
         struct public_key public_key;
+        size_t kid_size;           /* of public_key; 0: none */
+        uint8_t kid[CREDENTIAL_KID_MAX];
         int64_t issued_s, expires_s, used_s, revoked_s;
 };
+void refresh_token_done(struct refresh_token *token);
 
 /* What the store knows that the decision needs. */
 struct token_facts {
+        /* told to the store: */
+        const uint8_t *channel_key; /* thumbprint of the public key that the channel was set up with; NULL: none */
+        bool unknown_kid_makes_key; /* configured: a kid of no key that is known asks for a new one (AS-121) */
+        /* known to it: */
         struct client client;      /* id 0: the channel's credential belongs to no client */
         bool asker_is_server;      /* it belongs to a resource server, which may introspect, not ask for tokens */
         size_t n_servers;          /* behind the audience: 0 unknown, 1, or more: a group audience */
@@ -89,7 +96,7 @@ struct grant {
         bool tell_profile;
         int64_t issued_s, expires_s, lifetime_s;
         bool is_group;             /* for a group audience: server_id 0 */
-        bool new_key;              /* a symmetric PoP key is to be made; else pop_key is the one asked by kid */
+        bool new_key;              /* a symmetric PoP key is to be made; else pop_key or public_key is the one */
         bool is_update;            /* of access rights: the client named a key that it has (RFC 9202 §4) */
         uint64_t number;           /* of the token, unique for ever; filled by the endpoint */
         uint64_t key_number;       /* kid; equal to number when the key is new */
@@ -106,7 +113,11 @@ struct grant {
         size_t cnonce_size;        /* 0: none */
         uint8_t cnonce[CNONCE_SIZE_MAX];
         int64_t refresh_lifetime_s; /* 0: no refresh token comes with it */
+        struct scope refresh_scope; /* what later tokens may have at most */
+        struct secret refresh_token; /* its bytes; filled by the endpoint */
         uint64_t family;           /* of refresh tokens; 0: none; filled by the endpoint when it is new */
+        bool has_trl_hash;         /* filled by the endpoint: how a token revocation list would name the token */
+        uint8_t trl_hash[1 + TOKEN_HASH_SIZE];
 };
 void grant_done(struct grant *grant);
 
@@ -119,7 +130,7 @@ struct explanation {
         int64_t policies[EXPLAIN_POLICIES_MAX]; /* ids of those that contributed, the first ones */
         size_t n_policies;         /* all that contributed, also beyond the array */
         int64_t lifetime_s;
-        const char *lifetime_from; /* "configuration", "resource server", "policy"; NULL: not decided */
+        const char *lifetime_from; /* "configuration", "resource server", "client", "policy"; NULL: not decided */
         const char *why;           /* one sentence with the RFC section */
 };
 

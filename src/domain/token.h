@@ -8,7 +8,9 @@
 #define TOKEN_HASH_SIZE 32
 #define NUMBER_SIZE_MAX 8
 #define CNONCE_SIZE_MAX 32 /* bytes; a longer one is refused */
-#define EXI_CTI_SIZE_MAX (NUMBER_SIZE_MAX + 8)
+#define EXI_SIZE 8 /* of a sequence number in a cti */
+#define EXI_CTI_SIZE_MAX (NUMBER_SIZE_MAX + EXI_SIZE)
+#define TOKEN_KID_SIZE_MAX 16 /* of what a client calls its public key */
 
 /* An issued token as the store keeps it. */
 struct token {
@@ -29,16 +31,20 @@ struct token {
         uint64_t family;               /* of refresh tokens that it came with; 0: none */
         struct secret pop_key;         /* size 0: bound to public_key */
         struct public_key public_key;  /* CURVE_NONE: bound to pop_key */
+        size_t kid_size;               /* of public_key, as the client calls it; 0: none */
+        uint8_t kid[TOKEN_KID_SIZE_MAX];
         bool has_trl_hash;
         uint8_t trl_hash[1 + TOKEN_HASH_SIZE]; /* RFC 9770 §4 */
 };
 void token_done(struct token *token);
 
 /*
- * May the token be called active at this server now (AS-155, AS-165)? A revoked, expired, not yet valid or foreign one
- * may not. now_s: seconds since 1970 UTC.
+ * Is the token good for anybody now (AS-155, AS-165)? A revoked, expired or not yet valid one is not. now_s: seconds
+ * since 1970 UTC.
  */
-bool token_is_active(const struct token *token, int64_t server_id, int64_t now_s);
+bool token_is_live(const struct token *token, int64_t now_s);
+/* Is it, and may it be called active at this server? One for a group audience: when the server is of the group. */
+bool token_is_active(const struct token *token, int64_t server_id, bool is_of_group, int64_t now_s);
 
 /*
  * A number as a byte string (cti, kid): big-endian, at least four bytes, no more than it needs, so that order is kept

@@ -8,10 +8,13 @@
 #include "endpoint/admin.h"
 #include "store/clients.h"
 
+#define TOKENS_MAX 1000000 /* of one client, as of all in the configuration */
+
 struct client_ask {
         const char *name, *default_audience;
         struct json_texts profiles, labels;
-        struct json_bool suspended;
+        struct json_bool suspended, may_introspect;
+        struct json_int max_lifetime_s, tokens_max, refresh_lifetime_s;
 };
 
 /* The first two rows stand apart: a new client needs a name, one that is there keeps its own. */
@@ -21,6 +24,10 @@ static const struct json_field client_fields[] = {
         ADMIN_FIELD(client_ask, default_audience, TEXT),
         ADMIN_FIELD(client_ask, labels, TEXTS),
         ADMIN_FIELD(client_ask, suspended, BOOL),
+        ADMIN_FIELD(client_ask, max_lifetime_s, INT, .max = LIFETIME_MAX_S),
+        ADMIN_FIELD(client_ask, tokens_max, INT, .max = TOKENS_MAX),
+        ADMIN_FIELD(client_ask, refresh_lifetime_s, INT, .max = LIFETIME_MAX_S),
+        ADMIN_FIELD(client_ask, may_introspect, BOOL),
 };
 #define NEW_FIELDS client_fields, N_ELEMENTS(client_fields)
 #define CHANGE_FIELDS (client_fields + 1), N_ELEMENTS(client_fields) - 1
@@ -39,9 +46,13 @@ static int client_json(struct store *store, const struct client *client, json_t 
                 json_decref(labels);
                 return r;
         }
-        *ret = json_pack("{s:s, s:b, s:o, s:s, s:o, s:I}", "name", client->name, "suspended", (int)client->suspended,
-                         "profiles", admin_profiles(client->profiles), "default_audience", client->default_audience,
-                         "labels", labels, "created_s", (json_int_t)client->created_s);
+        *ret = json_pack("{s:s, s:b, s:o, s:s, s:o, s:I, s:I, s:I, s:b, s:I}", "name", client->name,
+                         "suspended", (int)client->suspended, "profiles", admin_profiles(client->profiles),
+                         "default_audience", client->default_audience, "labels", labels,
+                         "max_lifetime_s", (json_int_t)client->max_lifetime_s,
+                         "tokens_max", (json_int_t)client->tokens_max,
+                         "refresh_lifetime_s", (json_int_t)client->refresh_lifetime_s,
+                         "may_introspect", (int)client->may_introspect, "created_s", (json_int_t)client->created_s);
         return *ret ? 0 : -ENOMEM;
 }
 
@@ -53,6 +64,18 @@ static int client_reply(struct aced *as, const struct client *client, struct res
 }
 
 /* ---- JSON → client */
+
+/* 0 takes an own limit, or refresh tokens, away. */
+static void client_apply_limits(const struct client_ask *ask, struct client *client) {
+        if (ask->max_lifetime_s.set)
+                client->max_lifetime_s = ask->max_lifetime_s.value;
+        if (ask->tokens_max.set)
+                client->tokens_max = ask->tokens_max.value;
+        if (ask->refresh_lifetime_s.set)
+                client->refresh_lifetime_s = ask->refresh_lifetime_s.value;
+        if (ask->may_introspect.set)
+                client->may_introspect = ask->may_introspect.value;
+}
 
 /* Members that are there, into *client. */
 static int client_apply(const struct client_ask *ask, struct response *response, struct client *client) {
@@ -70,6 +93,7 @@ static int client_apply(const struct client_ask *ask, struct response *response,
                 admin_copy(client->default_audience, sizeof(client->default_audience), ask->default_audience);
         if (ask->suspended.set)
                 client->suspended = ask->suspended.value;
+        client_apply_limits(ask, client);
         return 0;
 }
 

@@ -37,10 +37,10 @@ static size_t put_printable(char *to, size_t size, size_t at, struct bytes text)
 static const char *const told[] = {
         "activate_in_s", "advance_s", "alg", "audience", "audiences", "client", "credentials", "days",
         "default_audience", "default_lifetime_s", "default_scope", "derives_key", "effect", "from_s", "group_audiences",
-        "has_clock", "hours", "identity", "identity_hex", "introspect", "kid_hex", "kind", "label", "labels", "match",
-        "max_lifetime_s", "name", "overlap_s", "pop_keys", "profiles", "public_key_hex", "refresh_lifetime_s", "role",
-        "scope", "scope_kind", "scopes", "server", "shadow", "sign_alg", "suspended", "token_alg", "token_format",
-        "token_kid_hex", "token_tagged", "tokens_max", "trl", "until_s",
+        "has_clock", "hours", "identity", "identity_hex", "kid_hex", "kind", "label", "labels", "match",
+        "max_lifetime_s", "may_introspect", "name", "overlap_s", "pop_keys", "profiles", "public_key_hex",
+        "refresh_lifetime_s", "role", "scope", "scope_kind", "scopes", "server", "shadow", "sign_alg", "suspended",
+        "token_alg", "token_format", "token_kid_hex", "token_tagged", "tokens_max", "trl", "until_s",
 };
 
 static bool is_told(const char *member) {

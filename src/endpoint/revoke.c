@@ -90,7 +90,7 @@ static int find_access_token(struct aced *as, struct bytes bytes, struct token *
                 return 0;
         if ((r = cwt_hash(bytes, hash)) != 0)
                 return r;
-        r = store_token_find(as->store, place.number, hash, ret);
+        r = store_token_find(as->store, &place, hash, ret);
         *ret_found = r == 0;
         return r > 0 ? 0 : r;
 }

@@ -2,32 +2,82 @@
 
 #include "base/cleanup.h"
 #include "base/config.h"
+#include "crypto/hash.h"
 #include "crypto/random.h"
+#include "domain/refusal.h"
 #include "endpoint/aced.h"
 #include "endpoint/handlers.h"
 #include "endpoint/protect.h"
 #include "endpoint/request.h"
 #include "format/ace.h"
 #include "format/cwt.h"
+#include "store/refresh.h"
+#include "store/servers.h"
 #include "store/store.h"
 #include "store/tokens.h"
 
 /*
  * AS-028, AS-067, AS-069: a key of its own for each token that does not ask for one by kid, named by the token's
- * number, which never repeats.
+ * number, which never repeats. One that the server derives, it derives from the token (protect_grant()).
  */
-static int make_key(struct aced *as, struct grant *grant, uint64_t *ret_number) {
+static int draw(struct aced *as, struct grant *grant, uint64_t *ret_number) {
         int r;
 
-        r = store_number(as->store, NUMBER_TOKEN, &grant->number);
-        if (r != 0)
-                return r;
+        if ((r = store_number(as->store, NUMBER_TOKEN, &grant->number)) != 0 ||
+            (grant->has_exi && (r = store_exi_next(as->store, grant->server_id, &grant->exi)) != 0))
+                return r < 0 ? r : -EIO; /* the facts have just said that the server is there */
         *ret_number = grant->number;
         if (!grant->new_key)
                 return 0;
         grant->key_number = grant->number;
+        if (grant->derives_key)
+                return 0;
         grant->pop_key.size = POP_KEY_SIZE;
         return random_bytes(grant->pop_key.data, POP_KEY_SIZE);
+}
+
+/* By which it is known from now on; in a revocation list, too, when its server looks into one. */
+static int name_token(struct grant *grant, const struct server *server, struct bytes token,
+                      uint8_t ret_hash[static TOKEN_HASH_SIZE]) {
+        int r = cwt_hash(token, ret_hash);
+
+        if (r != 0 || !server->has_trl)
+                return r;
+        grant->has_trl_hash = true;
+        return cwt_trl_hash(token, grant->trl_hash);
+}
+
+/* What the decision was about, for the log and the audit trail. */
+static void note_decision(struct response *response, const struct token_facts *facts, const struct grant *grant,
+                          const struct explanation *why) {
+        struct note *note = &response->note;
+
+        memcpy(note->party, facts->client.name, sizeof(note->party));
+        memcpy(note->object, facts->audience, sizeof(note->object));
+        note->asked = why->asked;
+        note->n_policies = why->n_policies;
+        memcpy(note->policies, why->policies, sizeof(note->policies));
+        note->has_shadow = why->has_shadow;
+        note->shadow = why->shadow;
+        if (why->refusal == 0) {
+                note->granted = grant->scope;
+                note->expires_s = grant->expires_s;
+        }
+}
+
+/*
+ * RFC 6749 §10.4: a refresh token that comes a second time is in two hands, and nobody can tell which is the thief's. The
+ * request is refused; that its family is revoked stays.
+ */
+static int revoke_reused(struct aced *as, const struct request *request, struct response *response,
+                         const struct token_facts *facts, int refusal) {
+        int r;
+
+        if (refusal != REFUSE_REFRESH_TOKEN || !facts->refresh_reused)
+                return refusal;
+        r = store_family_revoke(as->store, facts->refresh.family, request->now_s);
+        response->keep_changes = r == 0;
+        return r != 0 ? r : refusal;
 }
 
 /* The decision and, for the log alone, who got what or why nothing. */
@@ -37,22 +87,62 @@ static int decide(struct aced *as, const struct request *request, struct respons
         int r;
 
         r = grant_decide(facts, ask, request->now_s, grant, &explanation);
-        if (explanation.has_shadow) {
-                response->note.has_shadow = true;
-                response->note.shadow = explanation.shadow;
-                as->metrics.n_shadow++;
-        }
+        as->metrics.n_shadow += explanation.has_shadow;
+        note_decision(response, facts, grant, &explanation);
         if (r != 0)
                 response_why(response, "client %s, audience %s: %s", facts->client.id != 0 ? facts->client.name : "?",
                              facts->audience[0] ? facts->audience : "?", explanation.why ? explanation.why : "");
         else
                 response_why(response, "client %s, audience %s, scope %.*s", facts->client.name, facts->audience,
                              (int)grant->scope.size, (const char *)grant->scope.data);
-        return r;
+        return revoke_reused(as, request, response, facts, r);
+}
+
+/* The first of a family, when the client has not too many already; or the next one. */
+static int make_refresh_token(struct aced *as, const struct request *request, struct grant *grant, uint64_t *ret_number) {
+        uint8_t random[REFRESH_RANDOM_SIZE];
+        int64_t n = 0;
+        int r;
+
+        if (grant->refresh_lifetime_s == 0)
+                return 0;
+        if (grant->family == 0 && (r = store_refresh_count(as->store, grant->client_id, request->now_s,
+                                                           REFRESH_TOKENS_PER_CLIENT_MAX, &n)) != 0)
+                return r;
+        if (n >= REFRESH_TOKENS_PER_CLIENT_MAX) {
+                grant->refresh_lifetime_s = 0; /* RFC 6749 §5.1: it is optional */
+                return 0;
+        }
+        if ((r = store_number(as->store, NUMBER_TOKEN, ret_number)) != 0 ||
+            (r = random_bytes(random, sizeof(random))) != 0)
+                return r;
+        refresh_token_write(*ret_number, random, &grant->refresh_token);
+        wipe(random, sizeof(random));
+        if (grant->family == 0)
+                grant->family = *ret_number;
+        return 0;
+}
+
+/* The refresh token that was asked with is used up with the one that comes instead, or neither. */
+static int store_refresh(struct aced *as, const struct token_ask *ask, const struct token_facts *facts,
+                         const struct grant *grant, uint64_t number) {
+        uint8_t hash[TOKEN_HASH_SIZE];
+        int r = 0;
+
+        if (ask->grant_type == ASK_REFRESH_TOKEN)
+                r = store_refresh_use(as->store, facts->refresh.number, grant->issued_s);
+        if (r > 0)
+                return -EIO; /* the facts have just said that it is there */
+        if (r != 0 || grant->refresh_lifetime_s == 0)
+                return r;
+        r = sha256(secret_bytes(&grant->refresh_token), hash);
+        return r == 0 ? store_refresh_add(as->store, grant, number, hash) : r;
 }
 
 int token_post(struct aced *as, const struct request *request, struct response *response) {
         _cleanup_(token_facts_done) struct token_facts facts = {
+                .channel_key = request->peer->has_key ? request->peer->thumbprint : NULL,
+                .unknown_kid_makes_key = as->config->unknown_kid_makes_key,
                 .tokens_max = as->config->tokens_per_client_max,
                 .default_lifetime_s = as->config->default_lifetime_s,
                 .max_lifetime_s = as->config->max_lifetime_s,
@@ -61,16 +151,19 @@ int token_post(struct aced *as, const struct request *request, struct response *
         _cleanup_(buf_done) struct buf token = BUF_INIT(CWT_SIZE_MAX);
         int64_t expired_s = request->now_s > as->expired_s ? request->now_s : as->expired_s;
         uint8_t hash[TOKEN_HASH_SIZE];
+        uint64_t refresh_number = 0;
         struct token_ask ask; /* borrows request->payload */
         int r;
 
         if ((r = token_ask_decode(request->payload, &ask)) != 0 ||
             (r = store_token_facts(as->store, request->peer->credential_id, 0, &ask, expired_s, &facts)) != 0 ||
             (r = decide(as, request, response, &ask, &facts, &grant)) != 0 ||
-            (r = make_key(as, &grant, &response->token_number)) != 0 ||
+            (r = draw(as, &grant, &response->token_number)) != 0 ||
+            (r = make_refresh_token(as, request, &grant, &refresh_number)) != 0 ||
             (r = protect_grant(as, &grant, &facts.server, request->now_s, response, &token)) != 0 ||
-            (r = cwt_hash(buf_bytes(&token), hash)) != 0 ||
+            (r = name_token(&grant, &facts.server, buf_bytes(&token), hash)) != 0 ||
             (r = store_token_add(as->store, &grant, hash)) != 0 ||
+            (r = store_refresh(as, &ask, &facts, &grant, refresh_number)) != 0 ||
             (r = token_answer_encode(&grant, buf_bytes(&token), &response->payload)) != 0)
                 return r;
 

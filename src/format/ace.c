@@ -4,12 +4,13 @@
 #include "domain/refusal.h"
 #include "format/aif.h"
 #include "format/cbor.h"
+#include "format/cose.h"
 #include "format/labels.h"
 
 /* ---- requests */
 
 struct token_message {
-        struct cbor_item client_id, audience, scope, grant_type, req_cnf, profile, cnonce;
+        struct cbor_item client_id, audience, scope, grant_type, req_cnf, profile, cnonce, refresh_token;
 };
 
 /* RFC 9200 §5.8.5, RFC 9201 §6 */
@@ -21,6 +22,7 @@ static const struct cbor_field token_fields[] = {
         { ACE_GRANT_TYPE, CBOR_UINT, offsetof(struct token_message, grant_type) },
         { ACE_PROFILE, CBOR_NULL | CBOR_INT, offsetof(struct token_message, profile) },
         { ACE_CNONCE, CBOR_BYTES, offsetof(struct token_message, cnonce) },
+        { ACE_REFRESH_TOKEN, CBOR_BYTES, offsetof(struct token_message, refresh_token) },
 };
 
 struct cnf_message {
@@ -35,40 +37,32 @@ static const struct cbor_field cnf_fields[] = {
         { CNF_OSC, CBOR_ANY, offsetof(struct cnf_message, osc) },
 };
 
-struct key_message {
-        struct cbor_item kty, kid, k;
-};
-
-static const struct cbor_field key_fields[] = {
-        { KEY_KTY, CBOR_ANY, offsetof(struct key_message, kty) },
-        { KEY_KID, CBOR_ANY, offsetof(struct key_message, kid) },
-        { KEY_K, CBOR_ANY, offsetof(struct key_message, k) },
-};
-
-static int read_kid(const struct cbor_item *kid, struct token_ask *ask) {
-        if (kid->kind != CBOR_BYTES)
-                return 0;
+static void read_kid(struct bytes kid, struct token_ask *ask) {
+        if (!kid.data)
+                return;
         ask->cnf = ASK_CNF_KID;
-        ask->kid = kid->content;
-        return 0;
+        ask->kid = kid;
 }
 
 static int read_cose_key(struct bytes raw, struct token_ask *ask) {
-        struct key_message key;
-        int64_t kty;
-        int r;
+        struct cose_key key;
+        int r = cose_key_decode(raw, &key);
 
-        r = cbor_map(raw, key_fields, N_ELEMENTS(key_fields), &key);
         if (r != 0)
                 return r;
-        if (!cbor_item_int(&key.kty, &kty))
-                return 0;
-        if (kty == KTY_EC2 || kty == KTY_OKP)
-                ask->cnf = ASK_CNF_UNSUPPORTED;
-        else if (kty == KTY_SYMMETRIC && key.k.kind != CBOR_ABSENT)
+        if (key.kty == KTY_SYMMETRIC && key.k.data) {
                 ask->cnf = ASK_CNF_SYMMETRIC_VALUE;
-        else if (kty == KTY_SYMMETRIC)
-                return read_kid(&key.kid, ask); /* RFC 9202 §3.3.2 names a key in this way */
+        } else if (key.kty == KTY_SYMMETRIC) {
+                read_kid(key.kid, ask); /* RFC 9202 §3.3.2 names a key in this way */
+        } else if (key.is_bad || key.kid.size > CREDENTIAL_KID_MAX) {
+                ask->cnf = ASK_CNF_BAD_KEY;
+        } else if (key.public_key.curve == CURVE_NONE) {
+                ask->cnf = ASK_CNF_UNSUPPORTED;
+        } else {
+                ask->cnf = ASK_CNF_PUBLIC;
+                ask->kid = key.kid;
+                ask->public_key = key.public_key;
+        }
         return 0;
 }
 
@@ -86,7 +80,16 @@ static int read_req_cnf(struct bytes raw, struct token_ask *ask) {
                 return 0;
         if (cnf.cose_key.kind == CBOR_MAP)
                 return read_cose_key(cnf.cose_key.raw, ask);
-        return read_kid(&cnf.kid, ask);
+        if (cnf.kid.kind == CBOR_BYTES)
+                read_kid(cnf.kid.content, ask);
+        return 0;
+}
+
+/* RFC 9200 §5.8.1: no grant type is client_credentials */
+static enum ask_grant_type grant_type_of(const struct cbor_item *item) {
+        if (item->kind == CBOR_ABSENT || item->argument == GRANT_CLIENT_CREDENTIALS)
+                return ASK_CLIENT_CREDENTIALS;
+        return item->argument == GRANT_REFRESH_TOKEN ? ASK_REFRESH_TOKEN : ASK_OTHER_GRANT;
 }
 
 static enum scope_kind scope_kind_of(const struct cbor_item *item) {
@@ -107,9 +110,11 @@ int token_ask_decode(struct bytes payload, struct token_ask *ret_ask) {
         ask.scope = message.scope.content;
         if (ask.scope_kind == SCOPE_BYTES)
                 (void)aif_decode(ask.scope, &ask.aif); /* is none: so says its kind */
-        /* RFC 9200 §5.8.1: no grant type is client_credentials */
-        if (message.grant_type.kind != CBOR_ABSENT && message.grant_type.argument != GRANT_CLIENT_CREDENTIALS)
-                ask.grant_type = ASK_OTHER_GRANT;
+        ask.grant_type = grant_type_of(&message.grant_type);
+        ask.cnonce = message.cnonce.content;
+        ask.refresh_token = message.refresh_token.content;
+        if (ask.grant_type == ASK_REFRESH_TOKEN && !ask.refresh_token.data)
+                return REFUSE_MISSING; /* RFC 6749 §6 */
         ask.wants_profile = message.profile.kind == CBOR_NULL;
         if (message.req_cnf.kind != CBOR_ABSENT) {
                 r = read_req_cnf(message.req_cnf.raw, &ask);
@@ -177,26 +182,71 @@ void ace_put_scope(struct cbor_writer *w, int label, const struct scope *scope) 
                 cbor_put_bytes(w, scope_bytes(scope));
 }
 
+void ace_put_public_cnf(struct cbor_writer *w, const struct public_key *key, struct bytes kid) {
+        cbor_put_map(w, 1);
+        cbor_put_uint(w, CNF_COSE_KEY);
+        cose_put_key(w, key, kid);
+}
+
+/*
+ * RFC 9201 §3.2: a symmetric key that was made now, by value; one that the client has, by its name. A public key is the
+ * client's own: it is not told what it told us.
+ */
+static void put_answer_cnf(struct cbor_writer *w, const struct grant *grant) {
+        if (grant->public_key.curve != CURVE_NONE)
+                return;
+        cbor_put_uint(w, ACE_CNF);
+        ace_put_symmetric_cnf(w, grant->key_number, grant->new_key ? secret_bytes(&grant->pop_key) : BYTES_NONE);
+}
+
 int token_answer_encode(const struct grant *grant, struct bytes access_token, struct buf *out) {
         bool tell_scope = grant->scope_differs && grant->scope.kind != SCOPE_NONE;
+        bool tell_cnf = grant->public_key.curve == CURVE_NONE, tell_refresh = grant->refresh_token.size > 0;
         struct cbor_writer w = CBOR_WRITER(out);
 
         cbor_hold(&w, access_token.size + ACE_KEY_ROOM);
-        cbor_put_map(&w, 3 + (size_t)tell_scope + (size_t)grant->tell_profile);
+        cbor_put_map(&w, 2 + (size_t)tell_cnf + (size_t)tell_scope + (size_t)tell_refresh +
+                                 (size_t)grant->tell_profile + (size_t)grant->tell_server_key);
         cbor_put_uint(&w, ACE_ACCESS_TOKEN);
         cbor_put_bytes(&w, access_token);
         cbor_put_uint(&w, ACE_EXPIRES_IN);
         cbor_put_int(&w, grant->lifetime_s);
-        /* RFC 9201 §3.2; a key that the client named is not sent a second time */
-        cbor_put_uint(&w, ACE_CNF);
-        ace_put_symmetric_cnf(&w, grant->key_number, grant->new_key ? secret_bytes(&grant->pop_key) : BYTES_NONE);
+        put_answer_cnf(&w, grant);
         if (tell_scope)
                 ace_put_scope(&w, ACE_SCOPE, &grant->scope);
+        if (tell_refresh) {
+                cbor_put_uint(&w, ACE_REFRESH_TOKEN);
+                cbor_put_bytes(&w, secret_bytes(&grant->refresh_token));
+        }
         if (grant->tell_profile) {
                 cbor_put_uint(&w, ACE_PROFILE);
                 cbor_put_uint(&w, grant->profile);
         }
+        if (grant->tell_server_key) {
+                cbor_put_uint(&w, ACE_RS_CNF);
+                ace_put_public_cnf(&w, &grant->server_key, BYTES_NONE);
+        }
         return cbor_end(&w);
+}
+
+#define REFRESH_NUMBER_SIZE 8
+
+void refresh_token_write(uint64_t number, const uint8_t random[static REFRESH_RANDOM_SIZE], struct secret *ret) {
+        for (size_t i = 0; i < REFRESH_NUMBER_SIZE; i++)
+                ret->data[i] = (uint8_t)(number >> (8 * (REFRESH_NUMBER_SIZE - 1 - i)));
+        memcpy(ret->data + REFRESH_NUMBER_SIZE, random, REFRESH_RANDOM_SIZE);
+        ret->size = REFRESH_NUMBER_SIZE + REFRESH_RANDOM_SIZE;
+}
+
+int refresh_token_number(struct bytes token, uint64_t *ret_number) {
+        uint64_t number = 0;
+
+        if (token.size != REFRESH_NUMBER_SIZE + REFRESH_RANDOM_SIZE)
+                return REFUSE_MALFORMED;
+        for (size_t i = 0; i < REFRESH_NUMBER_SIZE; i++)
+                number = number << 8 | token.data[i];
+        *ret_number = number;
+        return 0;
 }
 
 int ace_error_encode(int error, const char *description, struct buf *out) {
@@ -219,32 +269,76 @@ static int put_inactive(struct cbor_writer *w) {
         return cbor_end(w);
 }
 
+/* As many as are put below: iss, aud, exp or exi, iat, cti, cnf, active, and what not every token has. */
+static size_t count_members(const struct token *token) {
+        return 7 + (size_t)(token->nbf_s != 0) + (size_t)(token->scope.kind != SCOPE_NONE) +
+               (size_t)(token->profile != 0) + (size_t)(token->cnonce_size > 0);
+}
+
+/* RFC 9200 §5.9.2: exi instead of exp, as in the token */
+static void put_times(struct cbor_writer *w, const struct token *token) {
+        if (token->exi == 0) {
+                cbor_put_uint(w, INTRO_EXP);
+                cbor_put_int(w, token->expires_s);
+        }
+        if (token->nbf_s != 0) {
+                cbor_put_uint(w, INTRO_NBF);
+                cbor_put_int(w, token->nbf_s);
+        }
+        cbor_put_uint(w, INTRO_IAT);
+        cbor_put_int(w, token->issued_s);
+}
+
+static void put_cti(struct cbor_writer *w, const struct token *token) {
+        uint8_t cti[EXI_CTI_SIZE_MAX];
+        size_t size = token->exi != 0 ? exi_to_cti(token->server_id, token->exi, cti)
+                                      : number_to_bytes(token->number, cti);
+
+        cbor_put_uint(w, INTRO_CTI);
+        cbor_put_bytes(w, bytes_of(cti, size));
+}
+
+static void put_token_cnf(struct cbor_writer *w, const struct token *token) {
+        cbor_put_uint(w, INTRO_CNF);
+        if (token->public_key.curve != CURVE_NONE)
+                ace_put_public_cnf(w, &token->public_key,
+                                   token->kid_size > 0 ? bytes_of(token->kid, token->kid_size) : BYTES_NONE);
+        else
+                ace_put_symmetric_cnf(w, token->key_number, secret_bytes(&token->pop_key));
+}
+
+static void put_rest(struct cbor_writer *w, const struct token *token) {
+        ace_put_scope(w, INTRO_SCOPE, &token->scope);
+        cbor_put_uint(w, INTRO_ACTIVE);
+        cbor_put_bool(w, true);
+        if (token->profile != 0) {
+                cbor_put_uint(w, INTRO_PROFILE);
+                cbor_put_uint(w, token->profile);
+        }
+        if (token->cnonce_size > 0) {
+                cbor_put_uint(w, INTRO_CNONCE);
+                cbor_put_bytes(w, bytes_of(token->cnonce, token->cnonce_size));
+        }
+        if (token->exi != 0) {
+                cbor_put_uint(w, INTRO_EXI);
+                cbor_put_int(w, token->expires_s - token->issued_s);
+        }
+}
+
 int introspect_answer_encode(const struct token *token, struct bytes issuer, struct buf *out) {
         struct cbor_writer w = CBOR_WRITER(out);
-        uint8_t cti[NUMBER_SIZE_MAX];
 
         if (!token)
                 return put_inactive(&w);
         cbor_hold(&w, issuer.size + ACE_KEY_ROOM);
-        cbor_put_map(&w, 7 + (size_t)(token->scope.kind != SCOPE_NONE) + (size_t)(token->profile != 0));
+        cbor_put_map(&w, count_members(token));
         cbor_put_uint(&w, INTRO_ISS);
         cbor_put_text(&w, issuer);
         cbor_put_uint(&w, INTRO_AUD);
         cbor_put_text(&w, bytes_text(token->audience));
-        cbor_put_uint(&w, INTRO_EXP);
-        cbor_put_int(&w, token->expires_s);
-        cbor_put_uint(&w, INTRO_IAT);
-        cbor_put_int(&w, token->issued_s);
-        cbor_put_uint(&w, INTRO_CTI);
-        cbor_put_bytes(&w, bytes_of(cti, number_to_bytes(token->number, cti)));
-        cbor_put_uint(&w, INTRO_CNF);
-        ace_put_symmetric_cnf(&w, token->key_number, secret_bytes(&token->pop_key));
-        ace_put_scope(&w, INTRO_SCOPE, &token->scope);
-        cbor_put_uint(&w, INTRO_ACTIVE);
-        cbor_put_bool(&w, true);
-        if (token->profile != 0) {
-                cbor_put_uint(&w, INTRO_PROFILE);
-                cbor_put_uint(&w, token->profile);
-        }
+        put_times(&w, token);
+        put_cti(&w, token);
+        put_token_cnf(&w, token);
+        put_rest(&w, token);
         return cbor_end(&w);
 }

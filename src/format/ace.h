@@ -16,11 +16,20 @@
 int token_ask_decode(struct bytes payload, struct token_ask *ret_ask);
 
 /*
- * 2.01 of the token endpoint: access_token, expires_in, cnf, and scope and ace_profile when due. cnf has a new key by
- * value (RFC 9202 §3.3.1); a key that the client named by its kid is named in return, not sent again (RFC 9201 §3.2).
- * The buffer may hold a key: the caller wipes it.
+ * 2.01 of the token endpoint: access_token, expires_in, and cnf, scope, refresh_token, ace_profile and rs_cnf when due.
+ * cnf has a new key by value (RFC 9202 §3.3.1); a key that the client named by its kid is named in return, not sent
+ * again (RFC 9201 §3.2); with a public key, the client's own, there is no cnf, and rs_cnf has the server's (RFC 9202
+ * §3.2.1). The buffer may hold a key: the caller wipes it.
  */
 int token_answer_encode(const struct grant *grant, struct bytes access_token, struct buf *out);
+
+/*
+ * A refresh token, opaque to who has it: the number of its row in eight bytes, then random ones. It is known by its
+ * hash. Reading: REFUSE_MALFORMED, it is none of ours.
+ */
+#define REFRESH_RANDOM_SIZE 16
+void refresh_token_write(uint64_t number, const uint8_t random[static REFRESH_RANDOM_SIZE], struct secret *ret);
+int refresh_token_number(struct bytes token, uint64_t *ret_number);
 
 /* { 30: error, ? 31: description } (RFC 9200 §5.8.3). description NULL: none. */
 int ace_error_encode(int error, const char *description, struct buf *out);
@@ -32,13 +41,16 @@ struct introspect_ask {
 int introspect_ask_decode(struct bytes payload, struct introspect_ask *ret_ask);
 
 /*
- * token NULL: { 10: false } and nothing else (AS-156). Else iss, aud, exp, iat, cti, cnf with the key by value, scope,
- * active, ace_profile: what the token itself says, and not whose it is (AS-177). The buffer then holds the key.
+ * token NULL: { 10: false } and nothing else (AS-156). Else iss, aud, exp or exi, nbf, iat, cti, cnf with the key by
+ * value (by its name when the token has no bytes of it), scope, active, ace_profile, cnonce: what the token itself says,
+ * and not whose it is (AS-177). The buffer may then hold a key: the caller wipes it.
  */
 int introspect_answer_encode(const struct token *token, struct bytes issuer, struct buf *out);
 
 /* Enough for every map here and in cwt.h beside its token or issuer: held at once, so that no key is left behind. */
-#define ACE_KEY_ROOM (AUDIENCE_SIZE_MAX + SCOPE_SIZE_MAX + SECRET_SIZE_MAX + 128)
+#define ACE_COSE_KEY_ROOM (2 * COORDINATE_SIZE_MAX + CREDENTIAL_KID_MAX + 24)
+#define ACE_KEY_ROOM                                                                                                \
+        (AUDIENCE_SIZE_MAX + SCOPE_SIZE_MAX + SECRET_SIZE_MAX + 2 * ACE_COSE_KEY_ROOM + CNONCE_SIZE_MAX + 192)
 
 struct cbor_writer;
 
@@ -49,6 +61,9 @@ struct cbor_writer;
 void ace_put_symmetric_cnf(struct cbor_writer *w, uint64_t key_number, struct bytes key);
 /* The COSE_Key in it: { 1: 4, 2: kid, ? -1: k }. */
 void ace_put_symmetric_key(struct cbor_writer *w, uint64_t key_number, struct bytes key);
+
+/* { 1: COSE_Key }: a cnf or rs_cnf with a public key; kid with data NULL is left out. */
+void ace_put_public_cnf(struct cbor_writer *w, const struct public_key *key, struct bytes kid);
 
 /* The pair label: scope, as text or bytes; nothing for SCOPE_NONE. */
 void ace_put_scope(struct cbor_writer *w, int label, const struct scope *scope);

@@ -16,9 +16,10 @@
 static const struct rule {
         const char *sql, *text;
         const char *good; /* a row that is none */
+        int since;        /* version of the schema that has what it looks at */
 } rules[] = {
-        { "PRAGMA integrity_check(" LINE_MAX_ROWS ")", "damaged", "ok" },
-        { "PRAGMA foreign_key_check", "belongs to nothing: table", NULL },
+        { "PRAGMA integrity_check(" LINE_MAX_ROWS ")", "damaged", "ok", 0 },
+        { "PRAGMA foreign_key_check", "belongs to nothing: table", NULL, 0 },
         /* what must never repeat has not been given out beyond what was leased */
         { "SELECT 'of tokens' FROM leases WHERE kind = 0 AND next <= (SELECT max(number) FROM tokens) "
           "UNION ALL SELECT 'of tokens'' keys' FROM leases WHERE kind = 0 AND next <= "
@@ -27,16 +28,18 @@ static const struct rule {
           "SELECT max(id) AS id FROM clients UNION ALL SELECT max(id) FROM servers UNION ALL "
           "SELECT max(id) FROM credentials UNION ALL SELECT max(id) FROM server_keys UNION ALL "
           "SELECT max(id) FROM policies UNION ALL SELECT max(id) FROM gone))",
-          "numbers would come a second time: those", NULL },
+          "numbers would come a second time: those", NULL, 0 },
+        { "SELECT 'of refresh tokens' FROM leases WHERE kind = 0 AND next <= (SELECT max(number) FROM refresh_tokens)",
+          "numbers would come a second time: those", NULL, 3 },
         { "SELECT 'there are ' || count(*) FROM leases WHERE kind IN (0, 1, 2) HAVING count(*) <> 3",
-          "leases are missing:", NULL },
+          "leases are missing:", NULL, 0 },
         { "SELECT name FROM audiences GROUP BY name HAVING count(*) > 1 AND min(is_group) = 0 LIMIT " LINE_MAX_ROWS,
-          "several servers have it, but it is no group's: audience", NULL },
+          "several servers have it, but it is no group's: audience", NULL, 0 },
         { "SELECT t.number FROM tokens t WHERE (NOT EXISTS (SELECT 1 FROM clients c WHERE c.id = t.client_id) AND "
           "NOT EXISTS (SELECT 1 FROM gone g WHERE g.id = t.client_id)) OR "
-          "(NOT EXISTS (SELECT 1 FROM servers s WHERE s.id = t.server_id) AND "
+          "(t.server_id <> 0 AND NOT EXISTS (SELECT 1 FROM servers s WHERE s.id = t.server_id) AND "
           "NOT EXISTS (SELECT 1 FROM gone g WHERE g.id = t.server_id)) LIMIT " LINE_MAX_ROWS,
-          "nobody knows whose it is: token", NULL },
+          "nobody knows whose it is: token", NULL, 0 },
 };
 
 static int fault(struct diags *diags, const char *path, const char *what, const char *which) {
@@ -79,13 +82,13 @@ static int read_pragma(sqlite3 *db, const char *sql, int64_t *ret) {
         return code;
 }
 
-/* Ours, and not from the future: only then do the rules make sense. *ret_go_on */
-static int check_kind(sqlite3 *db, const char *path, struct diags *diags, bool *ret_go_on) {
+/* Ours, and not from the future: only then do the rules make sense. *ret_version 0: they do not. */
+static int check_kind(sqlite3 *db, const char *path, struct diags *diags, int64_t *ret_version) {
         int newest = schema_steps[n_schema_steps - 1].version;
         int64_t application = 0, version = 0;
         int code;
 
-        *ret_go_on = false;
+        *ret_version = 0;
         if ((code = read_pragma(db, "PRAGMA application_id", &application)) != SQLITE_ROW ||
             (code = read_pragma(db, "PRAGMA user_version", &version)) != SQLITE_ROW)
                 return (code & 0xff) == SQLITE_NOMEM ? -ENOMEM : fault(diags, path, "cannot be read:",
@@ -95,7 +98,7 @@ static int check_kind(sqlite3 *db, const char *path, struct diags *diags, bool *
         if (version < 1 || version > newest)
                 return diags_add(diags, path, 0, "it is of version %lld, this program knows versions 1 to %d",
                                  (long long)version, newest);
-        *ret_go_on = true;
+        *ret_version = version;
         return 0;
 }
 
@@ -125,17 +128,21 @@ static int check_log(const char *path, struct diags *diags) {
 }
 
 static int check_open(sqlite3 *db, const char *path, struct diags *diags) {
-        bool go_on = false;
+        int64_t version = 0;
+        bool go_on;
         int r;
 
         (void)sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
         (void)sqlite3_db_config(db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
         (void)sqlite3_db_config(db, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, NULL);
         (void)sqlite3_db_config(db, SQLITE_DBCONFIG_ENABLE_VIEW, 0, NULL);
-        r = check_kind(db, path, diags, &go_on);
+        r = check_kind(db, path, diags, &version);
+        go_on = version != 0;
         for (size_t i = 0; r == 0 && go_on && i < N_ELEMENTS(rules); i++) {
                 size_t n_before = diags->n_items;
 
+                if (version < rules[i].since)
+                        continue;
                 r = check_rule(db, path, &rules[i], diags);
                 go_on = i > 0 || diags->n_items == n_before; /* what is damaged tells nothing more */
         }
@@ -172,6 +179,7 @@ static const struct secrets {
         { QUERY_SECRETS_OF_SERVERS, "server_keys.secret", "key", true },
         { QUERY_SECRETS_OF_CREDENTIALS, "credentials.secret", "credential", true },
         { QUERY_SECRETS_OF_TOKENS, "tokens.pop_key", "token", false },
+        { QUERY_SECRETS_OF_REFRESH_TOKENS, "refresh_tokens.pop_key", "refresh token", false },
 };
 
 static int check_mark(struct store *store, struct bytes mark, const struct secret *secret, bool *ret_same) {

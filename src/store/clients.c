@@ -10,6 +10,10 @@ int client_from_row(struct query *query, int at, struct client *ret) {
                 .suspended = row_int(query, at + 2) != 0,
                 .profiles = (profile_set)row_int(query, at + 3),
                 .created_s = row_int(query, at + 5),
+                .max_lifetime_s = row_int(query, at + 6),
+                .tokens_max = row_int(query, at + 7),
+                .refresh_lifetime_s = row_int(query, at + 8),
+                .may_introspect = row_int(query, at + 9) != 0,
         };
         r = row_text(query, at + 1, ret->name, sizeof(ret->name));
         return r != 0 ? r : row_text(query, at + 4, ret->default_audience, sizeof(ret->default_audience));
@@ -21,6 +25,10 @@ static void bind_client(struct query *query, const struct client *client) {
         query_int(query, 3, client->suspended);
         query_int(query, 4, client->profiles);
         query_text(query, 5, bytes_text(client->default_audience));
+        query_int(query, 6, client->max_lifetime_s);
+        query_int(query, 7, client->tokens_max);
+        query_int(query, 8, client->refresh_lifetime_s);
+        query_int(query, 9, client->may_introspect);
 }
 
 int store_client_add(struct store *store, struct client *client) {
@@ -33,7 +41,7 @@ int store_client_add(struct store *store, struct client *client) {
         client->id = (int64_t)id;
         bind_client(&q, client);
         query_text(&q, 2, bytes_text(client->name));
-        query_int(&q, 6, client->created_s);
+        query_int(&q, 10, client->created_s);
         return query_run(&q);
 }
 

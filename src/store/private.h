@@ -30,6 +30,7 @@ enum query_id {
         QUERY_SECRETS_OF_CREDENTIALS,
         QUERY_SECRETS_OF_AS_KEYS,
         QUERY_SECRETS_OF_TOKENS,
+        QUERY_SECRETS_OF_REFRESH_TOKENS,
 
         QUERY_CLIENT_ADD,
         QUERY_CLIENT_UPDATE,
@@ -93,10 +94,13 @@ enum query_id {
         QUERY_ASKER,
         QUERY_POLICIES_FOR_CLIENT,
         QUERY_KEY_BY_KID,
+        QUERY_KEY_BY_CLIENTS_KID,
         QUERY_TOKENS_LIVE,
         QUERY_TOKEN_ADD,
         QUERY_TOKEN_FIND,
+        QUERY_TOKEN_FIND_BY_EXI,
         QUERY_TOKEN_BY_NUMBER,
+        QUERY_AUDIENCE_HAS,
         QUERY_TOKEN_REVOKE,
         QUERY_PARTY_ID,
         QUERY_TOKENS,
@@ -140,6 +144,14 @@ enum query_id {
         QUERY_TRL_ITEMS_EACH,
         QUERY_GONE_NOT_IN_TRL,
         QUERY_GONE_TRL_AFTER,
+
+        QUERY_REFRESH_TOKEN_ADD,
+        QUERY_REFRESH_TOKEN_FIND,
+        QUERY_REFRESH_TOKEN_USE,
+        QUERY_REFRESH_TOKENS_FORGET,
+        QUERY_REFRESH_TOKENS_LIVE,
+        QUERY_REFRESH_FAMILY_REVOKE,
+        QUERY_REFRESH_TOKENS_PURGE,
 
         QUERIES
 };
@@ -282,6 +294,21 @@ int credential_fingerprint(enum credential_kind kind, struct bytes column, uint8
  * update collection goes. Of many tokens the rest follows with store_trl_catch_up().
  */
 int trl_gone(struct store *store, int64_t id, bool is_server, int64_t now_s);
+
+/*
+ * What a token or refresh token is bound to. A PoP key, sealed, or nothing: then a public key and, in the column behind
+ * it, what its owner calls it, both NULL when there is none. space is used until the statement is done.
+ */
+#define POP_KEY_SEALED_MAX (SECRET_SIZE_MAX + SEALED_OVERHEAD)
+int seal_pop_key(struct store *store, const char *column, uint64_t row, const struct secret *key,
+                 uint8_t ret[static POP_KEY_SEALED_MAX], size_t *ret_size);
+int row_pop_key(struct query *query, int at, const char *column, uint64_t row, struct secret *ret);
+void query_public_key(struct query *query, int at, const struct public_key *key, struct bytes kid,
+                      uint8_t space[static PUBLIC_SIZE_MAX]);
+int row_public_key(struct query *query, int at, struct public_key *ret, uint8_t *ret_kid, size_t *ret_kid_size);
+
+/* Statements that remove at most limit rows which ended before before_s. */
+int query_purge(struct store *store, enum query_id id, int64_t before_s, int64_t limit, int64_t *ret_n);
 
 /* Is a secret with this mark registered? 0, REFUSE_ADMIN_EXISTS, < 0. server_id: its own key does not count. */
 int secret_is_free(struct store *store, const uint8_t mark[static 32], int64_t server_id);

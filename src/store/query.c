@@ -3,7 +3,9 @@
 #include "domain/aif.h"
 #include "store/private.h"
 
-#define CLIENT_COLUMNS(c) c ".id, " c ".name, " c ".suspended, " c ".profiles, " c ".default_audience, " c ".created_s"
+#define CLIENT_COLUMNS(c)                                                                                           \
+        c ".id, " c ".name, " c ".suspended, " c ".profiles, " c ".default_audience, " c ".created_s, "             \
+        c ".max_lifetime_s, " c ".tokens_max, " c ".refresh_lifetime_s, " c ".may_introspect"
 
 #define SERVER_COLUMNS                                                                                              \
         "s.id, s.name, s.suspended, s.profiles, s.scope_kind, s.scopes, s.default_scope, s.token_format, "          \
@@ -22,13 +24,16 @@
 #define TOKEN_COLUMNS                                                                                               \
         "t.number, t.key_number, t.hash, t.client_id, t.server_id, coalesce(c.name, gc.name, ''), "                 \
         "coalesce(s.name, gs.name, ''), t.audience, t.scope, t.profile, t.issued_s, t.expires_s, "                  \
-        "CASE WHEN t.revoked_s <> 0 THEN t.revoked_s "                                                              \
-        "WHEN c.id IS NULL THEN coalesce(gc.gone_s, 1) WHEN s.id IS NULL THEN coalesce(gs.gone_s, 1) ELSE 0 END"
+        "CASE WHEN t.revoked_s <> 0 THEN t.revoked_s WHEN c.id IS NULL THEN coalesce(gc.gone_s, 1) "                \
+        "WHEN s.id IS NULL AND t.server_id <> 0 THEN coalesce(gs.gone_s, 1) ELSE 0 END, "                           \
+        "t.public, t.kid, t.exi, t.nbf_s, t.cnonce, t.family, t.trl_hash"
 #define TOKEN_TABLES                                                                                                \
         "tokens t LEFT JOIN clients c ON c.id = t.client_id LEFT JOIN servers s ON s.id = t.server_id "             \
         "LEFT JOIN gone gc ON gc.id = t.client_id LEFT JOIN gone gs ON gs.id = t.server_id "
 /* ?1: after, ?2: limit, ?3: live ones only, at ?4 */
-#define TOKEN_LIVE "(NOT ?3 OR (t.expires_s > ?4 AND t.revoked_s = 0 AND c.id IS NOT NULL AND s.id IS NOT NULL)) "
+#define TOKEN_LIVE                                                                                                  \
+        "(NOT ?3 OR (t.expires_s > ?4 AND t.revoked_s = 0 AND c.id IS NOT NULL "                                    \
+        "AND (s.id IS NOT NULL OR t.server_id = 0))) "
 
 /* What revoking a token takes (trl.c); ?1: whose, ?2: after, ?3: limit */
 #define REVOCATION_COLUMNS "number, client_id, server_id, audience, expires_s, revoked_s, trl_hash"
@@ -54,11 +59,18 @@ static const char *const table[QUERIES] = {
                                          "WHERE id > ?1 ORDER BY id LIMIT ?2",
         [QUERY_SECRETS_OF_AS_KEYS] = "SELECT id, secret, alg, public, certificate FROM as_keys WHERE id > ?1 "
                                      "ORDER BY id LIMIT ?2",
-        [QUERY_SECRETS_OF_TOKENS] = "SELECT number, pop_key FROM tokens WHERE number > ?1 ORDER BY number LIMIT ?2",
+        /* what is bound to a public key has none */
+        [QUERY_SECRETS_OF_TOKENS] = "SELECT number, pop_key FROM tokens WHERE number > ?1 AND pop_key <> x'' "
+                                    "ORDER BY number LIMIT ?2",
+        [QUERY_SECRETS_OF_REFRESH_TOKENS] = "SELECT number, pop_key FROM refresh_tokens WHERE number > ?1 "
+                                            "AND pop_key <> x'' ORDER BY number LIMIT ?2",
 
-        [QUERY_CLIENT_ADD] = "INSERT INTO clients (id, name, suspended, profiles, default_audience, created_s) "
-                             "VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-        [QUERY_CLIENT_UPDATE] = "UPDATE clients SET suspended = ?3, profiles = ?4, default_audience = ?5 WHERE id = ?1",
+        [QUERY_CLIENT_ADD] = "INSERT INTO clients (id, name, suspended, profiles, default_audience, max_lifetime_s, "
+                             "tokens_max, refresh_lifetime_s, may_introspect, created_s) "
+                             "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        [QUERY_CLIENT_UPDATE] = "UPDATE clients SET suspended = ?3, profiles = ?4, default_audience = ?5, "
+                                "max_lifetime_s = ?6, tokens_max = ?7, refresh_lifetime_s = ?8, may_introspect = ?9 "
+                                "WHERE id = ?1",
         [QUERY_CLIENT_POLICIES_DELETE] = "DELETE FROM policies WHERE for_label = 0 "
                                          "AND subject = (SELECT name FROM clients WHERE id = ?1)",
         [QUERY_CLIENT_GONE] = "INSERT INTO gone (id, is_server, name, gone_s, until_s) SELECT id, 0, name, ?2, "
@@ -181,13 +193,20 @@ static const char *const table[QUERIES] = {
                              "SELECT number, pop_key FROM tokens INDEXED BY tokens_sharing_key "
                              "WHERE key_number = ?1 AND key_number <> number "
                              "AND client_id = ?2 AND server_id = ?3 AND revoked_s = 0 AND expires_s > ?4",
+        [QUERY_KEY_BY_CLIENTS_KID] = "SELECT public FROM tokens WHERE client_id = ?1 AND kid = ?2 AND kid IS NOT NULL "
+                                     "AND revoked_s = 0 AND expires_s > ?3 ORDER BY number DESC LIMIT 1",
         [QUERY_TOKENS_LIVE] = "SELECT count(*) FROM (SELECT 1 FROM tokens WHERE client_id = ?1 AND revoked_s = 0 "
                               "AND +expires_s > ?2 LIMIT ?3)",
         [QUERY_TOKEN_ADD] = "INSERT INTO tokens (number, key_number, hash, client_id, server_id, audience, scope, "
-                            "profile, issued_s, expires_s, revoked_s, pop_key) "
-                            "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0, ?11)",
+                            "profile, issued_s, expires_s, revoked_s, pop_key, public, kid, exi, nbf_s, cnonce, "
+                            "family, trl_hash) "
+                            "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0, ?11, ?12, ?13, ?14, ?15, ?16, ?17, "
+                            "?18)",
         [QUERY_TOKEN_FIND] = "SELECT " TOKEN_COLUMNS ", t.pop_key FROM " TOKEN_TABLES "WHERE t.number = ?1",
+        [QUERY_TOKEN_FIND_BY_EXI] = "SELECT " TOKEN_COLUMNS ", t.pop_key FROM " TOKEN_TABLES
+                                    "WHERE t.server_id = ?1 AND t.exi = ?2 AND t.exi <> 0",
         [QUERY_TOKEN_BY_NUMBER] = "SELECT " TOKEN_COLUMNS " FROM " TOKEN_TABLES "WHERE t.number = ?1",
+        [QUERY_AUDIENCE_HAS] = "SELECT 1 FROM audiences WHERE name = ?1 AND server_id = ?2",
         [QUERY_TOKEN_REVOKE] = "UPDATE tokens SET revoked_s = ?2 WHERE number = ?1 AND revoked_s = 0",
         [QUERY_PARTY_ID] = "SELECT id FROM clients WHERE NOT ?2 AND name = ?1 UNION ALL "
                            "SELECT id FROM servers WHERE ?2 AND name = ?1 UNION ALL "
@@ -264,6 +283,23 @@ static const char *const table[QUERIES] = {
                                  "AND item BETWEEN ?2 AND ?3 ORDER BY item DESC",
         [QUERY_GONE_NOT_IN_TRL] = "SELECT id, is_server, trl_after FROM gone WHERE trl_after IS NOT NULL LIMIT 1",
         [QUERY_GONE_TRL_AFTER] = "UPDATE gone SET trl_after = nullif(?2, -1) WHERE id = ?1",
+
+        [QUERY_REFRESH_TOKEN_ADD] = "INSERT INTO refresh_tokens (number, family, hash, client_id, server_id, audience, "
+                                    "scope, key_number, pop_key, public, kid, issued_s, expires_s, used_s, revoked_s) "
+                                    "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, 0, 0)",
+        [QUERY_REFRESH_TOKEN_FIND] = "SELECT number, family, hash, client_id, server_id, audience, scope, key_number, "
+                                     "public, kid, issued_s, expires_s, used_s, revoked_s, pop_key "
+                                     "FROM refresh_tokens WHERE number = ?1",
+        [QUERY_REFRESH_TOKEN_USE] = "UPDATE refresh_tokens SET used_s = ?2 WHERE number = ?1 AND used_s = 0",
+        /* ?2 of those used are kept, the last ones: the one after them and all before it go */
+        [QUERY_REFRESH_TOKENS_FORGET] = "DELETE FROM refresh_tokens WHERE family = ?1 AND used_s <> 0 AND number <= "
+                                        "(SELECT number FROM refresh_tokens WHERE family = ?1 AND used_s <> 0 "
+                                        "ORDER BY number DESC LIMIT 1 OFFSET ?2)",
+        [QUERY_REFRESH_TOKENS_LIVE] = "SELECT count(*) FROM (SELECT 1 FROM refresh_tokens WHERE client_id = ?1 "
+                                      "AND used_s = 0 AND revoked_s = 0 AND expires_s > ?2 LIMIT ?3)",
+        [QUERY_REFRESH_FAMILY_REVOKE] = "UPDATE refresh_tokens SET revoked_s = ?2 WHERE family = ?1 AND revoked_s = 0",
+        [QUERY_REFRESH_TOKENS_PURGE] = "DELETE FROM refresh_tokens WHERE number IN (SELECT number FROM refresh_tokens "
+                                       "WHERE expires_s < ?1 ORDER BY expires_s LIMIT ?2)",
 };
 
 const char *query_sql(enum query_id id) {

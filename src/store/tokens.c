@@ -2,13 +2,16 @@
 
 #include <errno.h>
 
+#include "format/cwt.h"
 #include "store/clients.h"
+#include "store/credentials.h"
 #include "store/policies.h"
 #include "store/private.h"
+#include "store/refresh.h"
 #include "store/servers.h"
 
 #define TOKEN_HASH_COLUMN 2
-#define TOKEN_POP_KEY_COLUMN 13
+#define TOKEN_POP_KEY_COLUMN 20
 
 /* ---- facts */
 
@@ -23,6 +26,20 @@ static int find_asker(struct store *store, int64_t credential_id, struct token_f
                 return query_end(r);
         facts->asker_is_server = row_int(&q, 0) != 0;
         return facts->asker_is_server ? 0 : client_from_row(&q, 1, &facts->client);
+}
+
+/* Of this client only: what was given to somebody else is nothing here (RFC 6749 §6). */
+static int find_refresh_token(struct store *store, struct bytes bytes, int64_t now_s, struct token_facts *facts) {
+        _cleanup_(refresh_token_done) struct refresh_token token = {};
+        int r = store_refresh_find(store, bytes, &token);
+
+        if (r != 0 || token.client_id != facts->client.id)
+                return r < 0 ? r : 0;
+        facts->refresh_reused = token.used_s != 0;
+        facts->refresh_found = token.used_s == 0 && token.revoked_s == 0 && token.issued_s <= now_s &&
+                               now_s < token.expires_s;
+        facts->refresh = token;
+        return 0;
 }
 
 /* RFC 9200 §5.8.1 leaves the default to us: the client's own, else the only audience that there is (AS-021). */
@@ -45,7 +62,9 @@ static int default_audience(struct store *store, struct token_facts *facts) {
 static int find_audience(struct store *store, const struct token_ask *ask, struct token_facts *facts) {
         int r;
 
-        if (!ask->audience.data) {
+        if (facts->refresh_found) {
+                memcpy(facts->audience, facts->refresh.audience, sizeof(facts->audience));
+        } else if (!ask->audience.data) {
                 if ((r = default_audience(store, facts)) != 0)
                         return r;
         } else if (audience_is_valid(ask->audience)) {
@@ -81,6 +100,86 @@ static int find_pop_key(struct store *store, struct bytes kid, int64_t now_s, st
         facts->pop_key_number = number;
         facts->pop_key_found = true;
         return 0;
+}
+
+/* What a client called its key when it asked for a token that is live yet. */
+static int find_key_of_token(struct store *store, struct bytes kid, int64_t now_s, struct token_facts *facts) {
+        _cleanup_(query_done) struct query q = {};
+        int r = query_begin(store, QUERY_KEY_BY_CLIENTS_KID, &q);
+
+        if (r != 0)
+                return r;
+        query_int(&q, 1, facts->client.id);
+        query_blob(&q, 2, kid);
+        query_int(&q, 3, now_s);
+        r = query_next(&q);
+        return r == 0 ? public_key_from_column(row_bytes(&q, 0), &facts->public_key) : query_end(r);
+}
+
+/* A public key that was made known before: registered under the kid, else in a token under it. */
+static int find_key_by_kid(struct store *store, struct bytes kid, int64_t now_s, struct token_facts *facts) {
+        struct credential credential;
+        int r;
+
+        if (kid.size == 0 || kid.size > CREDENTIAL_KID_MAX)
+                return 0;
+        r = store_client_key_find(store, facts->client.id, NULL, kid, &credential);
+        if (r == 0)
+                facts->public_key = credential.key;
+        return r > 0 ? find_key_of_token(store, kid, now_s, facts) : r;
+}
+
+/*
+ * AS-061: the client has shown that it holds the private key when it set the channel up with it; or whoever registered
+ * the key as the client's has seen to it.
+ */
+static int prove_key(struct store *store, struct token_facts *facts) {
+        uint8_t thumbprint[THUMBPRINT_SIZE];
+        struct credential credential;
+        int r = public_key_thumbprint(&facts->public_key, thumbprint);
+
+        if (r != 0)
+                return r;
+        facts->public_key_proven = facts->channel_key && memcmp(thumbprint, facts->channel_key, THUMBPRINT_SIZE) == 0;
+        if (facts->public_key_proven)
+                return 0;
+        r = store_client_key_find(store, facts->client.id, thumbprint, BYTES_NONE, &credential);
+        facts->public_key_proven = r == 0;
+        return query_end(r);
+}
+
+static int find_server_key(struct store *store, struct token_facts *facts) {
+        struct credential credential;
+        int r = store_server_public_key(store, facts->server.id, facts->public_key.curve, &credential);
+
+        facts->server_has_key = r == 0;
+        if (r == 0)
+                facts->server_key = credential.key;
+        return query_end(r);
+}
+
+/* The public key that the request means, whose it is, and with which one the server answers. */
+static int find_public_key(struct store *store, const struct token_ask *ask, int64_t now_s,
+                           struct token_facts *facts) {
+        struct bytes kid = ask->cnf == ASK_CNF_PUBLIC || ask->cnf == ASK_CNF_KID ? ask->kid : BYTES_NONE;
+        int r;
+
+        if (facts->refresh_found) {
+                facts->public_key = facts->refresh.public_key;
+                kid = bytes_of(facts->refresh.kid, facts->refresh.kid_size);
+        } else if (ask->cnf == ASK_CNF_PUBLIC) {
+                facts->public_key = ask->public_key;
+        } else if (ask->cnf == ASK_CNF_KID && !facts->pop_key_found &&
+                   (r = find_key_by_kid(store, kid, now_s, facts)) != 0) {
+                return r;
+        }
+        if (facts->public_key.curve == CURVE_NONE)
+                return 0;
+        facts->kid_size = kid.size <= CREDENTIAL_KID_MAX ? kid.size : 0;
+        if (facts->kid_size > 0)
+                memcpy(facts->kid, kid.data, facts->kid_size);
+        r = prove_key(store, facts);
+        return r == 0 && !facts->is_group ? find_server_key(store, facts) : r;
 }
 
 static struct live_count *live_count_of(struct store *store, int64_t client_id) {
@@ -123,6 +222,19 @@ static int count_live(struct store *store, int64_t now_s, struct token_facts *fa
         return 0;
 }
 
+/* Keys are looked for only when the request names one, or has one behind it. */
+static int find_keys(struct store *store, const struct token_ask *ask, int64_t now_s, struct token_facts *facts) {
+        int r;
+
+        if (facts->n_servers == 0 || (ask->cnf != ASK_CNF_KID && ask->cnf != ASK_CNF_PUBLIC && !facts->refresh_found))
+                return 0;
+        /* a symmetric key is never that of a group (RFC 9200 §6.9) */
+        if (ask->cnf == ASK_CNF_KID && !facts->is_group && !facts->refresh_found &&
+            (r = find_pop_key(store, ask->kid, now_s, facts)) != 0)
+                return r;
+        return find_public_key(store, ask, now_s, facts);
+}
+
 int store_token_facts(struct store *store, int64_t credential_id, int64_t client_id, const struct token_ask *ask,
                       int64_t now_s, struct token_facts *facts) {
         int r;
@@ -134,28 +246,86 @@ int store_token_facts(struct store *store, int64_t credential_id, int64_t client
         if (r != 0 || facts->client.id == 0)
                 return r;
 
+        if (facts->client.tokens_max > 0)
+                facts->tokens_max = facts->client.tokens_max;
+        if (ask->grant_type == ASK_REFRESH_TOKEN &&
+            ((r = find_refresh_token(store, ask->refresh_token, now_s, facts)) != 0 || !facts->refresh_found))
+                return r; /* without one nothing else matters */
         if ((r = find_audience(store, ask, facts)) != 0)
                 return r;
         if (facts->n_servers > 0 &&
             (r = store_policies_for(store, &facts->client, facts->audience, &facts->policies, &facts->n_policies)) != 0)
                 return r;
-        if (facts->n_servers == 1 && !facts->is_group && ask->cnf == ASK_CNF_KID &&
-            (r = find_pop_key(store, ask->kid, now_s, facts)) != 0)
+        if ((r = find_keys(store, ask, now_s, facts)) != 0)
                 return r;
         return facts->tokens_max > 0 ? count_live(store, now_s, facts) : 0;
 }
 
 /* ---- tokens */
 
+int seal_pop_key(struct store *store, const char *column, uint64_t row, const struct secret *key,
+                 uint8_t ret[static POP_KEY_SEALED_MAX], size_t *ret_size) {
+        *ret_size = 0;
+        return key->size == 0 ? 0 : seal_into(store, column, (int64_t)row, secret_bytes(key), ret, ret_size);
+}
+
+int row_pop_key(struct query *query, int at, const char *column, uint64_t row, struct secret *ret) {
+        if (row_bytes(query, at).size > 0)
+                return row_secret(query, at, column, (int64_t)row, ret);
+        secret_done(ret);
+        return 0;
+}
+
+void query_public_key(struct query *query, int at, const struct public_key *key, struct bytes kid,
+                      uint8_t space[static PUBLIC_SIZE_MAX]) {
+        size_t size;
+
+        if (key->curve == CURVE_NONE)
+                return; /* NULL, both */
+        public_key_to_column(key, space, &size);
+        query_blob(query, at, bytes_of(space, size));
+        if (kid.size > 0)
+                query_blob(query, at + 1, kid);
+}
+
+int row_public_key(struct query *query, int at, struct public_key *ret, uint8_t *ret_kid, size_t *ret_kid_size) {
+        struct bytes column = row_bytes(query, at), kid;
+        int r;
+
+        *ret = (struct public_key){};
+        *ret_kid_size = 0;
+        if (column.size == 0)
+                return 0;
+        r = public_key_from_column(column, ret);
+        kid = row_bytes(query, at + 1);
+        if (r != 0 || kid.size > TOKEN_KID_SIZE_MAX)
+                return -EIO;
+        if (kid.size > 0)
+                memcpy(ret_kid, kid.data, kid.size);
+        *ret_kid_size = kid.size;
+        return 0;
+}
+
+/* What most tokens have nothing of. Unbound parameters are NULL. */
+static void bind_rare(struct query *query, const struct grant *grant, uint8_t space[static PUBLIC_SIZE_MAX]) {
+        query_public_key(query, 12, &grant->public_key, bytes_of(grant->kid, grant->kid_size), space);
+        query_int(query, 14, grant->has_exi ? (int64_t)grant->exi : 0);
+        query_int(query, 15, grant->nbf_s);
+        if (grant->cnonce_size > 0)
+                query_blob(query, 16, bytes_of(grant->cnonce, grant->cnonce_size));
+        query_int(query, 17, (int64_t)grant->family);
+        if (grant->has_trl_hash)
+                query_blob(query, 18, bytes_of(grant->trl_hash, sizeof(grant->trl_hash)));
+}
+
 int store_token_add(struct store *store, const struct grant *grant, const uint8_t hash[static TOKEN_HASH_SIZE]) {
         _cleanup_(query_done) struct query q = {};
-        uint8_t sealed[SECRET_SIZE_MAX + SEALED_OVERHEAD];
+        uint8_t sealed[POP_KEY_SEALED_MAX], public_key[PUBLIC_SIZE_MAX];
         struct live_count *count = live_count_of(store, grant->client_id);
         size_t sealed_size;
         int r;
 
-        if ((r = seal_into(store, "tokens.pop_key", (int64_t)grant->number, secret_bytes(&grant->pop_key), sealed,
-                           &sealed_size)) != 0 ||
+        if ((r = seal_pop_key(store, "tokens.pop_key", grant->number, &grant->pop_key, sealed, &sealed_size)) != 0 ||
             (r = query_begin(store, QUERY_TOKEN_ADD, &q)) != 0)
                 return r;
         query_int(&q, 1, (int64_t)grant->number);
@@ -169,6 +339,7 @@ int store_token_add(struct store *store, const struct grant *grant, const uint8_
         query_int(&q, 9, grant->issued_s);
         query_int(&q, 10, grant->expires_s);
         query_blob(&q, 11, bytes_of(sealed, sealed_size));
+        bind_rare(&q, grant, public_key);
         r = query_run(&q);
         if (r != 0)
                 return r < 0 ? r : -EIO; /* a number or a token came twice: that is no decision, that is a bug */
@@ -178,6 +349,33 @@ int store_token_add(struct store *store, const struct grant *grant, const uint8_
                 store->token_to_undo = grant->number;
         if (count->client_id == grant->client_id)
                 count->n++;
+        return 0;
+}
+
+/* A string of bytes of exactly or at most max; NULL is none of size 0. */
+static int row_string(struct query *query, int at, uint8_t *ret, size_t max, bool exactly, size_t *ret_size) {
+        struct bytes value = row_bytes(query, at);
+
+        if (value.size > max || (exactly && value.size > 0 && value.size != max))
+                return -EIO;
+        if (value.size > 0)
+                memcpy(ret, value.data, value.size);
+        *ret_size = value.size;
+        return 0;
+}
+
+static int rare_from_row(struct query *query, struct token *ret) {
+        size_t trl_size;
+        int r;
+
+        ret->exi = (uint64_t)row_int(query, 15);
+        ret->nbf_s = row_int(query, 16);
+        ret->family = (uint64_t)row_int(query, 18);
+        if ((r = row_public_key(query, 13, &ret->public_key, ret->kid, &ret->kid_size)) != 0 ||
+            (r = row_string(query, 17, ret->cnonce, sizeof(ret->cnonce), false, &ret->cnonce_size)) != 0 ||
+            (r = row_string(query, 19, ret->trl_hash, sizeof(ret->trl_hash), true, &trl_size)) != 0)
+                return r;
+        ret->has_trl_hash = trl_size > 0;
         return 0;
 }
 
@@ -199,28 +397,32 @@ static int token_from_row(struct query *query, struct token *ret) {
         ret->pop_key.size = 0;
         if ((r = row_text(query, 5, ret->client_name, sizeof(ret->client_name))) != 0 ||
             (r = row_text(query, 6, ret->server_name, sizeof(ret->server_name))) != 0 ||
-            (r = row_text(query, 7, ret->audience, sizeof(ret->audience))) != 0)
+            (r = row_text(query, 7, ret->audience, sizeof(ret->audience))) != 0 ||
+            (r = row_scope(query, 8, &ret->scope)) != 0)
                 return r;
-        return row_scope(query, 8, &ret->scope);
+        return rare_from_row(query, ret);
 }
 
-int store_token_find(struct store *store, uint64_t number, const uint8_t hash[static TOKEN_HASH_SIZE],
+int store_token_find(struct store *store, const struct cwt_place *place, const uint8_t hash[static TOKEN_HASH_SIZE],
                      struct token *ret) {
         _cleanup_(query_done) struct query q = {};
+        uint64_t number = place->by_exi ? place->exi : place->number;
         int r;
 
         if (number > INT64_MAX)
                 return REFUSE_ADMIN_UNKNOWN;
-        if ((r = query_begin(store, QUERY_TOKEN_FIND, &q)) != 0)
+        if ((r = query_begin(store, place->by_exi ? QUERY_TOKEN_FIND_BY_EXI : QUERY_TOKEN_FIND, &q)) != 0)
                 return r;
-        query_int(&q, 1, (int64_t)number);
+        query_int(&q, 1, place->by_exi ? place->server_id : (int64_t)number);
+        if (place->by_exi)
+                query_int(&q, 2, (int64_t)number);
         if ((r = query_next(&q)) != 0)
                 return r;
         if (!bytes_equal_ct(row_bytes(&q, TOKEN_HASH_COLUMN), bytes_of(hash, TOKEN_HASH_SIZE)))
                 return REFUSE_ADMIN_UNKNOWN;
         if ((r = token_from_row(&q, ret)) != 0)
                 return r;
-        return row_secret(&q, TOKEN_POP_KEY_COLUMN, "tokens.pop_key", (int64_t)ret->number, &ret->pop_key);
+        return row_pop_key(&q, TOKEN_POP_KEY_COLUMN, "tokens.pop_key", ret->number, &ret->pop_key);
 }
 
 int store_token_by_number(struct store *store, uint64_t number, struct token *ret) {
@@ -234,6 +436,19 @@ int store_token_by_number(struct store *store, uint64_t number, struct token *re
         query_int(&q, 1, (int64_t)number);
         r = query_next(&q);
         return r != 0 ? r : token_from_row(&q, ret);
+}
+
+int store_token_is_for(struct store *store, const struct token *token, int64_t server_id, bool *ret) {
+        _cleanup_(query_done) struct query q = {};
+        int r = query_begin(store, QUERY_AUDIENCE_HAS, &q);
+
+        if (r != 0)
+                return r;
+        query_text(&q, 1, bytes_text(token->audience));
+        query_int(&q, 2, server_id);
+        r = query_next(&q);
+        *ret = r == 0;
+        return query_end(r);
 }
 
 /* Of the one registered now, else of the one of that name that went last. 0 in *ret_id: nobody. */
@@ -285,7 +500,7 @@ int store_token_oldest(struct store *store, int64_t *ret_expires_s) {
         return pragma_int(store, "SELECT coalesce(min(expires_s), 0) FROM tokens", ret_expires_s);
 }
 
-static int purge(struct store *store, enum query_id id, int64_t before_s, int64_t limit, int64_t *ret_n) {
+int query_purge(struct store *store, enum query_id id, int64_t before_s, int64_t limit, int64_t *ret_n) {
         _cleanup_(query_done) struct query q = {};
         int r = query_begin(store, id, &q);
 
@@ -301,10 +516,10 @@ static int purge(struct store *store, enum query_id id, int64_t before_s, int64_
 
 int store_token_purge(struct store *store, int64_t before_s, int64_t limit, int64_t *ret_n) {
         int64_t n_gone;
-        int r = purge(store, QUERY_TOKENS_PURGE, before_s, limit, ret_n);
+        int r = query_purge(store, QUERY_TOKENS_PURGE, before_s, limit, ret_n);
 
         /* who is gone is remembered as long as a token may need the name */
         if (r == 0 && *ret_n < limit)
-                r = purge(store, QUERY_GONE_PURGE, before_s, limit, &n_gone);
+                r = query_purge(store, QUERY_GONE_PURGE, before_s, limit, &n_gone);
         return r;
 }

@@ -3,28 +3,33 @@
 #include "domain/grant.h"
 #include "domain/token.h"
 
+struct cwt_place;
 struct store;
 
 /*
  * Everything grant_decide() needs for ask, asked by the party behind credential_id (0: nobody) or, when client_id is
- * not 0, by that client (acectl explain). Fills facts->client..pop_key, not the configured numbers: tokens_max is read
- * from facts and decides whether live tokens are counted. 0 also when nothing was found: that is a fact.
+ * not 0, by that client (acectl explain). What the caller knows stands in facts before: channel_key, the configured
+ * numbers. tokens_max gives way to the client's own one and decides whether live tokens are counted. 0 also when nothing
+ * was found: that is a fact.
  */
 int store_token_facts(struct store *store, int64_t credential_id, int64_t client_id, const struct token_ask *ask,
                       int64_t now_s, struct token_facts *facts);
 
-/* grant->number and, for a new key, key_number are set. The PoP key is sealed. */
+/* What the endpoint fills in of grant is filled in. The PoP key is sealed. */
 int store_token_add(struct store *store, const struct grant *grant, const uint8_t hash[static TOKEN_HASH_SIZE]);
 
 /*
- * With its PoP key. The number, which stands in clear in the token (cwt_number()), says where to look; what is found
+ * With its PoP key. The place, which stands in clear in the token (cwt_find_place()), says where to look; what is found
  * counts only when its hash is this one, compared in constant time. An index of hashes instead would be in random
  * order: a page to write for every token issued. REFUSE_ADMIN_UNKNOWN.
  */
-int store_token_find(struct store *store, uint64_t number, const uint8_t hash[static TOKEN_HASH_SIZE],
+int store_token_find(struct store *store, const struct cwt_place *place, const uint8_t hash[static TOKEN_HASH_SIZE],
                      struct token *ret);
 /* By number, without the key. REFUSE_ADMIN_UNKNOWN. */
 int store_token_by_number(struct store *store, uint64_t number, struct token *ret);
+
+/* Is the server one of those behind the token's audience now? */
+int store_token_is_for(struct store *store, const struct token *token, int64_t server_id, bool *ret);
 
 struct token_filter {
         struct bytes client, server; /* names; data NULL: any */

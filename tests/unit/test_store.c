@@ -15,6 +15,7 @@
 #include "base/cleanup.h"
 #include "crypto/hash.h"
 #include "domain/refusal.h"
+#include "format/cwt.h"
 #include "store/clients.h"
 #include "store/credentials.h"
 #include "store/policies.h"
@@ -266,11 +267,16 @@ static uint64_t add_token(struct store *store, int64_t client_id, int64_t server
         return grant.number;
 }
 
+static int find_by_number(struct store *store, uint64_t number, const uint8_t hash[static TOKEN_HASH_SIZE],
+                          struct token *ret) {
+        return store_token_find(store, &(struct cwt_place){ .number = number }, hash, ret);
+}
+
 static int find_token(struct store *store, uint64_t number, struct token *ret) {
         uint8_t hash[TOKEN_HASH_SIZE];
 
         hash_of(number, hash);
-        return store_token_find(store, number, hash, ret);
+        return find_by_number(store, number, hash, ret);
 }
 
 /* ---- a walk writes down what it saw */
@@ -1029,9 +1035,9 @@ static void test_client_delete(void **state) {
         assert_int_equal(find_token(store, of_c1, &token), 0);
         assert_int_equal(token.revoked_s, NOW_S + 5);
         assert_string_equal(token.client_name, "c1");
-        assert_false(token_is_active(&token, rs1, NOW_S + 5));
+        assert_false(token_is_active(&token, rs1, false, NOW_S + 5));
         assert_int_equal(find_token(store, of_c2, &token), 0);
-        assert_true(token_is_active(&token, rs1, NOW_S + 5));
+        assert_true(token_is_active(&token, rs1, false, NOW_S + 5));
         expect_seen("1:c1>rs1! 2:c2>rs1", store_token_each(store, 0, 10, &all, note_token, &seen));
         expect_seen("2:c2>rs1", store_token_each(store, 0, 10, &live, note_token, &seen));
 
@@ -1376,7 +1382,7 @@ static void test_server_delete(void **state) {
         rs1_again = add_server(store, "rs1");
         assert_true(rs1_again != rs1);
         assert_int_equal(find_token(store, at_rs1, &token), 0);
-        assert_false(token_is_active(&token, rs1_again, NOW_S + 1));
+        assert_false(token_is_active(&token, rs1_again, false, NOW_S + 1));
         token_done(&token);
 }
 
@@ -1814,7 +1820,7 @@ static void test_tokens(void **state) {
         grant.key_number = 77;
         hash_of(grant.number, hash);
         assert_int_equal(store_token_add(store, &grant, hash), 0);
-        assert_int_equal(store_token_find(store, grant.number, hash, &token), 0);
+        assert_int_equal(find_by_number(store, grant.number, hash, &token), 0);
         assert_true(token.number == grant.number);
         assert_int_equal(token.key_number, 77);
         assert_memory_equal(token.hash, hash, TOKEN_HASH_SIZE);
@@ -1837,15 +1843,15 @@ static void test_tokens(void **state) {
         assert_int_equal(store_token_by_number(store, 999, &token), REFUSE_ADMIN_UNKNOWN);
         assert_int_equal(store_token_by_number(store, UINT64_MAX, &token), REFUSE_ADMIN_UNKNOWN);
         hash[31] ^= 1;
-        assert_int_equal(store_token_find(store, grant.number, hash, &token), REFUSE_ADMIN_UNKNOWN);
+        assert_int_equal(find_by_number(store, grant.number, hash, &token), REFUSE_ADMIN_UNKNOWN);
 
         /* a number that comes twice is a fault of ours, and must not replace the first */
         assert_int_equal(store_token_add(store, &grant, hash), -EIO);
         hash[31] ^= 1;
-        assert_int_equal(store_token_find(store, grant.number, hash, &token), 0);
+        assert_int_equal(find_by_number(store, grant.number, hash, &token), 0);
         token_done(&token);
-        assert_int_equal(store_token_find(store, grant.number + 1, hash, &token), REFUSE_ADMIN_UNKNOWN);
-        assert_int_equal(store_token_find(store, UINT64_MAX, hash, &token), REFUSE_ADMIN_UNKNOWN);
+        assert_int_equal(find_by_number(store, grant.number + 1, hash, &token), REFUSE_ADMIN_UNKNOWN);
+        assert_int_equal(find_by_number(store, UINT64_MAX, hash, &token), REFUSE_ADMIN_UNKNOWN);
 }
 
 static void test_token_byte_scope(void **state) {
@@ -1858,7 +1864,7 @@ static void test_token_byte_scope(void **state) {
         assert_int_equal(scope_set(&grant.scope, SCOPE_BYTES, bytes_of("\x00\xff\x00", 3)), 0);
         hash_of(grant.number, hash);
         assert_int_equal(store_token_add(store, &grant, hash), 0);
-        assert_int_equal(store_token_find(store, grant.number, hash, &token), 0);
+        assert_int_equal(find_by_number(store, grant.number, hash, &token), 0);
         assert_int_equal(token.scope.kind, SCOPE_BYTES);
         assert_true(scope_equal(&token.scope, &grant.scope));
         token_done(&token);
@@ -2118,7 +2124,7 @@ static int run_batch(struct store *store, const char *name) {
                 return r;
         hash_of(grant.number, hash);
         if ((r = store_token_add(store, &grant, hash)) != 0 ||
-            (r = store_token_find(store, grant.number, hash, &token)) != 0)
+            (r = find_by_number(store, grant.number, hash, &token)) != 0)
                 return r;
         token_done(&token);
         return (r = store_savepoint_release(store)) != 0 ? r : store_commit(store);
