@@ -146,6 +146,9 @@ static void put_note(const struct note *note, struct audit_record *record) {
         record->asked = scope_bytes(&note->asked);
         record->granted_kind = note->granted.kind;
         record->granted = scope_bytes(&note->granted);
+        record->has_shadow = note->has_shadow;
+        record->shadow_kind = note->shadow.kind;
+        record->shadow = scope_bytes(&note->shadow);
         record->n_policies = note->n_policies < NOTE_POLICIES_MAX ? note->n_policies : NOTE_POLICIES_MAX;
         record->n_more_policies = note->n_policies - record->n_policies;
         memcpy(record->policies, note->policies, record->n_policies * sizeof(record->policies[0]));

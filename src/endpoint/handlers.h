@@ -34,6 +34,11 @@ int admin_config_get(struct aced *as, const struct request *request, struct resp
 int admin_backup_get(struct aced *as, const struct request *request, struct response *response);
 int admin_check_get(struct aced *as, const struct request *request, struct response *response);
 
+/* admin_audit.c */
+int admin_audit_get(struct aced *as, const struct request *request, struct response *response);
+int admin_audit_export_get(struct aced *as, const struct request *request, struct response *response);
+int admin_audit_verify_get(struct aced *as, const struct request *request, struct response *response);
+
 /* admin_clients.c */
 int admin_clients_get(struct aced *as, const struct request *request, struct response *response);
 int admin_clients_post(struct aced *as, const struct request *request, struct response *response);

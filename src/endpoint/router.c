@@ -54,6 +54,13 @@ static const struct resource resources[] = {
         { "/v1/check", METHOD_GET, ADMIN, NO, JSON, CODE_CONTENT, false, admin_check_get,
           .summary = "whether every sealed secret opens, in pages; the items are faults" },
 
+        { "/v1/audit", METHOD_GET, ADMIN, NO, JSON, CODE_CONTENT, false, admin_audit_get,
+          .summary = "list what was decided and changed, in order" },
+        { "/v1/audit/export", METHOD_GET, ADMIN, NO, JSON, CODE_CONTENT, false, admin_audit_export_get,
+          .summary = "the same with the records as they are hashed" },
+        { "/v1/audit/verify", METHOD_GET, ADMIN, NO, JSON, CODE_CONTENT, false, admin_audit_verify_get,
+          .summary = "whether the audit trail's hashes fit, in pages; the items are faults" },
+
         { "/v1/clients", METHOD_GET, ADMIN, NO, JSON, CODE_CONTENT, false, admin_clients_get,
           .summary = "list clients in order of names" },
         { "/v1/clients", METHOD_POST, ADMIN, JSON, JSON, CODE_CREATED, true, admin_clients_post,

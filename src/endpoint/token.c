@@ -47,19 +47,22 @@ static int name_token(struct grant *grant, const struct server *server, struct b
         return cwt_trl_hash(token, grant->trl_hash);
 }
 
-/* What the decision was about, for the log and the audit trail. */
-static void note_decision(struct response *response, const struct token_facts *facts, const struct grant *grant,
-                          const struct explanation *why) {
-        struct note *note = &response->note;
+/* grant: NULL when nothing is granted. */
+static void note_decision(const struct token_facts *facts, const struct explanation *explanation,
+                          const struct grant *grant, struct note *note) {
+        _Static_assert(sizeof(note->party) == sizeof(facts->client.name), "it fits");
+        _Static_assert(sizeof(note->object) == sizeof(facts->audience), "it fits");
+        _Static_assert(EXPLAIN_POLICIES_MAX <= NOTE_POLICIES_MAX, "they fit");
 
-        memcpy(note->party, facts->client.name, sizeof(note->party));
+        if (facts->client.id != 0)
+                memcpy(note->party, facts->client.name, sizeof(note->party));
         memcpy(note->object, facts->audience, sizeof(note->object));
-        note->asked = why->asked;
-        note->n_policies = why->n_policies;
-        memcpy(note->policies, why->policies, sizeof(note->policies));
-        note->has_shadow = why->has_shadow;
-        note->shadow = why->shadow;
-        if (why->refusal == 0) {
+        note->asked = explanation->asked;
+        note->has_shadow = explanation->has_shadow;
+        note->shadow = explanation->shadow;
+        note->n_policies = explanation->n_policies;
+        memcpy(note->policies, explanation->policies, sizeof(explanation->policies));
+        if (grant) {
                 note->granted = grant->scope;
                 note->expires_s = grant->expires_s;
         }
@@ -88,13 +91,10 @@ static int decide(struct aced *as, const struct request *request, struct respons
 
         r = grant_decide(facts, ask, request->now_s, grant, &explanation);
         as->metrics.n_shadow += explanation.has_shadow;
-        note_decision(response, facts, grant, &explanation);
+        note_decision(facts, &explanation, r == 0 ? grant : NULL, &response->note);
         if (r != 0)
                 response_why(response, "client %s, audience %s: %s", facts->client.id != 0 ? facts->client.name : "?",
                              facts->audience[0] ? facts->audience : "?", explanation.why ? explanation.why : "");
-        else
-                response_why(response, "client %s, audience %s, scope %.*s", facts->client.name, facts->audience,
-                             (int)grant->scope.size, (const char *)grant->scope.data);
         return revoke_reused(as, request, response, facts, r);
 }
 

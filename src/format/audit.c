@@ -10,7 +10,7 @@
 enum key {
         KEY_DECISION = 1, KEY_PEER, KEY_CREDENTIAL, KEY_UID, KEY_PARTY, KEY_ACTION, KEY_CODE, KEY_REFUSAL, KEY_WHY,
         KEY_OBJECT, KEY_ASKED, KEY_GRANTED, KEY_TOKEN, KEY_POLICIES, KEY_MORE_POLICIES, KEY_EXPIRES, KEY_BODY, KEY_CUT,
-        KEYS,
+        KEY_SHADOW, KEYS,
 };
 
 /* ---- writing */
@@ -39,7 +39,8 @@ static size_t count_pairs(const struct audit_record *record) {
                 n += text_of(record, i).size > 0;
         return n + (record->credential_id != 0) + record->has_uid + (record->code != 0) +
                (record->asked_kind != SCOPE_NONE) + (record->granted_kind != SCOPE_NONE) + (record->token != 0) +
-               (record->n_policies > 0) + (record->n_more_policies > 0) + (record->expires_s > 0) + record->is_cut;
+               (record->n_policies > 0) + (record->n_more_policies > 0) + (record->expires_s > 0) + record->is_cut +
+               record->has_shadow;
 }
 
 static void put_number(struct cbor_writer *w, enum key key, bool is_there, uint64_t value) {
@@ -94,6 +95,11 @@ int audit_record_encode(const struct audit_record *record, struct buf *out) {
                 cbor_put_uint(&w, KEY_CUT);
                 cbor_put_bool(&w, true);
         }
+        put_scope(&w, KEY_SHADOW, record->has_shadow ? record->shadow_kind : SCOPE_NONE, record->shadow);
+        if (record->has_shadow && record->shadow_kind == SCOPE_NONE) {
+                cbor_put_uint(&w, KEY_SHADOW);
+                cbor_put_null(&w);
+        }
         return cbor_end(&w);
 }
 
@@ -124,6 +130,7 @@ static const struct cbor_field fields[] = {
         ITEM(KEY_EXPIRES, CBOR_UINT),
         ITEM(KEY_BODY, CBOR_TEXT),
         ITEM(KEY_CUT, CBOR_BOOL),
+        ITEM(KEY_SHADOW, CBOR_TEXT_OR_BYTES | CBOR_NULL),
 };
 
 static int read_policies(const struct cbor_item *item, struct audit_record *ret) {
@@ -156,7 +163,7 @@ static bool numbers_fit(const struct items *items) {
 }
 
 static void read_scope(const struct cbor_item *item, enum scope_kind *ret_kind, struct bytes *ret) {
-        *ret_kind = item->kind == CBOR_ABSENT ? SCOPE_NONE : item->kind == CBOR_TEXT ? SCOPE_TEXT : SCOPE_BYTES;
+        *ret_kind = item->kind == CBOR_TEXT ? SCOPE_TEXT : item->kind == CBOR_BYTES ? SCOPE_BYTES : SCOPE_NONE;
         *ret = item->content;
         if (item->kind == CBOR_TEXT && item->content.size > 0 && item->content.data[0] == AIF_MARK)
                 *ret_kind = SCOPE_AIF;
@@ -175,6 +182,8 @@ int audit_record_decode(struct bytes raw, struct audit_record *ret) {
                 *(struct bytes *)((char *)ret + texts[i].offset) = items.of[texts[i].key].content;
         read_scope(&items.of[KEY_ASKED], &ret->asked_kind, &ret->asked);
         read_scope(&items.of[KEY_GRANTED], &ret->granted_kind, &ret->granted);
+        read_scope(&items.of[KEY_SHADOW], &ret->shadow_kind, &ret->shadow);
+        ret->has_shadow = items.of[KEY_SHADOW].kind != CBOR_ABSENT;
         ret->decision = items.of[KEY_DECISION].argument;
         ret->credential_id = (int64_t)items.of[KEY_CREDENTIAL].argument;
         ret->has_uid = items.of[KEY_UID].kind != CBOR_ABSENT;

@@ -4,8 +4,8 @@
 #include "domain/scope.h"
 
 /*
- * The record of one row of the audit trail: a CBOR map with integer keys, 1 for the first member of the struct and so
- * on. What is absent (0, no bytes, SCOPE_NONE, false) is not written. aced(8) has the same list for readers of exports.
+ * The record of one row of the audit trail: a CBOR map with the integer keys that stand beside the members. What is absent
+ * (0, no bytes, SCOPE_NONE, false) is not written. aced(8) has the same list for readers of exports.
  */
 #define AUDIT_POLICIES_MAX 16
 #define AUDIT_BODY_MAX 2048 /* bytes; a longer one is cut */
@@ -22,7 +22,7 @@ struct audit_record {
         struct bytes refusal;        /* 8: text: its name */
         struct bytes why;            /* 9: text */
         struct bytes object;         /* 10: text: the audience, or whom it is about */
-        enum scope_kind asked_kind;  /* 11: text or bytes: the scope */
+        enum scope_kind asked_kind;  /* 11: the scope: bytes, or text as struct scope has it */
         struct bytes asked;
         enum scope_kind granted_kind; /* 12 */
         struct bytes granted;
@@ -33,6 +33,9 @@ struct audit_record {
         int64_t expires_s;           /* 16: of what was granted */
         struct bytes body;           /* 17: text: what an administrator sent, secrets hidden */
         bool is_cut;                 /* 18: of the body or the path an end is missing */
+        bool has_shadow;             /* 19: what would have been granted with policies that are only tried; */
+        enum scope_kind shadow_kind; /* SCOPE_NONE: nothing, which is null */
+        struct bytes shadow;
 };
 
 /* Texts are UTF-8. 0; as buf_add(). With a body of at most AUDIT_BODY_MAX it is within AUDIT_RECORD_MAX. */

@@ -275,14 +275,25 @@ static int compare_row(void *context, const struct audit_row *row) {
         return 0;
 }
 
+static int compare_start(struct store *store, const struct audit_mark *mark) {
+        struct audit_mark start;
+        int r = store_audit_start(store, &start);
+
+        if (r != 0)
+                return r;
+        if (start.seq != mark->seq || start.seq == 0)
+                return REFUSE_ADMIN_UNKNOWN;
+        return memcmp(start.hash, mark->hash, AUDIT_HASH_SIZE) == 0 ? 0 : REFUSE_ADMIN_CONFLICT;
+}
+
 int store_audit_compare(struct store *store, const struct audit_mark *mark) {
         struct comparison comparison = { .mark = mark };
         int r = store_audit_each(store, mark->seq - 1, 1, compare_row, &comparison);
 
         if (r != 0)
                 return r;
-        if (!comparison.found)
-                return REFUSE_ADMIN_UNKNOWN;
+        if (!comparison.found) /* the last one removed is known, too */
+                return compare_start(store, mark);
         return comparison.same ? 0 : REFUSE_ADMIN_CONFLICT;
 }
 
