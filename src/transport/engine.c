@@ -16,11 +16,13 @@
 #include "endpoint/refusal.h"
 #include "endpoint/router.h"
 #include "store/credentials.h"
+#include "store/trl.h"
 #include "transport/block.h"
 #include "transport/door_keys.h"
 #include "transport/dtls.h"
 #include "transport/exchange.h"
 #include "transport/limit.h"
+#include "transport/observe.h"
 #include "transport/translate.h"
 
 #define SECOND_US INT64_C(1000000)
@@ -34,6 +36,8 @@
  */
 #define PACE_FACTOR 4
 #define PACE_MAX_US 20000                    /* a commit on a slow disk makes nobody wait longer than that for company */
+#define NOTIFIED_AT_ONCE 64                  /* observers that are looked after in one round */
+#define MAX_TRANSMIT_WAIT_S 93               /* RFC 7252 §4.8.2 */
 #define UNAUTHENTICATED_FACTOR 3             /* what is told to anybody is under this times what was asked */
 
 /* Who is at the other end of a door. */
@@ -43,6 +47,7 @@ struct door_peer {
         struct peer peer;
         enum door door;
         struct block_peer blocks;
+        struct observe_peer observations;
         bool is_dead;                  /* nothing goes there any more; freed when nothing points here */
         int64_t n_pending;
         TAILQ_ENTRY(door_peer) link;   /* engine->plain by last use, or engine->dead */
@@ -66,7 +71,7 @@ struct pending {
         uint64_t ticket;
         int64_t arrived_us;
         struct block_asks asks;
-        size_t token_size;
+        struct bytes token;
         struct work work;
         struct buf body;
         size_t size;
@@ -86,6 +91,7 @@ struct engine {
         struct door_keys door_keys;
         struct exchange *exchange;
         struct block_pool *blocks;
+        struct observe *observe;
         struct limit *limit;
         struct engine_time now;  /* of the call that we are in */
         struct bytes input;      /* the message that we are in */
@@ -185,6 +191,7 @@ static void peer_kill(struct door_peer *peer) {
                 engine->n_plain--;
         }
         peer->session = NULL;
+        observe_peer_done(&peer->observations);
         TAILQ_INSERT_TAIL(&engine->dead, peer, link);
 }
 
@@ -399,6 +406,7 @@ static struct door_peer *session_peer(struct engine *engine, struct dtls_session
                 memcpy(peer->peer.thumbprint, thumbprint, THUMBPRINT_SIZE);
         exchange_peer_set_authenticated(peer->exchange);
         block_peer_init(&peer->blocks, engine->blocks);
+        observe_peer_init(&peer->observations, engine->observe, peer);
         dtls_session_set_owner(session, peer);
         return peer;
 }
@@ -487,24 +495,37 @@ static void keep(struct door_peer *peer, const struct block_asks *asks, struct r
                 answer_put_etag(answer, etag);
 }
 
-/* kept: the ETag of a response that is kept already; NULL: see to it. */
-static void say(struct door_peer *peer, uint64_t ticket, struct response *response, const struct block_asks *asks,
-                size_t request_size, size_t token_size, const uint32_t *kept) {
-        const struct engine *engine = peer->engine;
+/* What is said and how it may be said. */
+struct saying {
+        struct response *response;
+        const struct block_asks *asks;
+        size_t request_size, token_size;
+        const uint32_t *kept;    /* the ETag of a response that is kept already; NULL: see to it */
+        const uint32_t *observe; /* the value of Observe; NULL: none */
+};
+
+static void compose(struct door_peer *peer, const struct saying *saying, struct answer *ret) {
         const struct answer_limits limits = {
-                .size_max = answer_size_max(peer, request_size, response->code),
-                .token_size = token_size,
-                .payload_max = (size_t)engine->as->config->payload_max,
+                .size_max = answer_size_max(peer, saying->request_size, saying->response->code),
+                .token_size = saying->token_size,
+                .observe = saying->observe,
+                .payload_max = (size_t)peer->engine->as->config->payload_max,
         };
+
+        translate_response(saying->response, saying->asks, &limits, ret);
+        if (ret->is_part && saying->kept)
+                answer_put_etag(ret, *saying->kept);
+        else if (ret->is_part)
+                keep(peer, saying->asks, saying->response, ret);
+}
+
+static void say(struct door_peer *peer, uint64_t ticket, const struct saying *saying) {
+        const struct engine *engine = peer->engine;
         struct coap_message plain_error = { .code = CODE_INTERNAL_ERROR };
         struct answer answer;
         int r;
 
-        translate_response(response, asks, &limits, &answer);
-        if (answer.is_part && kept)
-                answer_put_etag(&answer, *kept);
-        else if (answer.is_part)
-                keep(peer, asks, response, &answer);
+        compose(peer, saying, &answer);
         r = exchange_answer(peer->exchange, ticket, &answer.message, engine->now.monotonic_us);
         if (r == -ENOMEM || r == -EOVERFLOW || r == -EINVAL)
                 exchange_answer(peer->exchange, ticket, &plain_error, engine->now.monotonic_us);
@@ -524,7 +545,9 @@ static void refuse(struct door_peer *peer, uint64_t ticket, const struct coap_me
         if (response.code == CODE_TOO_MANY_REQUESTS || response.code == CODE_UNAVAILABLE)
                 response.max_age_s = max_age_s;
         metrics_answered(&peer->engine->as->metrics, NULL, response.code, refusal);
-        say(peer, ticket, &response, &asks, peer->engine->input.size, message->token.size, NULL);
+        say(peer, ticket, &(struct saying){ .response = &response, .asks = &asks,
+                                            .request_size = peer->engine->input.size,
+                                            .token_size = message->token.size });
 }
 
 /* The same bytes in the copy of the datagram. */
@@ -547,13 +570,14 @@ static int pending_add(struct door_peer *peer, uint64_t ticket, const struct coa
         pending->ticket = ticket;
         pending->arrived_us = engine->now.monotonic_us;
         pending->asks = *asks;
-        pending->token_size = message->token.size;
+        pending->token = message->token;
         pending->body = BUF_INIT(0);
         pending->size = input.size;
         memcpy(pending->datagram, input.data, input.size);
         copy = &pending->work.request;
         *copy = *request;
         copy->peer = &peer->peer;
+        rebase(&pending->token, input.data, pending->datagram);
         for (size_t i = 0; i < copy->n_segments; i++)
                 rebase(&copy->segments[i], input.data, pending->datagram);
         for (size_t i = 0; i < copy->n_queries; i++)
@@ -620,7 +644,9 @@ static void say_code(struct door_peer *peer, uint64_t ticket, const struct coap_
         response.code = code;
         if (code == CODE_UNAVAILABLE)
                 response.max_age_s = RETRY_AFTER_S;
-        say(peer, ticket, &response, asks, peer->engine->input.size, message->token.size, NULL);
+        say(peer, ticket, &(struct saying){ .response = &response, .asks = asks,
+                                            .request_size = peer->engine->input.size,
+                                            .token_size = message->token.size });
 }
 
 /* A request, or a block of one: what can be answered at once is; the rest waits for a batch. */
@@ -646,7 +672,9 @@ static void take(struct door_peer *peer, uint64_t ticket, const struct coap_mess
                 say_code(peer, ticket, message, asks, step.code, 0);
         } else if (verdict == BLOCK_KEPT) {
                 metrics_answered(&engine->as->metrics, NULL, step.kept.code, 0);
-                say(peer, ticket, &step.kept, asks, engine->input.size, message->token.size, &step.etag);
+                say(peer, ticket, &(struct saying){ .response = &step.kept, .asks = asks,
+                                                    .request_size = engine->input.size,
+                                                    .token_size = message->token.size, .kept = &step.etag });
         } else if (pending_add(peer, ticket, message, request, asks, verdict == BLOCK_BODY) < 0) {
                 exchange_forget(peer->exchange, ticket); /* as if the network had lost it */
                 engine->figures.n_datagrams_dropped++;
@@ -706,10 +734,47 @@ static size_t batch_take(struct engine *engine) {
         return n;
 }
 
+/* An idle session is closed: before that an observer is asked whether it is still there. */
+static int64_t observe_refresh_us(const struct config *config) {
+        int64_t refresh_us = config->session_idle_s * SECOND_US / 2;
+
+        return refresh_us < OBSERVE_REFRESH_MAX_US ? refresh_us : OBSERVE_REFRESH_MAX_US;
+}
+
+/* For how long an observer may believe what it was told last (RFC 7641 §4.3.1): it hears something before. */
+static int64_t observed_max_age_s(const struct engine *engine) {
+        return observe_refresh_us(engine->as->config) / SECOND_US + MAX_TRANSMIT_WAIT_S;
+}
+
+/* The request asks to observe, or not to any more. True: it does from now on, and is told so by *ret_sequence. */
+static bool observe_asked(struct pending *pending, uint32_t *ret_sequence) {
+        struct observe_peer *observations = &pending->peer->observations;
+        struct response *response = &pending->work.response;
+        bool may = response->code >> 5 == 2 && pending->work.resource && pending->work.resource->observable;
+
+        if (pending->asks.observe == OBSERVE_NOT)
+                return false;
+        if (pending->asks.observe == OBSERVE_BEGIN && may &&
+            observe_add(observations, pending->token, &pending->work.request, &pending->asks, response,
+                        pending->peer->engine->now.monotonic_us, ret_sequence) == 0) {
+                response->max_age_s = observed_max_age_s(pending->peer->engine);
+                return true;
+        }
+        observe_remove(observations, pending->token);
+        return false;
+}
+
 static void batch_answer(struct pending *pending) {
-        if (!pending->peer->is_dead)
-                say(pending->peer, pending->ticket, &pending->work.response, &pending->asks, pending->size,
-                    pending->token_size, NULL);
+        uint32_t sequence;
+        bool observes;
+
+        if (!pending->peer->is_dead) {
+                observes = observe_asked(pending, &sequence);
+                say(pending->peer, pending->ticket,
+                    &(struct saying){ .response = &pending->work.response, .asks = &pending->asks,
+                                      .request_size = pending->size, .token_size = pending->token.size,
+                                      .observe = observes ? &sequence : NULL });
+        }
         response_done(&pending->work.response);
         pending_free(pending);
 }
@@ -759,15 +824,103 @@ static void batch_run(struct engine *engine) {
                 batch_answer(engine->batch[i]);
 }
 
+/* ---- notifications */
+
+/* An observer whose request runs again. Its peer stays as long as it is pending here. */
+struct notice {
+        struct door_peer *peer;
+        struct observe_turn turn;
+        struct work work;
+};
+
+static size_t notices_take(struct engine *engine, struct notice *notices, size_t max, struct work **works) {
+        size_t n = 0;
+
+        while (n < max && observe_next(engine->observe, &notices[n].turn)) {
+                struct notice *notice = &notices[n];
+
+                notice->peer = notice->turn.owner;
+                notice->peer->n_pending++;
+                notice->work.request = notice->turn.request;
+                notice->work.request.peer = &notice->peer->peer;
+                notice->work.request.now_s = engine->now.wall_s;
+                response_init(&notice->work.response);
+                works[n++] = &notice->work;
+        }
+        return n;
+}
+
+static void notice_send(struct notice *notice) {
+        struct engine *engine = notice->peer->engine;
+        struct observe_peer *observations = &notice->peer->observations;
+        uint64_t ticket = notice->turn.ticket;
+        struct bytes token;
+        struct answer answer;
+        uint32_t sequence;
+        int verdict, r;
+
+        verdict = observe_judge(observations, ticket, &notice->work.response, &token, &sequence);
+        if (verdict == 0)
+                return;
+        if (verdict == 1)
+                notice->work.response.max_age_s = observed_max_age_s(engine);
+        compose(notice->peer, &(struct saying){ .response = &notice->work.response, .asks = &notice->turn.asks,
+                                                .token_size = token.size, .observe = verdict == 1 ? &sequence : NULL },
+                &answer);
+        answer.message.token = token;
+        r = exchange_notify(notice->peer->exchange, ticket, &answer.message, engine->now.monotonic_us);
+        if (r < 0)
+                observe_later(observations, ticket, engine->now.monotonic_us);
+        else
+                observe_told(observations, ticket, verdict == 2);
+}
+
+/* After the commit of what changed: each is told what it would be told if it asked now, or that it may not ask. */
+static void notify(struct engine *engine) {
+        _cleanup_(freep) struct notice *notices = NULL;
+        struct work *works[NOTIFIED_AT_ONCE];
+        size_t n;
+
+        if (!observe_is_ready(engine->observe))
+                return;
+        notices = calloc(NOTIFIED_AT_ONCE, sizeof(*notices));
+        if (!notices)
+                return; /* tried again in the next round */
+        n = notices_take(engine, notices, NOTIFIED_AT_ONCE, works);
+        router_batch(engine->as, works, n);
+        for (size_t i = 0; i < n; i++) {
+                if (!notices[i].peer->is_dead)
+                        notice_send(&notices[i]);
+                response_done(&notices[i].work.response);
+                peer_unpend(notices[i].peer);
+        }
+}
+
+static void on_outcome(void *context, struct exchange_peer *exchange, uint64_t ticket, bool acknowledged) {
+        struct door_peer *peer = exchange_peer_owner(exchange);
+        struct engine *engine = context;
+
+        if (ticket & EXCHANGE_TICKET_OWN)
+                observe_outcome(&peer->observations, ticket, acknowledged, engine->now.monotonic_us);
+}
+
+static void on_touch(void *context, int64_t party_id) {
+        struct engine *engine = context;
+
+        observe_touch(engine->observe, party_id);
+}
+
 bool engine_run(struct engine *engine, struct engine_time now) {
         engine->now = now;
         batch_run(engine); /* before the timers: an answer that is ready needs no empty Acknowledgement first */
+        observe_timers(engine->observe, now.monotonic_us);
+        notify(engine);
         exchange_timers(engine->exchange, now.monotonic_us);
         dtls_timers(engine->dtls, now);
         block_pool_timers(engine->blocks, now.monotonic_us);
         plain_expire(engine);
         bury(engine);
-        return engine->n_pending > 0 && !batch_waits(engine);
+        return (engine->n_pending > 0 && !batch_waits(engine)) || observe_is_ready(engine->observe);
 }
 
 /* Before a handshake may begin: what we show is in force now. */
@@ -795,6 +948,8 @@ int64_t engine_due(const struct engine *engine) {
                 plain ? exchange_peer_idle_since_us(plain->exchange) + PLAIN_IDLE_US : INT64_MAX,
                 engine->n_pending == 0 ? INT64_MAX : batch_waits(engine) ? engine->paced_until_us :
                                                                            engine->now.monotonic_us,
+                observe_due(engine->observe),
+                observe_is_ready(engine->observe) ? engine->now.monotonic_us : INT64_MAX,
         };
         int64_t first_us = INT64_MAX;
 
@@ -827,6 +982,14 @@ static struct block_limits block_limits(const struct config *config) {
         };
 }
 
+static struct observe_limits observe_limits(const struct config *config) {
+        return (struct observe_limits){
+                .observers_max = config->observers_max,
+                .per_peer_max = config->observers_per_peer_max,
+                .refresh_us = observe_refresh_us(config),
+        };
+}
+
 static int batch_resize(struct engine *engine, size_t batch_max) {
         struct pending **batch;
         struct work **works;
@@ -852,6 +1015,7 @@ int engine_new(struct aced *as, struct engine **ret) {
         _cleanup_(engine_freep) struct engine *engine = calloc(1, sizeof(*engine));
         const struct exchange_limits exchange = exchange_limits(as->config);
         const struct block_limits blocks = block_limits(as->config);
+        const struct observe_limits observe = observe_limits(as->config);
         const struct dtls_limits dtls = dtls_limits(as->config);
         int r;
 
@@ -864,7 +1028,7 @@ int engine_new(struct aced *as, struct engine **ret) {
         STAILQ_INIT(&engine->pending);
         const struct exchange_callbacks exchange_callbacks = {
                 .context = engine, .request = on_request, .send = on_send,
-                .refused = on_refused };
+                .outcome = on_outcome, .refused = on_refused };
         const struct dtls_callbacks dtls_callbacks = {
                 .context = engine, .psk = on_psk, .deliver = on_deliver, .send = on_dtls_send, .closed = on_closed,
                 .admit = on_admit, .done = on_done, .rpk = on_rpk, .x509 = on_x509, .failed = on_failed };
@@ -873,10 +1037,13 @@ int engine_new(struct aced *as, struct engine **ret) {
             (r = limit_new(as->config, &engine->limit)) < 0 ||
             (r = exchange_new(&exchange_callbacks, &exchange, &engine->exchange)) < 0 ||
             (r = block_pool_new(&blocks, &engine->blocks)) < 0 ||
+            (r = observe_new(&observe, &engine->observe)) < 0 ||
             (r = stranger_init(engine)) < 0 ||
             (r = dtls_new(&dtls_callbacks, &dtls, &engine->dtls)) < 0)
                 return r;
         dtls_set_trust_anchors(engine->dtls, as->trust_anchors);
+        if (as->store)
+                store_trl_listen(as->store, on_touch, engine);
         *ret = TAKE_PTR(engine);
         return 0;
 }
@@ -886,6 +1053,8 @@ void engine_free(struct engine *engine) {
 
         if (!engine)
                 return;
+        if (engine->as->store)
+                store_trl_listen(engine->as->store, NULL, NULL);
         dtls_free(engine->dtls);
         while ((peer = TAILQ_FIRST(&engine->plain)))
                 peer_kill(peer);
@@ -895,6 +1064,7 @@ void engine_free(struct engine *engine) {
         exchange_peer_free(engine->stranger.exchange);
         exchange_free(engine->exchange);
         block_pool_free(engine->blocks);
+        observe_free(engine->observe);
         limit_free(engine->limit);
         output_done(&engine->output);
         free(engine->batch);
@@ -906,10 +1076,12 @@ void engine_reconfigure(struct engine *engine) {
         const struct config *config = engine->as->config;
         const struct exchange_limits exchange = exchange_limits(config);
         const struct block_limits blocks = block_limits(config);
+        const struct observe_limits observe = observe_limits(config);
         const struct dtls_limits dtls = dtls_limits(config);
 
         exchange_set_limits(engine->exchange, &exchange);
         block_pool_set_limits(engine->blocks, &blocks);
+        observe_set_limits(engine->observe, &observe);
         dtls_set_limits(engine->dtls, &dtls);
         dtls_set_trust_anchors(engine->dtls, engine->as->trust_anchors);
         limit_reconfigure(engine->limit, config);
@@ -946,6 +1118,7 @@ void engine_figures(const struct engine *engine, struct engine_figures *ret) {
         ret->n_answers_kept = exchange.n_kept;
         ret->n_pending = engine->n_pending;
         block_pool_figures(engine->blocks, &ret->blocks);
+        observe_figures(engine->observe, &ret->observe);
         ret->n_datagrams_stray = dtls.n_dropped;
         ret->n_cookies_sent = dtls.n_cookies_sent;
         ret->n_plain_peers = engine->n_plain;

@@ -5,6 +5,7 @@
 #include "transport/block.h"
 #include "transport/dtls_failure.h"
 #include "transport/limit.h"
+#include "transport/observe.h"
 
 struct aced;
 
@@ -74,6 +75,7 @@ struct engine_figures {
         uint64_t n_sessions, n_sessions_half_open, n_sessions_evicted;
         uint64_t n_pending, n_refused_overload;
         struct block_figures blocks; /* bodies and answers in blocks */
+        struct observe_figures observe; /* observations and notifications */
         uint64_t n_datagrams_stray; /* at the coaps door, of no session and no ClientHello */
         uint64_t n_cookies_sent;
         uint64_t n_handshakes_failed_by[DTLS_FAILURES];

@@ -493,6 +493,26 @@ int exchange_answer(struct exchange_peer *peer, uint64_t ticket, struct coap_mes
         return r;
 }
 
+int exchange_notify(struct exchange_peer *peer, uint64_t ticket, struct coap_message *message, int64_t now_us) {
+        struct buf *scratch = &peer->exchange->scratch;
+        int r;
+
+        if (!peer->is_authenticated)
+                return -EPERM;
+        if (peer->n_outgoing >= EXCHANGE_OUTGOING_MAX)
+                return -EBUSY;
+        message->type = TYPE_CON;
+        message->mid = 0; /* drawn when it is sent */
+        r = coap_message_encode(message, scratch);
+        if (r == 0)
+                r = outgoing_add(peer, ticket, buf_bytes(scratch));
+        wipe(scratch->data, scratch->capacity);
+        buf_clear(scratch);
+        if (r == 0)
+                outgoing_next(peer, now_us);
+        return r;
+}
+
 void exchange_forget(struct exchange_peer *peer, uint64_t ticket) {
         struct record *record = record_of_ticket(peer, ticket);
 
@@ -734,7 +754,7 @@ int exchange_peer_new(struct exchange *exchange, void *owner, struct exchange_pe
         peer->salt = random.salt;
         peer->jitter = random.jitter;
         peer->next_mid = random.mid; /* RFC 7252 §4.4: hard to guess for those off the path */
-        peer->serial = ++exchange->n_peers;
+        peer->serial = ++exchange->n_peers & ~(uint32_t)(EXCHANGE_TICKET_OWN >> 32);
         *ret = TAKE_PTR(peer);
         return 0;
 }

@@ -84,6 +84,14 @@ bool exchange_is_request(struct bytes datagram);
  */
 int exchange_answer(struct exchange_peer *peer, uint64_t ticket, struct coap_message *message, int64_t now_us);
 
+/*
+ * Send a message that is no answer to a request at hand (a notification of RFC 7641): message's code, token, options and
+ * payload; it becomes a confirmable one, and outcome() is called with the ticket, which is the caller's and has
+ * EXCHANGE_TICKET_OWN. 0; -EPERM: the peer is not authenticated; -EBUSY: too many wait; -EOVERFLOW, -EINVAL, -ENOMEM.
+ */
+#define EXCHANGE_TICKET_OWN (UINT64_C(1) << 63) /* no ticket of a request has it */
+int exchange_notify(struct exchange_peer *peer, uint64_t ticket, struct coap_message *message, int64_t now_us);
+
 /* Give a request up without an answer: a duplicate is then served anew. */
 void exchange_forget(struct exchange_peer *peer, uint64_t ticket);
 

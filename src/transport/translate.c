@@ -35,6 +35,17 @@ static int read_block(const struct coap_message *message, uint16_t number, struc
         return 0;
 }
 
+/* RFC 7641 §2: of a GET; a later block of a notification is fetched without (RFC 7959 §2.6) */
+static enum observe_ask read_observe(const struct coap_message *message, const struct block_asks *asks) {
+        const struct coap_option *option = coap_message_option(message, OPTION_OBSERVE, 0);
+        uint32_t value;
+
+        if (!option || message->code != CODE_GET || asks->answer_block.number > 0 || asks->request_block.is_given ||
+            !coap_option_uint(option, &value))
+                return OBSERVE_NOT;
+        return value == 0 ? OBSERVE_BEGIN : value == 1 ? OBSERVE_END : OBSERVE_NOT;
+}
+
 static int read_blocks(const struct coap_message *message, struct block_asks *ret) {
         const struct block *body = &ret->request_block;
         size_t size = message->payload.size;
@@ -50,6 +61,7 @@ static int read_blocks(const struct coap_message *message, struct block_asks *re
         /* RFC 7959 §2.2: a block that others follow has the size that it says; the last one may have less */
         if (body->is_given && (body->more ? size != block_size(body->szx) : size > block_size(body->szx)))
                 return REFUSE_MALFORMED;
+        ret->observe = read_observe(message, ret);
         return 0;
 }
 
@@ -147,11 +159,13 @@ static void put_request_block(const struct response *response, const struct bloc
 
 /* In ascending order of option numbers. block NULL: the whole payload, no Block2. */
 static void put_parts(const struct response *response, const struct block_asks *asks, const struct block *block,
-                      size_t payload_max, struct answer *ret) {
+                      const struct answer_limits *limits, struct answer *ret) {
         struct bytes payload = buf_bytes(&response->payload);
         bool more;
 
         *ret = (struct answer){ .message.code = response->code };
+        if (limits->observe)
+                put_uint(ret, OPTION_OBSERVE, *limits->observe);
         if (payload.size > 0 && response->content_format != CF_NONE)
                 put_uint(ret, OPTION_CONTENT_FORMAT, (uint32_t)response->content_format);
         if (response->max_age_s >= 0)
@@ -162,7 +176,7 @@ static void put_parts(const struct response *response, const struct block_asks *
                 more = block_offset(block) + payload.size < response->payload.size;
                 put_uint(ret, OPTION_BLOCK2, block->number << 4 | more << 3 | block->szx);
         }
-        put_request_block(response, &asks->request_block, payload_max, ret);
+        put_request_block(response, &asks->request_block, limits->payload_max, ret);
         if (asks->size2 && payload.size > 0)
                 put_uint(ret, OPTION_SIZE2, (uint32_t)response->payload.size);
         ret->message.payload = payload;
@@ -189,7 +203,7 @@ static bool put_block(const struct response *response, const struct block_asks *
         do {
                 const struct block block = { .szx = (uint8_t)szx, .number = (uint32_t)(at / block_size(szx)) };
 
-                put_parts(response, asks, &block, limits->payload_max, ret);
+                put_parts(response, asks, &block, limits, ret);
                 if (answer_fits(ret, limits))
                         return true;
         } while (szx-- > 0);
@@ -207,7 +221,7 @@ void translate_response(const struct response *response, const struct block_asks
 
         if (may_cut && wants_block && put_block(response, asks, limits, ret))
                 return;
-        put_parts(response, asks, NULL, limits->payload_max, ret);
+        put_parts(response, asks, NULL, limits, ret);
         if (answer_fits(ret, limits))
                 return;
         if (may_cut && !wants_block && put_block(response, asks, limits, ret))

@@ -26,11 +26,14 @@ struct block_key {
         uint64_t tags;     /* Request-Tag (RFC 9175); 0: none */
 };
 
+enum observe_ask { OBSERVE_NOT, OBSERVE_BEGIN, OBSERVE_END }; /* RFC 7641 §2 */
+
 /* What a request says about its transfer and an answer must heed. */
 struct block_asks {
         bool may_cut;  /* GET: a success can be cut, as the request can be asked again for the rest */
         bool may_keep; /* the peer is authenticated, and whatever it is told can be kept for later: set by the engine */
         bool size2;    /* the size of the whole answer is asked for (RFC 7959 §4) */
+        enum observe_ask observe; /* of a GET for the whole, or the first block */
         struct block request_block, answer_block; /* Block1, Block2 */
         struct block_key key;
 };
@@ -38,7 +41,7 @@ struct block_asks {
 /*
  * Critical options are known to be ours (exchange.h). peer and now_s are left alone; the rest borrows from the message.
  * Uri-Host and Uri-Port are any: there is one server here. Elective options that we do not have are ignored,
- * No-Response and Observe among them. Returns 0; REFUSE_NOT_FOUND: a longer path than any of ours; REFUSE_BAD_OPTION:
+ * No-Response among them. Returns 0; REFUSE_NOT_FOUND: a longer path than any of ours; REFUSE_BAD_OPTION:
  * more queries than we read, a block option twice or too long; REFUSE_MALFORMED: a block size that is reserved or that
  * the payload belies (RFC 7959 §2.2); REFUSE_TOO_LARGE: the payload is over payload_max. *ret_asks is good after a
  * refusal too, but for the key. The payload may be one block of a body: see block.h.
@@ -49,7 +52,7 @@ int translate_request(const struct coap_message *message, size_t payload_max, st
 /* An answer under construction: the message borrows from here and from the response. */
 struct answer {
         struct coap_message message;
-        uint8_t scratch[7][4];
+        uint8_t scratch[8][4];
         unsigned n_scratch;
         bool is_part; /* one block of several: answer_put_etag() is due */
 };
@@ -57,6 +60,7 @@ struct answer {
 struct answer_limits {
         size_t size_max;     /* of the message, with a token of token_size bytes */
         size_t token_size;
+        const uint32_t *observe; /* value of the Observe option; NULL: none */
         size_t payload_max;  /* what a request's body may have, to be told with 4.13 */
 };
 
