@@ -8,6 +8,7 @@
 #include "store/audit.h"
 #include "store/store.h"
 #include "store/tokens.h"
+#include "store/trl.h"
 
 int housekeeping_init(struct housekeeping *housekeeping, struct aced *as, int64_t wall_s, int64_t monotonic_us) {
         int64_t known_s = 0;
@@ -22,13 +23,28 @@ int housekeeping_init(struct housekeeping *housekeeping, struct aced *as, int64_
 }
 
 struct removed {
-        int64_t n_tokens, n_audit;
+        int64_t n_tokens, n_audit, n_listed;
+        bool again;
 };
+
+static bool is_nothing(const struct removed *removed) {
+        return removed->n_tokens == 0 && removed->n_audit == 0 && removed->n_listed == 0;
+}
 
 static int purge_audit(const struct aced *as, int64_t believed_s, int64_t *ret_n) {
         int64_t keep_s = as->config->audit_keep_s;
 
         return keep_s > 0 ? store_audit_purge(as->store, believed_s - keep_s, HOUSEKEEPING_ROWS_MAX, ret_n) : 0;
+}
+
+/* RFC 9770 §5: what expires leaves the revocation list, at once. Tokens of who is gone enter it. */
+static int purge_list(const struct aced *as, int64_t believed_s, struct removed *ret) {
+        int r = store_trl_purge(as->store, believed_s, &ret->n_listed);
+
+        if (r == 0)
+                r = store_trl_catch_up(as->store, believed_s, &ret->again);
+        ret->again = ret->again || ret->n_listed > 0;
+        return r;
 }
 
 /* Noted with what it made go, so that after a restart the time is not an earlier one. */
@@ -39,7 +55,9 @@ static int purge(struct housekeeping *housekeeping, struct aced *as, int64_t bef
 
         if (r == 0)
                 r = purge_audit(as, believed_s, &ret->n_audit);
-        if (r != 0 || (ret->n_tokens == 0 && ret->n_audit == 0 && !is_due))
+        if (r == 0)
+                r = purge_list(as, believed_s, ret);
+        if (r != 0 || (is_nothing(ret) && !is_due))
                 return r;
         return store_clock_set(as->store, believed_s);
 }
@@ -84,13 +102,14 @@ int housekeeping_step(struct housekeeping *housekeeping, struct aced *as, int64_
                      &removed);
         if (r != 0)
                 return r;
-        housekeeping->saved_s = removed.n_tokens + removed.n_audit > 0 ||
+        housekeeping->saved_s = !is_nothing(&removed) ||
                                 believed_s - housekeeping->saved_s >= HOUSEKEEPING_SAVE_S ||
                                 believed_s < housekeeping->saved_s ? believed_s : housekeeping->saved_s;
         as->metrics.n_purged += (uint64_t)removed.n_tokens;
         as->metrics.n_audit_purged += (uint64_t)removed.n_audit;
         tell_audit(housekeeping, as, monotonic_us);
-        *ret_again = removed.n_tokens >= HOUSEKEEPING_ROWS_MAX || removed.n_audit >= HOUSEKEEPING_ROWS_MAX;
+        *ret_again = removed.n_tokens >= HOUSEKEEPING_ROWS_MAX || removed.n_audit >= HOUSEKEEPING_ROWS_MAX ||
+                     removed.again;
         if (steady->is_behind && removed.n_tokens < HOUSEKEEPING_ROWS_MAX) {
                 log_line(LOG_LEVEL_WARNING, "the clock was set back by %" PRId64 " s; tokens that had expired before "
                          "are removed", believed_s - wall_s);
