@@ -21,12 +21,15 @@
 
 #include "base/buf.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/config.h"
 #include "base/diag.h"
 #include "base/secret.h"
 #include "format/json.h"
 #include "main/invocation.h"
+#include "main/key_file.h"
 #include "main/print.h"
+#include "store/as_keys.h"
 #include "store/check.h"
 #include "store/seal_key.h"
 #include "store/store.h"
@@ -65,9 +68,15 @@ static const struct option client_options[] = {
 static const struct option server_options[] = { SERVER_OPTIONS, {} };
 
 static const struct option credential_options[] = {
+        { "--kind", "kind", OPTION_TEXT, "psk|rpk|x509", "what it is; else what the other options show, psk at last" },
         { "--identity", "identity", OPTION_TEXT, "TEXT", "the PSK identity; at first the name" },
         { "--identity-hex", "identity_hex", OPTION_TEXT, "HEX", "the same as bytes" },
         { "--key-hex", "key_hex", OPTION_TEXT, "HEX", "the key, 16 to 64 bytes; made when not given" },
+        { "--public-key", "public_key_hex", OPTION_PUBLIC_KEY_FILE, "FILE", "a raw public key, from a PEM file" },
+        { "--public-key-hex", "public_key_hex", OPTION_TEXT, "HEX", "the same: COSE_Key, or SubjectPublicKeyInfo" },
+        { "--kid-hex", "kid_hex", OPTION_TEXT, "HEX", "what a client may call that key in req_cnf" },
+        { "--match", "match", OPTION_TEXT, "RULE", "certificates with this dns:, uri:, email:, ip:, subject: or spki:" },
+        { "--certificate", "match", OPTION_RULE_FILE, "FILE", "certificates with the key of this one, a PEM file" },
         {},
 };
 
@@ -102,6 +111,13 @@ static const struct option token_filter[] = {
         {},
 };
 
+static const struct option rotate_options[] = {
+        { "--role", "role", OPTION_TEXT, "door|sign", "shown at the DTLS door (that when not given), or signs tokens" },
+        { "--alg", "alg", OPTION_TEXT, "ALGORITHM", "ES256 (when not given), EdDSA, or for tokens ES384" },
+        { "--overlap", "overlap_s", OPTION_INT, "SECONDS", "until it takes over; a day when not given" },
+        {},
+};
+
 static const struct option init_options[] = {
         { "--config", "config", OPTION_TEXT, "FILE", "the configuration that says where; else " CONFIG_DEFAULT },
         { "--state", "state", OPTION_TEXT, "DIRECTORY", "or the state directory itself" },
@@ -123,7 +139,13 @@ static const struct print_column server_columns[] = {
 
 static const struct print_column credential_columns[] = {
         { "id", "ID" }, { "kind", "KIND" }, { "identity", "IDENTITY" }, { "identity_hex", "IDENTITY AS HEX" },
+        { "curve", "CURVE" }, { "thumbprint", "THUMBPRINT" }, { "match", "MATCH" },
         { "created_s", "CREATED" }, {},
+};
+
+static const struct print_column key_columns[] = {
+        { "id", "ID" }, { "role", "ROLE" }, { "alg", "ALGORITHM" }, { "state", "STATE" }, { "kid_hex", "KID" },
+        { "thumbprint", "THUMBPRINT" }, { "active_from_s", "ACTIVE FROM" }, {},
 };
 
 static const struct print_column policy_columns[] = {
@@ -165,7 +187,7 @@ static int run_config_check(struct invocation *invocation);
 
 static const struct verb verbs[] = {
         { "init", {}, init_options, .run = run_init,
-          .help = "Make the state directory with its sealing key and an empty database." },
+          .help = "Make the state directory with its sealing key and a database with the server's own keys." },
         { "status", {}, no_options, "GET", "/v1/status",
           .help = "Show what runs, where it listens, figures and limits." },
         { "metrics", {}, no_options, "GET", "/v1/metrics", .is_text = true,
@@ -175,6 +197,16 @@ static const struct verb verbs[] = {
           .help = "Copy the database as it is now to a file, while aced serves; the sealing key is not in it." },
         { "check", {}, no_options, "GET", "/v1/check", check_columns, .run = run_check,
           .help = "Check the whole database while aced serves: structure, references, numbers, sealed secrets." },
+
+        { "key list", {}, no_options, "GET", "/v1/keys", key_columns,
+          .help = "List the server's own keys, without private parts." },
+        { "key show", { IN_PATH("ID") }, no_options, "GET", "/v1/keys/{}", .help = "Show one of the server's own keys." },
+        { "key pem", { IN_PATH("ID") }, no_options, "GET", "/v1/keys/{}/pem", .is_text = true,
+          .help = "Print its public key and certificate, for clients that are to know the server." },
+        { "key rotate", {}, rotate_options, "POST", "/v1/keys",
+          .help = "Make a key that takes over after an overlap, in which clients and servers can learn of it." },
+        { "key delete", { IN_PATH("ID") }, no_options, "DELETE", "/v1/keys/{}",
+          .help = "Remove a key that is not in force." },
 
         { "client add", { NEW_NAME }, client_options, "POST", "/v1/clients", .help = "Register a client." },
         { "client list", {}, no_options, "GET", "/v1/clients", client_columns, .help = "List clients." },
@@ -188,7 +220,7 @@ static const struct verb verbs[] = {
         { "client delete", { NAME }, no_options, "DELETE", "/v1/clients/{}",
           .help = "Remove a client with its credentials and policies, and revoke its tokens." },
         { "client credential add", { NAME }, credential_options, "POST", "/v1/clients/{}/credentials",
-          .help = "Give a client a pre-shared key; it is shown once." },
+          .help = "Give a client a pre-shared key, which is shown once, a public key, or a rule for certificates." },
         { "client credential list", { NAME }, no_options, "GET", "/v1/clients/{}/credentials", credential_columns,
           .help = "List a client's credentials, without keys." },
         { "client credential delete", { NAME, IN_PATH("ID") }, no_options, "DELETE", "/v1/clients/{}/credentials/{}",
@@ -207,7 +239,8 @@ static const struct verb verbs[] = {
         { "rs delete", { NAME }, no_options, "DELETE", "/v1/servers/{}",
           .help = "Remove a resource server with its credentials, key and audiences, and revoke the tokens for it." },
         { "rs credential add", { NAME }, credential_options, "POST", "/v1/servers/{}/credentials",
-          .help = "Give a resource server a pre-shared key for introspection; it is shown once." },
+          .help = "Give a resource server a pre-shared key, which is shown once, a public key, or a rule for "
+                  "certificates." },
         { "rs credential list", { NAME }, no_options, "GET", "/v1/servers/{}/credentials", credential_columns,
           .help = "List a resource server's credentials, without keys." },
         { "rs credential delete", { NAME, IN_PATH("ID") }, no_options, "DELETE", "/v1/servers/{}/credentials/{}",
@@ -596,6 +629,10 @@ static json_t *value_parse(const struct option *option, const char *text) {
                 if (*text == '\0' || strspn(text, "0123456789") != strlen(text) || strlen(text) > 15)
                         return NULL;
                 return json_integer(strtoll(text, NULL, 10));
+        case OPTION_PUBLIC_KEY_FILE:
+                return key_file_public_key(text);
+        case OPTION_RULE_FILE:
+                return key_file_rule(text);
         }
         return NULL;
 }
@@ -603,6 +640,8 @@ static json_t *value_parse(const struct option *option, const char *text) {
 static int option_set(struct invocation *invocation, const struct option *option, const char *text) {
         json_t *value = value_parse(option, text), *list = json_object_get(invocation->values, option->member);
 
+        if (!value && (option->kind == OPTION_PUBLIC_KEY_FILE || option->kind == OPTION_RULE_FILE))
+                return STATUS_USAGE; /* said already */
         if (!value) {
                 bool is_text = option->kind == OPTION_TEXT || option->kind == OPTION_LIST;
 
@@ -808,7 +847,7 @@ static int run_list(const struct invocation *invocation) {
 /* ---- init: what must be there before aced starts for the first time */
 
 struct new_state {
-        char *directory, *database, *key;
+        char *directory, *database, *key, *issuer;
         bool made_directory, made_key, made_database;
         bool changes_owner;
         uid_t uid;
@@ -832,6 +871,7 @@ static void new_state_done(struct new_state *state) {
         free(state->directory);
         free(state->database);
         free(state->key);
+        free(state->issuer);
 }
 
 static char *path_join(const char *directory, const char *name) {
@@ -865,8 +905,9 @@ static int init_paths(const struct invocation *invocation, struct new_state *sta
         state->key = directory || !config->key_file ? path_join(state->directory ? state->directory : "", "seal.key") :
                                                       strdup(config->key_file);
         state->database = path_join(state->directory ? state->directory : "", "aced.db");
+        state->issuer = strdup(config->issuer);
         config_free(config);
-        return state->directory && state->key && state->database ? STATUS_DONE : out_of_memory();
+        return state->directory && state->key && state->database && state->issuer ? STATUS_DONE : out_of_memory();
 }
 
 static int refuse_existing(const char *path) {
@@ -927,6 +968,20 @@ static int init_key(struct new_state *state, struct secret *key) {
         return r == 0 ? STATUS_DONE : say_diags(&faults);
 }
 
+/* All or none; aced makes at start what a database of an earlier version lacks. */
+static int init_own_keys(const struct new_state *state, struct store *store) {
+        unsigned n;
+        int r = store_begin(store);
+
+        if (r != 0)
+                return r;
+        r = store_as_keys_ensure(store, bytes_text(state->issuer), clock_wall_s(), &n);
+        if (r == 0)
+                return store_commit(store);
+        store_rollback(store);
+        return r > 0 ? -EIO : r;
+}
+
 static int init_database(struct new_state *state, const struct secret *key) {
         _cleanup_(diags_done) struct diags faults = {};
         struct store *store = NULL;
@@ -935,6 +990,8 @@ static int init_database(struct new_state *state, const struct secret *key) {
         state->made_database = true;
         r = store_open(&(struct store_options){ .path = state->database, .seal_key = secret_bytes(key) }, &store,
                        &faults);
+        if (r == 0)
+                r = init_own_keys(state, store);
         store_free(store);
         if (r != 0 && faults.n_items == 0)
                 say("init: cannot make %s: %s", state->database, strerror(-r));

@@ -26,10 +26,12 @@
 #include "base/config.h"
 #include "base/log.h"
 #include "base/secret.h"
+#include "crypto/certificate.h"
 #include "crypto/random.h"
 #include "endpoint/aced.h"
 #include "endpoint/housekeeping.h"
 #include "format/json.h"
+#include "store/as_keys.h"
 #include "store/restore.h"
 #include "store/seal_key.h"
 #include "store/store.h"
@@ -40,11 +42,14 @@
 
 #define CONFIG_PATH ACED_SYSCONFDIR "/aced/aced.conf"
 #define FILE_PATH_MAX 4096
+#define TRUST_ANCHORS_SIZE_MAX ((size_t)4 << 20)
+#define READ_CHUNK ((size_t)64 << 10)
 
 #define HOUSEKEEPING_INTERVAL_US (10 * UINT64_C(1000000))
 #define HOUSEKEEPING_AGAIN_US (UINT64_C(20000)) /* when there was more than one step does */
 
 DEFINE_FREEP(struct config, config_free)
+DEFINE_FREEP(struct trust_anchors, trust_anchors_free)
 
 enum exit_status { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
@@ -54,6 +59,7 @@ struct daemon {
         int lock_fd;
         struct secret seal_key;
         struct store *store;
+        struct trust_anchors *trust_anchors;
         struct aced as;
         struct status status;
         struct status_source status_source;
@@ -77,6 +83,7 @@ static void daemon_done(struct daemon *daemon) {
         store_free(daemon->store);
         secret_done(&daemon->seal_key);
         closep(&daemon->lock_fd);
+        trust_anchors_free(daemon->trust_anchors);
         config_free(daemon->config);
 }
 
@@ -123,6 +130,39 @@ static int config_read(const char *path, struct config **ret, struct diags *diag
         return r;
 }
 
+static int read_file(const char *path, struct buf *out) {
+        _cleanup_(closep) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+        uint8_t *space;
+        ssize_t n;
+        int r;
+
+        if (fd < 0)
+                return -errno;
+        do {
+                if ((r = buf_reserve(out, READ_CHUNK, &space)) < 0)
+                        return r == -EOVERFLOW ? -EFBIG : r;
+                n = read(fd, space, READ_CHUNK);
+                if (n > 0)
+                        buf_added(out, (size_t)n);
+        } while (n > 0 || (n < 0 && errno == EINTR));
+        return n == 0 ? 0 : -errno;
+}
+
+/* What the configuration names; none: NULL. */
+static int read_trust_anchors(const struct config *config, struct trust_anchors **ret, struct diags *diags) {
+        _cleanup_(buf_done) struct buf pem = BUF_INIT(TRUST_ANCHORS_SIZE_MAX);
+        const char *path = config->trust_anchors;
+        int r;
+
+        *ret = NULL;
+        if (!path)
+                return 0;
+        r = read_file(path, &pem);
+        if (r < 0 && r != -ENOMEM && diags_add(diags, path, 0, "cannot read the trust anchors: %s", strerror(-r)) < 0)
+                return -ENOMEM;
+        return r < 0 ? r : trust_anchors_new(buf_bytes(&pem), path, ret, diags);
+}
+
 /* key_file, else the systemd credential, else the state directory's. */
 static void seal_key_path(const struct config *config, char path[static FILE_PATH_MAX]) {
         const char *credentials = getenv("CREDENTIALS_DIRECTORY");
@@ -162,9 +202,12 @@ static int check_surroundings(const struct config *config, struct diags *notes) 
 
 static enum exit_status check(const char *path) {
         _cleanup_(config_freep) struct config *config = NULL;
+        _cleanup_(trust_anchors_freep) struct trust_anchors *anchors = NULL;
         _cleanup_(diags_done) struct diags faults = {}, notes = {};
         int r = config_read(path, &config, &faults);
 
+        if (r == 0)
+                r = read_trust_anchors(config, &anchors, &faults);
         print_diags("", &faults);
         if (r < 0 && faults.n_items == 0)
                 fprintf(stderr, "%s: %s\n", path, strerror(-r));
@@ -253,6 +296,27 @@ static int daemon_open_store(struct daemon *daemon, struct diags *diags) {
         return r;
 }
 
+/* acectl init makes them; a database of an earlier version has none. */
+static int daemon_make_keys(struct daemon *daemon, struct diags *diags) {
+        unsigned n = 0;
+        int r = store_begin(daemon->store);
+
+        if (r != 0)
+                return r;
+        r = store_as_keys_ensure(daemon->store, bytes_text(daemon->config->issuer), clock_wall_s(), &n);
+        if (r == 0)
+                r = store_commit(daemon->store);
+        else
+                store_rollback(daemon->store);
+        if (r == 0 && n > 0)
+                log_line(LOG_LEVEL_NOTICE, "%u keys of the server's own were made: acectl key list shows them", n);
+        return r > 0 ? -EIO : r;
+}
+
+static int daemon_read_trust_anchors(struct daemon *daemon, struct diags *diags) {
+        return read_trust_anchors(daemon->config, &daemon->trust_anchors, diags);
+}
+
 static int daemon_new_engine(struct daemon *daemon, struct diags *diags) {
         int r = random_bytes(&daemon->as.decision_stamp, sizeof(daemon->as.decision_stamp));
 
@@ -262,6 +326,7 @@ static int daemon_new_engine(struct daemon *daemon, struct diags *diags) {
                                                         .context = &daemon->status };
         daemon->as.config = daemon->config;
         daemon->as.store = daemon->store;
+        daemon->as.trust_anchors = daemon->trust_anchors;
         daemon->as.started_s = clock_wall_s();
         daemon->as.status = &daemon->status_source;
         daemon->as.stopwatch_us = clock_monotonic_us;
@@ -316,11 +381,14 @@ static int on_stop(sd_event_source *source, const struct signalfd_siginfo *info,
 /* All or nothing: what is in force changes only when the whole file is valid. */
 static int reload(struct daemon *daemon) {
         _cleanup_(config_freep) struct config *config = NULL;
+        _cleanup_(trust_anchors_freep) struct trust_anchors *anchors = NULL;
         _cleanup_(diags_done) struct diags faults = {}, notes = {};
         int r = config_read(daemon->config_path, &config, &faults);
 
         if (r == 0)
                 r = config_keep_fixed(config, daemon->config, &notes);
+        if (r == 0)
+                r = read_trust_anchors(config, &anchors, &faults);
         if (r < 0) {
                 log_diags(LOG_LEVEL_ERROR, &faults);
                 log_line(LOG_LEVEL_ERROR, "%s is not taken: %s; the configuration stays as it was", daemon->config_path,
@@ -329,9 +397,12 @@ static int reload(struct daemon *daemon) {
         }
         log_diags(LOG_LEVEL_WARNING, &notes);
         daemon->as.config = config;
+        daemon->as.trust_anchors = anchors;
         engine_reconfigure(daemon->engine);
         http_reconfigure(daemon->http);
         log_set_level((enum log_level)config->log_level);
+        trust_anchors_free(daemon->trust_anchors);
+        daemon->trust_anchors = TAKE_PTR(anchors);
         config_free(daemon->config);
         daemon->config = TAKE_PTR(config);
         log_line(LOG_LEVEL_NOTICE, "%s is in force", daemon->config_path);
@@ -402,6 +473,8 @@ static const struct step {
         { "locking the state directory", daemon_lock },
         { "loading the sealing key", daemon_unlock_secrets },
         { "opening the database", daemon_open_store },
+        { "making the server's own keys", daemon_make_keys },
+        { "reading the trust anchors", daemon_read_trust_anchors },
         { "setting up the server", daemon_new_engine },
         { "opening the UDP sockets", daemon_open_udp },
         { "opening the control socket", daemon_open_control },

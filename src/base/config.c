@@ -311,6 +311,8 @@ static const struct option options[] = {
           "UDP addresses for CoAP without security: discovery only; empty: none" },
         { "coaps", "listen", &LISTEN, LIST(coaps_listen), "*:5684", 1, CONFIG_LISTEN_MAX, true,
           "UDP addresses for CoAP over DTLS" },
+        { "coaps", "trust_anchors", &PATH, AT(trust_anchors), 0, "", 0, PATH_SIZE_MAX, false,
+          "PEM file with the certificates that clients' certificates must lead to; empty: none is admitted" },
 
         { "control", "socket", &PATH, AT(control_socket), 0, "/run/aced/control.sock", 1,
           sizeof(((struct sockaddr_un *)0)->sun_path) - 1, true, "UNIX socket for administration" },

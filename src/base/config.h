@@ -31,6 +31,8 @@ struct config {
         struct config_listen coaps_listen[CONFIG_LISTEN_MAX];
         unsigned n_coaps_listen;
 
+        char *trust_anchors; /* path; NULL: no certificate of a client is good */
+
         /* [control] */
         char *control_socket; /* path */
         char *control_group;  /* group admitted beside root and our own user; "" none */

@@ -171,6 +171,20 @@ static X509 *certificate_read(struct bytes der) {
         return NULL;
 }
 
+int certificate_put_pem(struct bytes der, struct buf *out) {
+        _cleanup_(X509_freep) X509 *certificate = certificate_read(der);
+        _cleanup_(bio_done) BIO *bio = BIO_new(BIO_s_mem());
+        char *text;
+        long size;
+
+        if (!certificate)
+                return -EINVAL;
+        if (!bio || PEM_write_bio_X509(bio, certificate) != 1)
+                return failed(-ENOMEM);
+        size = BIO_get_mem_data(bio, &text);
+        return buf_add(out, bytes_of(text, (size_t)size));
+}
+
 static int spki_of(X509 *certificate, struct public_key *ret) {
         unsigned char *spki = NULL;
         int size = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(certificate), &spki);

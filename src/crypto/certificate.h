@@ -21,6 +21,9 @@ struct certificate_ask {
 };
 int certificate_make(const struct certificate_ask *ask, uint8_t *ret, size_t size, size_t *ret_size);
 
+/* Append it as PEM. -EINVAL: it is no certificate; errors of buf_add(). */
+int certificate_put_pem(struct bytes der, struct buf *out);
+
 /* The key in exactly one certificate, DER. -EINVAL: no certificate, or its key is none of our curves'. */
 int certificate_public_key(struct bytes der, struct public_key *ret);
 

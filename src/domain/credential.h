@@ -26,16 +26,23 @@ struct credential {
         int64_t client_id, server_id; /* exactly one is not 0 */
         size_t identity_size;
         uint8_t identity[IDENTITY_SIZE_MAX]; /* any bytes, zero bytes too */
-        struct public_key key;     /* CREDENTIAL_RPK */
-        size_t kid_size;           /* what req_cnf may call that key by; 0: nothing */
+        struct public_key key; /* CREDENTIAL_RPK */
+        size_t kid_size;       /* what req_cnf may call that key by; 0: nothing */
         uint8_t kid[CREDENTIAL_KID_MAX];
         /*
          * CREDENTIAL_X509: "spki:HEX" (SHA-256 of SubjectPublicKeyInfo), "dns:NAME", "uri:URI", "email:ADDRESS",
-         * "ip:ADDRESS" (a subject alternative name) or "subject:NAME" (RFC 4514).
+         * "ip:ADDRESS" (a subject alternative name) or "subject:NAME" (RFC 4514, as "openssl x509 -subject -nameopt
+         * rfc2253,-esc_msb" prints it).
          */
         char rule[CREDENTIAL_RULE_MAX + 1];
         int64_t created_s;
 };
+
+/*
+ * A rule as people write it, in the form in which it is compared with the names of a certificate: hexadecimal and DNS names
+ * in small letters, addresses in their shortest form; all else as it stands. False: it is none.
+ */
+bool credential_rule_read(const char *text, char ret[static CREDENTIAL_RULE_MAX + 1]);
 
 static inline struct bytes credential_identity(const struct credential *credential) {
         return (struct bytes){ credential->identity, credential->identity_size };

@@ -81,6 +81,9 @@ int admin_server_find(struct store *store, struct bytes name, struct response *r
 /* A server, suspended or not, that has the audience; REFUSE_ADMIN_UNKNOWN has been said. */
 int admin_audience_find(struct store *store, struct bytes audience, struct response *response, struct server *ret);
 
+/* The server's own keys without private parts, for their resource and the status; *ret is the caller's. */
+int admin_keys_list(struct store *store, int64_t now_s, json_t **ret);
+
 /*
  * A page: {"items":[…],"next":…}. next is what ?after= takes for the page behind, null on the last one. Rows are
  * offered with the key they are ordered by; ask the store for admin_list_ask() of them.

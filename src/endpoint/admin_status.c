@@ -114,6 +114,13 @@ static int add_metrics(struct aced *as, int64_t now_s, json_t *status) {
         return r == 0 && as->status && as->status->figures ? as->status->figures(as->status->context, &sink) : r;
 }
 
+static int add_keys(struct aced *as, int64_t now_s, json_t *status) {
+        json_t *keys = NULL;
+        int r = admin_keys_list(as->store, now_s, &keys);
+
+        return r != 0 ? r : json_object_set_new(status, "keys", keys) == 0 ? 0 : -ENOMEM;
+}
+
 int admin_status_get(struct aced *as, const struct request *request, struct response *response) {
         struct store_status status;
         json_t *object;
@@ -123,7 +130,9 @@ int admin_status_get(struct aced *as, const struct request *request, struct resp
                 return r;
         object = json_pack("{s:s, s:I, s:I, s:o}", "version", PACKAGE_VERSION, "started_s", (json_int_t)as->started_s,
                            "uptime_s", (json_int_t)(request->now_s - as->started_s), "store", store_json(&status));
-        if (object && as->status) /* where it listens: the transports know */
+        if (object)
+                r = add_keys(as, request->now_s, object);
+        if (object && r == 0 && as->status) /* where it listens: the transports know */
                 r = as->status->fill(as->status->context, object);
         if (object && r == 0)
                 r = add_metrics(as, request->now_s, object);

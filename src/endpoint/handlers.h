@@ -62,6 +62,13 @@ int admin_server_credentials_get(struct aced *as, const struct request *request,
 int admin_server_credentials_post(struct aced *as, const struct request *request, struct response *response);
 int admin_server_credential_delete(struct aced *as, const struct request *request, struct response *response);
 
+/* admin_keys.c: the server's own keys */
+int admin_keys_get(struct aced *as, const struct request *request, struct response *response);
+int admin_keys_post(struct aced *as, const struct request *request, struct response *response);
+int admin_key_get(struct aced *as, const struct request *request, struct response *response);
+int admin_key_pem_get(struct aced *as, const struct request *request, struct response *response);
+int admin_key_delete(struct aced *as, const struct request *request, struct response *response);
+
 /* admin_policies.c */
 int admin_policies_get(struct aced *as, const struct request *request, struct response *response);
 int admin_policies_post(struct aced *as, const struct request *request, struct response *response);

@@ -97,6 +97,17 @@ static const struct resource resources[] = {
         { "/v1/servers/{}/key", METHOD_PUT, ADMIN, JSON, JSON, CODE_CHANGED, true, admin_server_key_put,
           .summary = "replace the key that protects tokens; the answer alone has it" },
 
+        { "/v1/keys", METHOD_GET, ADMIN, NO, JSON, CODE_CONTENT, false, admin_keys_get,
+          .summary = "list the server's own keys, without private parts" },
+        { "/v1/keys", METHOD_POST, ADMIN, JSON, JSON, CODE_CREATED, true, admin_keys_post,
+          .summary = "make a key that takes over after an overlap" },
+        { "/v1/keys/{}", METHOD_GET, ADMIN, NO, JSON, CODE_CONTENT, false, admin_key_get,
+          .summary = "show one of the server's own keys" },
+        { "/v1/keys/{}/pem", METHOD_GET, ADMIN, NO, CF_TEXT_PLAIN, CODE_CONTENT, false, admin_key_pem_get,
+          .summary = "its public key and certificate as PEM" },
+        { "/v1/keys/{}", METHOD_DELETE, ADMIN, NO, NO, CODE_DELETED, true, admin_key_delete,
+          .summary = "remove a key that is not in force" },
+
         { "/v1/policies", METHOD_GET, ADMIN, NO, JSON, CODE_CONTENT, false, admin_policies_get,
           .summary = "list policies in order of ids" },
         { "/v1/policies", METHOD_POST, ADMIN, JSON, JSON, CODE_CREATED, true, admin_policies_post,

@@ -30,6 +30,8 @@ enum option_kind {
         OPTION_BOOL, /* yes or no */
         OPTION_FLAG, /* takes no value: true */
         OPTION_TIME, /* RFC 3339 in UTC, or seconds since 1970 */
+        OPTION_PUBLIC_KEY_FILE, /* PEM: the public key in it, as hexadecimal */
+        OPTION_RULE_FILE,       /* PEM: the rule that a certificate with that key fits */
 };
 
 struct option {
