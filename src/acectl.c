@@ -57,8 +57,14 @@ static const struct option client_options[] = {
         { "--scope", "scopes", OPTION_TEXT, "SCOPE", "all it knows: \"read write\", or hex:0102 for bytes" },         \
         { "--scope-kind", "scope_kind", OPTION_TEXT, "text|bytes", "the form of its scopes" },                        \
         { "--default-scope", "default_scope", OPTION_TEXT, "SCOPE", "granted when none is asked for" },               \
-        { "--token-alg", "token_alg", OPTION_TEXT, "ALGORITHM", "AES-CCM-16-64-128, A128GCM or A256GCM" },            \
-        { "--token-tagged", "token_tagged", OPTION_BOOL, "yes|no", "tokens with the CBOR tags 61 and 16" },           \
+        { "--token-format", "token_format", OPTION_TEXT, "FORMAT", "encrypt0, mac0, sign1, sign-encrypt, opaque" },   \
+        { "--token-alg", "token_alg", OPTION_TEXT, "ALGORITHM", "what encrypts or MACs them: AES-CCM-16-64-128, ..." },\
+        { "--wrap-alg", "wrap_alg", OPTION_TEXT, "ALGORITHM", "what encrypts symmetric keys in tokens of mac0" },     \
+        { "--sign-alg", "sign_alg", OPTION_TEXT, "ALGORITHM", "what signs tokens: ES256, ES384 or EdDSA" },           \
+        { "--token-tagged", "token_tagged", OPTION_BOOL, "yes|no", "tokens with the CBOR tag 61 and COSE's" },        \
+        { "--trl", "trl", OPTION_BOOL, "yes|no", "whether its tokens are in the revocation list" },                   \
+        { "--pop-key", "pop_keys", OPTION_LIST, "KIND", "it can use: symmetric, P-256, P-384, Ed25519, X25519" },     \
+        { "--derive-key", "derives_key", OPTION_BOOL, "yes|no", "whether it computes symmetric keys from tokens" },   \
         { "--token-key-hex", "token_key_hex", OPTION_TEXT, "HEX", "the key that protects tokens" },                   \
         { "--token-kid-hex", "token_kid_hex", OPTION_TEXT, "HEX", "its key id, named in every token" },               \
         { "--default-lifetime", "default_lifetime_s", OPTION_INT, "SECONDS", "of its tokens; 0: as configured" },     \
@@ -81,8 +87,10 @@ static const struct option credential_options[] = {
 };
 
 static const struct option key_options[] = {
+        { "--role", "role", OPTION_TEXT, "ROLE", "token, derivation or wrap; token when not given" },
         { "--key-hex", "key_hex", OPTION_TEXT, "HEX", "the key, of the algorithm's size; made when not given" },
         { "--kid-hex", "kid_hex", OPTION_TEXT, "HEX", "its key id; none when not given" },
+        { "--activate-in", "activate_in_s", OPTION_INT, "SECONDS", "announce it: tokens are under it from then on" },
         {},
 };
 
@@ -134,7 +142,12 @@ static const struct print_column client_columns[] = {
 static const struct print_column server_columns[] = {
         { "name", "NAME" }, { "suspended", "SUSPENDED" }, { "audiences", "AUDIENCES" },
         { "group_audiences", "GROUP AUDIENCES" }, { "profiles", "PROFILES" }, { "scopes", "SCOPES" },
-        { "token_alg", "TOKENS" }, { "created_s", "CREATED" }, {},
+        { "token_format", "TOKENS" }, { "token_alg", "ALGORITHM" }, { "created_s", "CREATED" }, {},
+};
+
+static const struct print_column server_key_columns[] = {
+        { "id", "ID" }, { "role", "ROLE" }, { "kid_hex", "KID" }, { "state", "STATE" },
+        { "active_from_s", "ACTIVE FROM" }, { "created_s", "CREATED" }, {},
 };
 
 static const struct print_column credential_columns[] = {
@@ -246,7 +259,9 @@ static const struct verb verbs[] = {
         { "rs credential delete", { NAME, IN_PATH("ID") }, no_options, "DELETE", "/v1/servers/{}/credentials/{}",
           .help = "Remove a resource server's credential." },
         { "rs key set", { NAME }, key_options, "PUT", "/v1/servers/{}/key",
-          .help = "Replace the key that protects the tokens for a resource server; it is shown once." },
+          .help = "Give a resource server a new key for its tokens; it is shown once." },
+        { "rs key list", { NAME }, no_options, "GET", "/v1/servers/{}/keys", server_key_columns,
+          .help = "List the keys shared with a resource server and when they are in force, without the keys." },
 
         { "policy add", {}, policy_options, "POST", "/v1/policies",
           .help = "Allow a client, or all with a label, a scope at an audience." },

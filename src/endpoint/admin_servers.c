@@ -4,20 +4,18 @@
 #include <string.h>
 
 #include "base/cleanup.h"
-#include "crypto/random.h"
 #include "domain/refusal.h"
 #include "endpoint/aced.h"
-#include "endpoint/admin.h"
+#include "endpoint/admin_protection.h"
 #include "store/policies.h"
 #include "store/servers.h"
 
-#define KID_SIZE_MAX (sizeof(((struct server_key *)NULL)->kid))
-
 struct server_ask {
-        const char *name, *scopes, *scope_kind, *default_scope, *token_alg, *token_key_hex, *token_kid_hex;
+        const char *name, *scopes, *scope_kind, *default_scope;
         struct json_texts audiences, group_audiences, profiles;
         struct json_int default_lifetime_s, max_lifetime_s;
-        struct json_bool suspended, token_tagged, has_clock;
+        struct json_bool suspended;
+        struct protection_ask protection;
 };
 
 /* The first row stands apart: a new server needs a name, one that is there keeps its own. */
@@ -30,28 +28,12 @@ static const struct json_field server_fields[] = {
         ADMIN_FIELD(server_ask, scopes, TEXT),
         ADMIN_FIELD(server_ask, scope_kind, TEXT),
         ADMIN_FIELD(server_ask, default_scope, TEXT),
-        ADMIN_FIELD(server_ask, token_alg, TEXT),
-        ADMIN_FIELD(server_ask, token_tagged, BOOL),
-        ADMIN_FIELD(server_ask, token_key_hex, TEXT),
-        ADMIN_FIELD(server_ask, token_kid_hex, TEXT),
         ADMIN_FIELD(server_ask, default_lifetime_s, INT, .max = LIFETIME_MAX_S),
         ADMIN_FIELD(server_ask, max_lifetime_s, INT, .max = LIFETIME_MAX_S),
-        ADMIN_FIELD(server_ask, has_clock, BOOL),
+        PROTECTION_FIELDS(server_ask),
 };
 #define NEW_FIELDS server_fields, N_ELEMENTS(server_fields)
 #define CHANGE_FIELDS (server_fields + 1), N_ELEMENTS(server_fields) - 1
-
-struct key_ask {
-        const char *key_hex, *kid_hex;
-};
-
-static const struct json_field key_fields[] = {
-        ADMIN_FIELD(key_ask, key_hex, TEXT),
-        ADMIN_FIELD(key_ask, kid_hex, TEXT),
-};
-
-/* What protects tokens (RFC 9053 §4.1, §4.2). */
-static const enum aead_alg token_algs[] = { AEAD_AES_CCM_16_64_128, AEAD_A128GCM, AEAD_A256GCM };
 
 static const char *const scope_kinds[] = { [SCOPE_TEXT] = "text", [SCOPE_BYTES] = "bytes", [SCOPE_AIF] = "aif" };
 
@@ -79,62 +61,41 @@ static int audience_lists_read(struct store *store, int64_t server_id, struct au
         return store_audience_each(store, server_id, add_audience, ret);
 }
 
-/* "" when there is no key, or one without an id. */
-static int kid_json(struct store *store, int64_t server_id, json_t **ret) {
-        struct server_key key = {};
-        int r = store_server_key_get(store, server_id, SERVER_KEY_TOKEN, INT64_MAX, &key);
+static int server_json(struct store *store, const struct server *server, int64_t now_s, json_t **ret) {
+        _cleanup_(audience_lists_done) struct audience_lists lists = {};
+        json_t *object;
+        int r = audience_lists_read(store, server->id, &lists);
 
-        if (r == 0 || r == REFUSE_ADMIN_UNKNOWN) {
-                *ret = admin_hex(bytes_of(key.kid, key.kid_size));
-                r = *ret ? 0 : -ENOMEM;
-        }
-        secret_done(&key.key);
+        if (r != 0)
+                return r;
+        object = json_pack("{s:s, s:b, s:O, s:O, s:o, s:o, s:s, s:o, s:I, s:I, s:I}",
+                           "name", server->name, "suspended", (int)server->suspended, "audiences", lists.own,
+                           "group_audiences", lists.group, "profiles", admin_profiles(server->profiles),
+                           "scopes", admin_scope(&server->scopes), "scope_kind", scope_kinds[server->scope_kind],
+                           "default_scope", admin_scope(&server->default_scope),
+                           "default_lifetime_s", (json_int_t)server->default_lifetime_s,
+                           "max_lifetime_s", (json_int_t)server->max_lifetime_s,
+                           "created_s", (json_int_t)server->created_s);
+        r = object ? protection_json(store, server, object, now_s) : -ENOMEM;
+        if (r == 0)
+                *ret = object;
+        else
+                json_decref(object);
         return r;
 }
 
-static int server_json(struct store *store, const struct server *server, json_t **ret) {
-        _cleanup_(audience_lists_done) struct audience_lists lists = {};
-        json_t *kid;
-        int r;
-
-        if ((r = audience_lists_read(store, server->id, &lists)) != 0 || (r = kid_json(store, server->id, &kid)) != 0)
-                return r;
-        *ret = json_pack("{s:s, s:b, s:O, s:O, s:o, s:o, s:s, s:o, s:s, s:b, s:o, s:I, s:I, s:b, s:I}",
-                         "name", server->name, "suspended", (int)server->suspended, "audiences", lists.own,
-                         "group_audiences", lists.group, "profiles", admin_profiles(server->profiles),
-                         "scopes", admin_scope(&server->scopes), "scope_kind", scope_kinds[server->scope_kind],
-                         "default_scope", admin_scope(&server->default_scope), "token_alg",
-                         admin_alg_name(server->token_alg), "token_tagged", (int)server->token_tagged, "token_kid_hex",
-                         kid, "default_lifetime_s", (json_int_t)server->default_lifetime_s,
-                         "max_lifetime_s", (json_int_t)server->max_lifetime_s, "has_clock", (int)server->has_clock,
-                         "created_s", (json_int_t)server->created_s);
-        return *ret ? 0 : -ENOMEM;
-}
-
-/* key NULL: none was made or set by this request. */
-static int server_reply(struct aced *as, const struct server *server, const struct secret *key,
-                        struct response *response) {
+/* shown NULL: no key was made or set by this request. */
+static int server_reply(struct aced *as, const struct request *request, const struct server *server,
+                        const struct shown_keys *shown, struct response *response) {
         json_t *object = NULL;
-        int r = server_json(as->store, server, &object);
+        int r = server_json(as->store, server, request->now_s, &object);
 
-        if (r == 0 && key && json_object_set_new(object, "token_key_hex", admin_hex(secret_bytes(key))) != 0) {
+        if (r == 0 && shown && (r = protection_keys_json(shown, object)) != 0)
                 json_decref(object);
-                r = -ENOMEM;
-        }
         return r == 0 ? admin_reply(response, &object) : r;
 }
 
 /* ---- JSON → server */
-
-static int read_alg(struct response *response, const char *text, enum aead_alg *ret) {
-        for (size_t i = 0; i < N_ELEMENTS(token_algs); i++)
-                if (strcmp(admin_alg_name(token_algs[i]), text) == 0) {
-                        *ret = token_algs[i];
-                        return 0;
-                }
-        return admin_refuse_value(response, "token_alg", text, "is no algorithm for tokens: AES-CCM-16-64-128, "
-                                  "A128GCM and A256GCM are");
-}
 
 static int read_scope_kind(struct response *response, const char *text, enum scope_kind *ret) {
         for (enum scope_kind kind = SCOPE_TEXT; kind <= SCOPE_AIF; kind++)
@@ -203,13 +164,12 @@ static int apply_lifetimes(const struct server_ask *ask, struct response *respon
 }
 
 /* Members that are there, into *server, but for audiences and keys, which are rows of their own. */
-static int server_apply(const struct server_ask *ask, struct response *response, bool is_new, struct server *server) {
+static int server_apply(struct aced *as, const struct request *request, const struct server_ask *ask,
+                        struct response *response, bool is_new, struct server *server) {
         int r = 0;
 
         if (ask->profiles.set)
                 r = admin_read_profiles(response, &ask->profiles, &server->profiles);
-        if (r == 0 && ask->token_alg)
-                r = read_alg(response, ask->token_alg, &server->token_alg);
         if (r == 0)
                 r = apply_scopes(ask, response, is_new, server);
         if (r == 0)
@@ -218,11 +178,7 @@ static int server_apply(const struct server_ask *ask, struct response *response,
                 return r;
         if (ask->suspended.set)
                 server->suspended = ask->suspended.value;
-        if (ask->token_tagged.set)
-                server->token_tagged = ask->token_tagged.value;
-        if (ask->has_clock.set)
-                server->has_clock = ask->has_clock.value;
-        return 0;
+        return protection_apply(as, request, &ask->protection, response, server);
 }
 
 /* ---- audiences */
@@ -326,54 +282,28 @@ static int audiences_replace(struct aced *as, const struct server *server, const
         return REFUSE_ADMIN_VALUE;
 }
 
-/* ---- the key that protects tokens */
+/* One token for all members of a group: all read its scope, check its signature and know its time (AS-065, AS-174). */
+static int check_groups(struct aced *as, const struct server *server, struct response *response) {
+        _cleanup_(audience_lists_done) struct audience_lists lists = {};
+        struct group_conflict conflict;
+        int r;
 
-static int key_read(const struct request *request, struct response *response, const struct server *server,
-                    const struct key_ask *ask, bool from_server, struct server_key *ret) {
-        size_t size = aead_info(server->token_alg)->key_size;
-        int r = 0;
-
-        ret->server_id = server->id;
-        ret->role = SERVER_KEY_TOKEN;
-        ret->active_from_s = ret->created_s = request->now_s;
-        if (ask->kid_hex && *ask->kid_hex != '\0')
-                r = admin_read_hex(response, from_server ? "token_kid_hex" : "kid_hex", ask->kid_hex, 1, KID_SIZE_MAX,
-                                   ret->kid, &ret->kid_size);
+        if (!server->has_clock) {
+                if ((r = audience_lists_read(as->store, server->id, &lists)) != 0)
+                        return r;
+                if (json_array_size(lists.group) > 0) {
+                        response_why(response, "member \"has_clock\": sequence numbers are counted for one resource "
+                                     "server (RFC 9200 section 5.10.3): one without a clock is in no group audience");
+                        return REFUSE_ADMIN_VALUE;
+                }
+        }
+        r = store_group_conflict(as->store, server->id, &conflict);
         if (r != 0)
-                return r;
-        if (ask->key_hex)
-                return admin_read_key(response, from_server ? "token_key_hex" : "key_hex", ask->key_hex, size, size,
-                                      &ret->key);
-        ret->key.size = size;
-        return random_bytes(ret->key.data, size);
-}
-
-static int key_store(struct aced *as, struct server_key *key, struct response *response) {
-        int r = store_server_key_set(as->store, key);
-
-        if (r == REFUSE_ADMIN_EXISTS)
-                response_why(response, "this key is registered already; a key is shared by two parties only (RFC 9200 "
-                             "section 6.3): give another one, or none to have one made");
-        return r;
-}
-
-/* On a change: a key serves one algorithm only, and its id is the key's. */
-static int check_key_change(const struct server_ask *ask, const struct server *before, const struct server *server,
-                            struct response *response) {
-        if (ask->token_key_hex)
-                return 0;
-        if (server->token_alg != before->token_alg) {
-                response_why(response, "member \"token_alg\": a key serves one algorithm: give token_key_hex as "
-                             "well, %zu bytes for %s", aead_info(server->token_alg)->key_size,
-                             admin_alg_name(server->token_alg));
-                return REFUSE_ADMIN_VALUE;
-        }
-        if (ask->token_kid_hex) {
-                response_why(response, "member \"token_kid_hex\": the id belongs to the key: give token_key_hex as "
-                             "well, or have a new key made with acectl rs key set");
-                return REFUSE_ADMIN_VALUE;
-        }
-        return 0;
+                return r == REFUSE_ADMIN_UNKNOWN ? 0 : r;
+        response_why(response, "group audience \"%s\": resource server %s has another sign_alg or scope_kind, and one "
+                     "token is for all of them: give them the same (a suspended one does not count)",
+                     conflict.audience, conflict.other);
+        return REFUSE_ADMIN_CONFLICT;
 }
 
 /* ---- handlers */
@@ -381,6 +311,7 @@ static int check_key_change(const struct server_ask *ask, const struct server *b
 struct server_list {
         struct admin_list list;
         struct store *store;
+        int64_t now_s;
 };
 
 static int list_server(void *context, const struct server *server) {
@@ -390,12 +321,12 @@ static int list_server(void *context, const struct server *server) {
 
         if (!admin_list_offer(&servers->list, server->name))
                 return 0; /* it was the last asked for */
-        r = server_json(servers->store, server, &item);
+        r = server_json(servers->store, server, servers->now_s, &item);
         return r == 0 ? admin_list_add(&servers->list, item) : r;
 }
 
 int admin_servers_get(struct aced *as, const struct request *request, struct response *response) {
-        struct server_list servers = { .store = as->store };
+        struct server_list servers = { .store = as->store, .now_s = request->now_s };
         int r = admin_list_begin(&servers.list, request, response, (const char *const[]){ NULL });
 
         if (r == 0)
@@ -407,21 +338,20 @@ int admin_servers_get(struct aced *as, const struct request *request, struct res
         return r;
 }
 
-/* The server, its audiences and its key: all or nothing, as the request is one savepoint. */
+/* The server, its audiences and its keys: all or nothing, as the request is one savepoint. */
 static int server_add(struct aced *as, const struct request *request, struct server_ask *ask, struct server *server,
                       struct response *response) {
-        _cleanup_(server_key_done) struct server_key key = {};
+        _cleanup_(shown_keys_done) struct shown_keys shown = {};
         int r = store_server_add(as->store, server);
 
         if (r == REFUSE_ADMIN_EXISTS)
                 response_why(response, "there is a resource server \"%s\" already: choose another name, or change it "
                              "with acectl rs set", server->name);
         if (r != 0 || (r = audiences_replace(as, server, ask, response)) != 0 ||
-            (r = key_read(request, response, server, &(struct key_ask){ ask->token_key_hex, ask->token_kid_hex }, true,
-                          &key)) != 0 ||
-            (r = key_store(as, &key, response)) != 0)
+            (r = check_groups(as, server, response)) != 0 ||
+            (r = protection_keys(as, request, &ask->protection, NULL, server, response, &shown)) != 0)
                 return r;
-        return server_reply(as, server, &key.key, response);
+        return server_reply(as, request, server, &shown, response);
 }
 
 int admin_servers_post(struct aced *as, const struct request *request, struct response *response) {
@@ -437,7 +367,7 @@ int admin_servers_post(struct aced *as, const struct request *request, struct re
 
         if ((r = admin_read(request, response, NEW_FIELDS, &ask, &document)) != 0 ||
             (r = admin_check_name(response, "name", ask.name)) != 0 ||
-            (r = server_apply(&ask, response, true, &server)) != 0 ||
+            (r = server_apply(as, request, &ask, response, true, &server)) != 0 ||
             (r = check_audiences(&ask, response)) != 0)
                 return r;
         admin_copy(server.name, sizeof(server.name), ask.name);
@@ -450,12 +380,12 @@ int admin_server_get(struct aced *as, const struct request *request, struct resp
         struct server server;
         int r = admin_server_find(as->store, request->segments[2], response, &server);
 
-        return r == 0 ? server_reply(as, &server, NULL, response) : r;
+        return r == 0 ? server_reply(as, request, &server, NULL, response) : r;
 }
 
 int admin_server_patch(struct aced *as, const struct request *request, struct response *response) {
         _cleanup_(json_document_done) struct json_document document = {};
-        _cleanup_(server_key_done) struct server_key key = {};
+        _cleanup_(shown_keys_done) struct shown_keys shown = {};
         struct server_ask ask = {};
         struct server before, server;
         int r;
@@ -464,18 +394,14 @@ int admin_server_patch(struct aced *as, const struct request *request, struct re
             (r = admin_server_find(as->store, request->segments[2], response, &before)) != 0)
                 return r;
         server = before;
-        if ((r = server_apply(&ask, response, false, &server)) != 0 || (r = check_audiences(&ask, response)) != 0 ||
-            (r = check_key_change(&ask, &before, &server, response)) != 0 ||
+        if ((r = server_apply(as, request, &ask, response, false, &server)) != 0 ||
+            (r = check_audiences(&ask, response)) != 0 ||
             (r = store_server_update(as->store, &server)) != 0 ||
-            (r = audiences_replace(as, &server, &ask, response)) != 0)
+            (r = audiences_replace(as, &server, &ask, response)) != 0 ||
+            (r = check_groups(as, &server, response)) != 0 ||
+            (r = protection_keys(as, request, &ask.protection, &before, &server, response, &shown)) != 0)
                 return r;
-        if (!ask.token_key_hex)
-                return server_reply(as, &server, NULL, response);
-        if ((r = key_read(request, response, &server, &(struct key_ask){ ask.token_key_hex, ask.token_kid_hex }, true,
-                          &key)) != 0 ||
-            (r = key_store(as, &key, response)) != 0)
-                return r;
-        return server_reply(as, &server, &key.key, response);
+        return server_reply(as, request, &server, &shown, response);
 }
 
 /* The store revokes the tokens for it with it. */
@@ -484,24 +410,4 @@ int admin_server_delete(struct aced *as, const struct request *request, struct r
         int r = admin_server_find(as->store, request->segments[2], response, &server);
 
         return r == 0 ? store_server_delete(as->store, server.id, request->now_s) : r;
-}
-
-int admin_server_key_put(struct aced *as, const struct request *request, struct response *response) {
-        _cleanup_(json_document_done) struct json_document document = {};
-        _cleanup_(server_key_done) struct server_key key = {};
-        struct server server;
-        struct key_ask ask;
-        json_t *object;
-        int r;
-
-        if ((r = admin_read(request, response, key_fields, N_ELEMENTS(key_fields), &ask, &document)) != 0 ||
-            (r = admin_server_find(as->store, request->segments[2], response, &server)) != 0 ||
-            (r = key_read(request, response, &server, &ask, false, &key)) != 0 ||
-            (r = key_store(as, &key, response)) != 0)
-                return r;
-        object = json_pack("{s:s, s:s, s:o, s:o, s:I}", "name", server.name,
-                           "token_alg", admin_alg_name(server.token_alg), "key_hex", admin_hex(secret_bytes(&key.key)),
-                           "kid_hex", admin_hex(bytes_of(key.kid, key.kid_size)),
-                           "created_s", (json_int_t)key.created_s);
-        return admin_reply(response, &object);
 }

@@ -52,6 +52,9 @@ int admin_servers_post(struct aced *as, const struct request *request, struct re
 int admin_server_get(struct aced *as, const struct request *request, struct response *response);
 int admin_server_patch(struct aced *as, const struct request *request, struct response *response);
 int admin_server_delete(struct aced *as, const struct request *request, struct response *response);
+
+/* admin_protection.c */
+int admin_server_keys_get(struct aced *as, const struct request *request, struct response *response);
 int admin_server_key_put(struct aced *as, const struct request *request, struct response *response);
 
 /* admin_credentials.c */

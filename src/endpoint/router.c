@@ -94,6 +94,8 @@ static const struct resource resources[] = {
           admin_server_credentials_post, .summary = "give one a credential; the answer alone has the key" },
         { "/v1/servers/{}/credentials/{}", METHOD_DELETE, ADMIN, NO, NO, CODE_DELETED, true,
           admin_server_credential_delete, .summary = "remove a resource server's credential" },
+        { "/v1/servers/{}/keys", METHOD_GET, ADMIN, NO, JSON, CODE_CONTENT, false, admin_server_keys_get,
+          .summary = "list the keys shared with a resource server, without the keys themselves" },
         { "/v1/servers/{}/key", METHOD_PUT, ADMIN, JSON, JSON, CODE_CHANGED, true, admin_server_key_put,
           .summary = "replace the key that protects tokens; the answer alone has it" },
 

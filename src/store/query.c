@@ -116,6 +116,10 @@ static const char *const table[QUERIES] = {
         [QUERY_AUDIENCE_ONLY] = "SELECT (SELECT min(name) FROM audiences), (SELECT max(name) FROM audiences)",
         [QUERY_AUDIENCE_SERVER] = "SELECT " SERVER_COLUMNS " FROM audiences a CROSS JOIN servers s "
                                   "WHERE a.name = ?1 AND s.id = a.server_id ORDER BY a.server_id LIMIT 1",
+        [QUERY_GROUP_CONFLICT] = "SELECT a.name, o.name FROM servers s CROSS JOIN audiences a CROSS JOIN audiences b "
+                                 "CROSS JOIN servers o WHERE s.id = ?1 AND NOT s.suspended AND a.server_id = s.id "
+                                 "AND a.is_group AND b.name = a.name AND o.id = b.server_id AND NOT o.suspended "
+                                 "AND (o.sign_alg <> s.sign_alg OR o.scope_kind <> s.scope_kind) LIMIT 1",
         [QUERY_SERVER_KEY_COUNT] = "SELECT count(*), coalesce(sum(secret_mark = ?3 AND active_from_s <= ?4), 0) "
                                    "FROM server_keys WHERE server_id = ?1 AND role = ?2",
         [QUERY_SERVER_KEY_REPLACE] = "DELETE FROM server_keys WHERE server_id = ?1 AND role = ?2 AND "

@@ -264,6 +264,18 @@ int store_audience_find(struct store *store, struct bytes audience, size_t *ret_
         return query_end(r);
 }
 
+int store_group_conflict(struct store *store, int64_t server_id, struct group_conflict *ret) {
+        _cleanup_(query_done) struct query q = {};
+        int r = query_begin(store, QUERY_GROUP_CONFLICT, &q);
+
+        if (r != 0)
+                return r;
+        query_int(&q, 1, server_id);
+        if ((r = query_next(&q)) != 0 || (r = row_text(&q, 0, ret->audience, sizeof(ret->audience))) != 0)
+                return r;
+        return row_text(&q, 1, ret->other, sizeof(ret->other));
+}
+
 int store_audience_server(struct store *store, struct bytes audience, struct server *ret) {
         _cleanup_(query_done) struct query q = {};
         int r = query_begin(store, QUERY_AUDIENCE_SERVER, &q);

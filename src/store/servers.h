@@ -35,6 +35,15 @@ int store_audience_each(struct store *store, int64_t server_id,
 int store_audience_find(struct store *store, struct bytes audience, size_t *ret_n, bool *ret_is_group,
                         struct server *ret);
 
+/*
+ * A group audience of the server's of which another member would read its tokens otherwise: with another sign_alg, or
+ * another scope_kind. Suspended ones do not count. REFUSE_ADMIN_UNKNOWN: there is none.
+ */
+struct group_conflict {
+        char audience[AUDIENCE_SIZE_MAX + 1], other[NAME_SIZE_MAX + 1];
+};
+int store_group_conflict(struct store *store, int64_t server_id, struct group_conflict *ret);
+
 /* A server that has the audience, suspended or not: for administration. REFUSE_ADMIN_UNKNOWN. */
 int store_audience_server(struct store *store, struct bytes audience, struct server *ret);
 

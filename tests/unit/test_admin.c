@@ -15,6 +15,7 @@
 #include "endpoint/aced.h"
 #include "endpoint/refusal.h"
 #include "endpoint/router.h"
+#include "store/as_keys.h"
 #include "store/clients.h"
 #include "store/credentials.h"
 #include "store/private.h"
@@ -329,6 +330,25 @@ static const struct {
         { "POST", "/v1/servers", "{'name':'x','scope_kind':'aif'}", 422, "\"aif\" is no kind of scope" },
         { "POST", "/v1/servers", "{'name':'x','scopes':'a','default_scope':'b'}", 422, "must be in scopes" },
         { "POST", "/v1/servers", "{'name':'x','token_alg':'AES'}", 422, "\"AES\" is no algorithm" },
+        { "POST", "/v1/servers", "{'name':'x','token_alg':'HMAC-256-64'}", 422, "is no algorithm that encrypts" },
+        { "POST", "/v1/servers", "{'name':'x','token_format':'jwt'}", 422, "is no format of tokens" },
+        { "POST", "/v1/servers", "{'name':'x','token_format':'mac0','token_alg':'A128GCM'}", 422, "format mac0" },
+        { "POST", "/v1/servers", "{'name':'x','token_format':'mac0','wrap_alg':'HMAC-256-64'}", 422, "that encrypts" },
+        { "POST", "/v1/servers", "{'name':'x','wrap_alg':'A128GCM'}", 422, "for tokens of format mac0 only" },
+        { "POST", "/v1/servers", "{'name':'x','token_format':'opaque','token_alg':'A128GCM'}", 422, "protects nothing" },
+        { "POST", "/v1/servers", "{'name':'x','token_format':'opaque','token_key_hex':'" KEY_16 "'}", 422, "no key" },
+        { "POST", "/v1/servers", "{'name':'x','token_format':'opaque','derives_key':true}", 422, "an opaque token" },
+        { "POST", "/v1/servers", "{'name':'x','pop_keys':['P-256'],'derives_key':true}", 422, "symmetric keys are" },
+        { "POST", "/v1/servers", "{'name':'x','pop_keys':['P-521']}", 422, "is no kind of key" },
+        { "POST", "/v1/servers", "{'name':'x','pop_keys':[]}", 422, "at least one is expected" },
+        { "POST", "/v1/servers", "{'name':'x','sign_alg':'RS256'}", 422, "is no algorithm that signs" },
+        { "POST", "/v1/servers", "{'name':'x','token_format':'sign1'}", 422, "key rotate --role sign --alg ES256" },
+        { "POST", "/v1/servers", "{'name':'x','trl':true,'token_tagged':false}", 422, "RFC 9770" },
+        { "POST", "/v1/servers", "{'name':'x','has_clock':false}", 422, "set default_lifetime_s" },
+        { "POST", "/v1/servers", "{'name':'x','has_clock':false,'default_lifetime_s':60,'max_lifetime_s':90}", 422,
+          "all live equally long" },
+        { "PUT", "/v1/servers/rs1/key", "{'role':'door'}", 422, "is no role of a key" },
+        { "PUT", "/v1/servers/rs1/key", "{'role':'wrap'}", 422, "need no wrap key" },
         { "POST", "/v1/servers", "{'name':'x','token_key_hex':'" KEY_32 "'}", 422, "16 bytes in hexadecimal" },
         { "POST", "/v1/servers", "{'name':'x','token_key_hex':'" KEY_16 "'}", 409, "this key is registered already" },
         { "POST", "/v1/servers", "{'name':'x','token_key_hex':'" KEY_16_OTHER "'}", 409, "registered already" },
@@ -580,8 +600,9 @@ static void binary_identities(void **state) {
 
 /* ---- resource servers */
 
-#define RS1_TAIL ",'token_kid_hex':'','default_lifetime_s':0,'max_lifetime_s':0,'has_clock':true," \
-        "'created_s':1700000000"
+/* What a resource server has when nothing else is said. */
+#define SERVER_DEFAULTS "'token_format':'encrypt0','wrap_alg':'','sign_alg':'ES256','trl':false," \
+        "'pop_keys':['symmetric'],'derives_key':false,'created_s':1700000000"
 
 static void server_from_birth_to_death(void **state) {
         struct world *world = *state;
@@ -591,16 +612,17 @@ static void server_from_birth_to_death(void **state) {
         must_answer(world, 201, "POST", "/v1/servers", "{'name':'new'}",
                     "{'name':'new','suspended':false,'audiences':['new'],'group_audiences':[],"
                     "'profiles':['coap_dtls'],'scopes':'','scope_kind':'text','default_scope':'',"
-                    "'token_alg':'AES-CCM-16-64-128','token_tagged':false" RS1_TAIL ",'token_key_hex':'*'}");
+                    "'token_alg':'AES-CCM-16-64-128','token_tagged':false,'token_kid_hex':'','default_lifetime_s':0,"
+                    "'max_lifetime_s':0,'has_clock':true," SERVER_DEFAULTS ",'token_key_hex':'*'}");
         must_answer(world, 200, "PATCH", "/v1/servers/new",
                     "{'audiences':['a2','a1'],'group_audiences':['all'],'scopes':'x  y "
                     "x','default_scope':'y',"
                     "'profiles':['coap_oscore'],'token_tagged':true,'default_lifetime_s':60,'max_lifetime_s':600,"
-                    "'has_clock':false,'suspended':true}",
+                    "'suspended':true}",
                     "{'name':'new','suspended':true,'audiences':['a1','a2'],'group_audiences':['all'],"
                     "'profiles':['coap_oscore'],'scopes':'x y','scope_kind':'text','default_scope':'y',"
                     "'token_alg':'AES-CCM-16-64-128','token_tagged':true,'token_kid_hex':'',"
-                    "'default_lifetime_s':60,'max_lifetime_s':600,'has_clock':false,'created_s':1700000000}");
+                    "'default_lifetime_s':60,'max_lifetime_s':600,'has_clock':true," SERVER_DEFAULTS "}");
         /* one list leaves the other alone; an audience may move from one to the other */
         must_answer(world, 200, "PATCH", "/v1/servers/new",
                     "{'group_audiences':['a1','all'],'token_alg':'A256GCM','token_key_hex':'" KEY_32 "',"
@@ -608,7 +630,7 @@ static void server_from_birth_to_death(void **state) {
                     "{'name':'new','suspended':true,'audiences':['a2'],'group_audiences':['a1','all'],"
                     "'profiles':['coap_oscore'],'scopes':'','scope_kind':'text','default_scope':'',"
                     "'token_alg':'A256GCM','token_tagged':true,'token_kid_hex':'0a',"
-                    "'default_lifetime_s':60,'max_lifetime_s':600,'has_clock':false,'created_s':1700000000,"
+                    "'default_lifetime_s':60,'max_lifetime_s':600,'has_clock':true," SERVER_DEFAULTS ","
                     "'token_key_hex':'" KEY_32 "'}");
         assert_int_equal(store_server_by_name(world->store, BYTES_LITERAL("new"), &server), 0);
         assert_int_equal(store_server_key_get(world->store, server.id, SERVER_KEY_TOKEN, NOW_S, &key), 0);
@@ -626,8 +648,9 @@ static void key_is_replaced(void **state) {
 
         must_answer(world, 200, "PUT", "/v1/servers/rs1/key",
                     "{'key_hex':'00112233445566778899AABBCCDDEEFF','kid_hex':"
-                    "'0102'}", "{'name':'rs1','token_alg':'AES-CCM-16-64-128','key_hex':"
-                    "'00112233445566778899aabbccddeeff','kid_hex':'0102','created_s':1700000000}");
+                    "'0102'}", "{'name':'rs1','role':'token','token_alg':'AES-CCM-16-64-128','key_hex':"
+                    "'00112233445566778899aabbccddeeff','kid_hex':'0102','active_from_s':1700000000,"
+                    "'created_s':1700000000}");
         first = must(world, 200, "PUT", "/v1/servers/rs2/key", "{}");
         second = must(world, 200, "PUT", "/v1/servers/rs2/key", "{}");
         assert_int_equal(json_string_length(json_object_get(first, "key_hex")), 64);
@@ -637,6 +660,140 @@ static void key_is_replaced(void **state) {
         json_decref(second);
         /* the same again is no other party's key */
         must_do(world, 200, "PUT", "/v1/servers/rs1/key", "{'key_hex':'00112233445566778899aabbccddeeff'}");
+}
+
+/* An announced key takes its time; what was in force before is listed until no token can be under it. */
+static void key_is_announced(void **state) {
+        struct world *world = *state;
+
+        must_answer(world, 200, "PUT", "/v1/servers/rs1/key",
+                    "{'key_hex':'00112233445566778899aabbccddeeff','kid_hex':'02','activate_in_s':3600}",
+                    "{'name':'rs1','role':'token','token_alg':'AES-CCM-16-64-128','key_hex':"
+                    "'00112233445566778899aabbccddeeff','kid_hex':'02','active_from_s':1700003600,"
+                    "'created_s':1700000000}");
+        must_answer(world, 200, "GET", "/v1/servers/rs1/keys", NULL,
+                    "{'items':[{'id':-1,'role':'token','kid_hex':'','state':'in force','active_from_s':0,"
+                    "'created_s':1700000000},{'id':-1,'role':'token','kid_hex':'02','state':'announced',"
+                    "'active_from_s':1700003600,'created_s':1700000000}],'next':null}");
+        must_do(world, 200, "PUT", "/v1/servers/rs1/key", "{'kid_hex':'03'}"); /* takes the announced one's place */
+        must_answer(world, 200, "GET", "/v1/servers/rs1/keys", NULL,
+                    "{'items':[{'id':-1,'role':'token','kid_hex':'','state':'former','active_from_s':0,"
+                    "'created_s':1700000000},{'id':-1,'role':'token','kid_hex':'03','state':'in force',"
+                    "'active_from_s':1700000000,'created_s':1700000000}],'next':null}");
+        must_refuse(world, 404, "GET", "/v1/servers/nobody/keys", NULL, "there is no resource server");
+        must_refuse(world, 422, "GET", "/v1/servers/rs1/keys?x=1", NULL, "no such parameter");
+        for (int i = 2; i < SERVER_KEYS_MAX; i++)
+                must_do(world, 200, "PUT", "/v1/servers/rs1/key", "{}");
+        must_refuse(world, 409, "PUT", "/v1/servers/rs1/key", "{}", "8 keys of this role");
+}
+
+static void make_signing_key(struct world *world) {
+        unsigned n_made;
+
+        assert_int_equal(store_begin(world->store), 0);
+        assert_int_equal(store_as_keys_ensure(world->store, BYTES_LITERAL("coaps://as.example"), NOW_S, &n_made), 0);
+        assert_int_equal(store_commit(world->store), 0);
+}
+
+/* Each format with the keys that it needs, which the answer shows once. */
+static void formats_have_their_keys(void **state) {
+        static const struct {
+                const char *members;
+                const char *shown; /* of the keys' roles, those with a key */
+                size_t token_size;
+        } rows[] = {
+                { "'token_format':'encrypt0','token_alg':'AES-CCM-16-128-128'", "token", 16 },
+                { "'token_format':'encrypt0','token_alg':'ChaCha20-Poly1305'", "token", 32 },
+                { "'token_format':'encrypt0','derives_key':true", "token derivation", 16 },
+                { "'token_format':'mac0'", "token wrap", 32 },
+                { "'token_format':'mac0','token_alg':'HMAC-256-64','wrap_alg':'A256GCM'", "token wrap", 32 },
+                { "'token_format':'mac0','derives_key':true", "token derivation", 32 },
+                { "'token_format':'mac0','pop_keys':['P-256']", "token", 32 },
+                { "'token_format':'sign1'", "token", 16 },
+                { "'token_format':'sign1','pop_keys':['P-256','Ed25519','P-384','X25519']", "", 0 },
+                { "'token_format':'sign1','derives_key':true", "derivation", 0 },
+                { "'token_format':'sign-encrypt','token_alg':'A256GCM'", "token", 32 },
+                { "'token_format':'opaque'", "", 0 },
+        };
+        static const char *const roles[] = { "token", "derivation", "wrap" };
+        struct world *world = *state;
+
+        make_signing_key(world);
+        for (size_t i = 0; i < N_ELEMENTS(rows); i++) {
+                char text[256], name[32];
+                json_t *answer;
+
+                snprintf(text, sizeof(text), "{'name':'rs-%zu',%s}", i, rows[i].members);
+                answer = must(world, 201, "POST", "/v1/servers", text);
+                for (size_t k = 0; k < N_ELEMENTS(roles); k++) {
+                        snprintf(name, sizeof(name), "%s_key_hex", roles[k]);
+                        assert_int_equal(json_object_get(answer, name) != NULL, strstr(rows[i].shown, roles[k]) != NULL);
+                }
+                assert_int_equal(json_string_length(json_object_get(answer, "token_key_hex")),
+                                 2 * rows[i].token_size);
+                json_decref(answer);
+        }
+}
+
+/* What comes to need a key gets one; a key is for one algorithm. */
+static void changed_formats_have_their_keys(void **state) {
+        struct world *world = *state;
+        json_t *answer;
+
+        make_signing_key(world);
+        answer = must(world, 200, "PATCH", "/v1/servers/rs1", "{'derives_key':true}");
+        assert_non_null(json_object_get(answer, "derivation_key_hex"));
+        assert_null(json_object_get(answer, "token_key_hex"));
+        json_decref(answer);
+        must_refuse(world, 422, "PATCH", "/v1/servers/rs1", "{'token_format':'mac0'}", "32 bytes for HMAC-256-256");
+        answer = must(world, 200, "PATCH", "/v1/servers/rs1",
+                      "{'token_format':'mac0','derives_key':false,'token_key_hex':'" KEY_32 "'}");
+        assert_non_null(json_object_get(answer, "wrap_key_hex"));
+        json_decref(answer);
+        answer = must(world, 200, "PATCH", "/v1/servers/rs1", "{'token_format':'opaque'}");
+        assert_null(json_object_get(answer, "token_key_hex"));
+        json_decref(answer);
+        must_refuse(world, 422, "PUT", "/v1/servers/rs1/key", "{}", "need no token key");
+        answer = must(world, 200, "PATCH", "/v1/servers/rs1", "{'token_format':'sign1'}");
+        assert_int_equal(json_string_length(json_object_get(answer, "token_key_hex")), 32);
+        json_decref(answer);
+        must_do(world, 200, "PUT", "/v1/servers/rs1/key", "{}");
+        must_refuse(world, 422, "PUT", "/v1/servers/rs1/key", "{'role':'derivation'}", "need no derivation key");
+}
+
+/* AS-105: what keys are derived from is shared with one resource server, and is no other key. */
+#define OTHER_16 "d0d1d2d3d4d5d6d7d8d9dadbdcdddedf"
+
+static void derivation_keys_are_nobody_elses(void **state) {
+        struct world *world = *state;
+
+        must_do(world, 200, "PATCH", "/v1/servers/rs1", "{'derives_key':true}");
+        must_do(world, 201, "POST", "/v1/servers", "{'name':'rs3','derives_key':true,'token_key_hex':'" OTHER_16 "'}");
+        must_do(world, 200, "PUT", "/v1/servers/rs1/key", "{'role':'derivation','key_hex':'" KEY_32 "'}");
+        must_refuse(world, 409, "PUT", "/v1/servers/rs3/key", "{'role':'derivation','key_hex':'" KEY_32 "'}",
+                    "registered already");
+        must_refuse(world, 409, "PUT", "/v1/servers/rs3/key", "{'role':'derivation','key_hex':'" OTHER_16 "'}",
+                    "registered already");
+        must_refuse(world, 409, "POST", "/v1/clients/c1/credentials", "{'key_hex':'" KEY_32 "'}", "registered already");
+        must_refuse(world, 422, "PUT", "/v1/servers/rs3/key", "{'role':'derivation','key_hex':'0102'}", "16 to 64");
+}
+
+/* AS-065: one token for all of a group, so that all must be able to read it. */
+static void groups_agree(void **state) {
+        struct world *world = *state;
+
+        must_do(world, 201, "POST", "/v1/servers", "{'name':'l1','group_audiences':['lights']}");
+        must_refuse(world, 409, "POST", "/v1/servers", "{'name':'l2','group_audiences':['lights'],'sign_alg':'ES384'}",
+                    "\"lights\": resource server l1 has another sign_alg");
+        must_refuse(world, 409, "POST", "/v1/servers",
+                    "{'name':'l2','group_audiences':['lights'],'scope_kind':'bytes'}", "another sign_alg or scope_kind");
+        must_do(world, 201, "POST", "/v1/servers",
+                "{'name':'l2','group_audiences':['lights'],'sign_alg':'ES384','suspended':true}");
+        must_refuse(world, 409, "PATCH", "/v1/servers/l2", "{'suspended':false}", "resource server l1 has another");
+        must_do(world, 200, "PATCH", "/v1/servers/l2", "{'sign_alg':'ES256','suspended':false}");
+        must_refuse(world, 409, "PATCH", "/v1/servers/l2", "{'sign_alg':'EdDSA'}", "resource server l1 has another");
+        must_refuse(world, 422, "PATCH", "/v1/servers/l2", "{'has_clock':false,'default_lifetime_s':60}",
+                    "is in no group audience");
 }
 
 static void audiences_with_policies_stay(void **state) {
@@ -953,6 +1110,11 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(credential_key_is_told_once, setup, teardown),
                 cmocka_unit_test_setup_teardown(binary_identities, setup, teardown),
                 cmocka_unit_test_setup_teardown(server_from_birth_to_death, setup, teardown),
+                cmocka_unit_test_setup_teardown(key_is_announced, setup, teardown),
+                cmocka_unit_test_setup_teardown(formats_have_their_keys, setup, teardown),
+                cmocka_unit_test_setup_teardown(changed_formats_have_their_keys, setup, teardown),
+                cmocka_unit_test_setup_teardown(derivation_keys_are_nobody_elses, setup, teardown),
+                cmocka_unit_test_setup_teardown(groups_agree, setup, teardown),
                 cmocka_unit_test_setup_teardown(key_is_replaced, setup, teardown),
                 cmocka_unit_test_setup_teardown(audiences_with_policies_stay, setup, teardown),
                 cmocka_unit_test_setup_teardown(policies_are_listed_by_subject_and_audience, setup, teardown),
