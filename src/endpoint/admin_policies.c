@@ -5,38 +5,51 @@
 
 #include "base/cleanup.h"
 #include "base/config.h"
-#include "domain/grant.h"
 #include "domain/refusal.h"
+#include "domain/variable.h"
 #include "endpoint/aced.h"
 #include "endpoint/admin.h"
-#include "endpoint/refusal.h"
-#include "format/describe.h"
+#include "format/hours.h"
 #include "store/policies.h"
 #include "store/servers.h"
-#include "store/tokens.h"
 
 struct policy_ask {
-        const char *client, *label, *audience, *scope;
-        struct json_int max_lifetime_s, from_s, until_s;
+        const char *client, *label, *audience, *scope, *effect, *days, *hours;
+        struct json_int max_lifetime_s, from_s, until_s, advance_s;
+        struct json_bool shadow;
 };
 
 static const struct json_field policy_fields[] = {
         ADMIN_FIELD(policy_ask, client, TEXT),
         ADMIN_FIELD(policy_ask, label, TEXT),
         ADMIN_FIELD(policy_ask, audience, TEXT, .required = true),
-        ADMIN_FIELD(policy_ask, scope, TEXT, .required = true),
+        ADMIN_FIELD(policy_ask, scope, TEXT),
+        ADMIN_FIELD(policy_ask, effect, TEXT),
+        ADMIN_FIELD(policy_ask, shadow, BOOL),
         ADMIN_FIELD(policy_ask, max_lifetime_s, INT, .max = LIFETIME_MAX_S),
         ADMIN_FIELD(policy_ask, from_s, INT, .max = INSTANT_MAX_S),
         ADMIN_FIELD(policy_ask, until_s, INT, .max = INSTANT_MAX_S),
+        ADMIN_FIELD(policy_ask, advance_s, INT, .max = POLICY_ADVANCE_MAX_S),
+        ADMIN_FIELD(policy_ask, days, TEXT),
+        ADMIN_FIELD(policy_ask, hours, TEXT),
 };
+
+static const char *const effects[] = { [POLICY_ALLOW] = "allow", [POLICY_DENY] = "deny" };
 
 /* client or label is null: a policy is for one of the two. */
 static json_t *policy_json(const struct policy *policy) {
-        return json_pack("{s:I, s:s?, s:s?, s:s, s:o, s:I, s:I, s:I, s:I}", "id", (json_int_t)policy->id,
+        char days[DAYS_TEXT_SIZE], hours[HOURS_TEXT_SIZE];
+
+        days_print(policy->weekdays, days);
+        hours_print(policy->day_from_s, policy->day_until_s, hours);
+        return json_pack("{s:I, s:s?, s:s?, s:s, s:o, s:s, s:b, s:I, s:I, s:I, s:I, s:s, s:s, s:I}",
+                         "id", (json_int_t)policy->id,
                          "client", policy->for_label ? NULL : policy->subject,
                          "label", policy->for_label ? policy->subject : NULL, "audience", policy->audience,
-                         "scope", admin_scope(&policy->scopes), "max_lifetime_s", (json_int_t)policy->max_lifetime_s,
+                         "scope", admin_scope(&policy->scopes), "effect", effects[policy->effect],
+                         "shadow", (int)policy->is_shadow, "max_lifetime_s", (json_int_t)policy->max_lifetime_s,
                          "from_s", (json_int_t)policy->valid_from_s, "until_s", (json_int_t)policy->valid_until_s,
+                         "advance_s", (json_int_t)policy->advance_s, "days", days, "hours", hours,
                          "created_s", (json_int_t)policy->created_s);
 }
 
@@ -115,28 +128,87 @@ static int read_subject(struct aced *as, const struct policy_ask *ask, struct re
         return r;
 }
 
+static const char *kind_hint(enum scope_kind kind) {
+        return kind == SCOPE_BYTES ? "bytes, written as hex:0102" :
+               kind == SCOPE_AIF   ? "objects, written as aif:/path=GET" : "text, not bytes";
+}
+
+static int refuse_unknown(struct response *response, const struct scope *scope) {
+        json_t *text = admin_scope(scope);
+        int r = text ? admin_refuse_value(response, "scope", json_string_value(text), "is none of the resource server's "
+                                          "scopes: acectl rs show lists them") : -ENOMEM;
+
+        json_decref(text);
+        return r;
+}
+
 /* What the resource server does not know would never be granted: a typing error is told now. */
-static int check_scope(struct response *response, const struct policy *policy, const struct server *server) {
-        struct scope token, common;
+static int check_known(struct response *response, const struct policy *policy, const struct server *server) {
+        struct scope token;
         size_t at = 0;
 
+        if (policy->scopes.kind == SCOPE_NONE)
+                return 0;
         if (policy->scopes.kind != server->scope_kind) {
                 response_why(response, "member \"scope\": resource server \"%s\" has scopes of %s", server->name,
-                             server->scope_kind == SCOPE_BYTES ? "bytes, written as hex:0102" : "text, not bytes");
+                             kind_hint(server->scope_kind));
                 return REFUSE_ADMIN_VALUE;
         }
         if (server->scopes.kind == SCOPE_NONE)
                 return 0;
         while (admin_scope_next(&policy->scopes, &at, &token))
-                if (!scope_intersect(&token, &server->scopes, &common)) {
-                        json_t *text = admin_scope(&token);
-                        int r = text ? admin_refuse_value(response, "scope", json_string_value(text),
-                                                          "is none of the resource server's scopes: acectl rs show "
-                                                          "lists them") : -ENOMEM;
+                if (!variables_in_text(scope_bytes(&token)) && scope_subtract(&token, &server->scopes))
+                        return refuse_unknown(response, &token);
+        return 0;
+}
 
-                        json_decref(text);
-                        return r;
-                }
+/* Which servers a variable audience may mean is known when somebody asks. */
+static int check_where(struct aced *as, const struct policy *policy, struct response *response) {
+        struct server server;
+        int r;
+
+        if (!variables_are_valid(bytes_text(policy->audience), &policy->scopes)) {
+                response_why(response, "members \"audience\" and \"scope\": at most %d variables, written ${client}, in "
+                             "scope also ${audience}, or ${KEY} for labels KEY:VALUE", VARIABLES_MAX);
+                return REFUSE_ADMIN_VALUE;
+        }
+        if (variables_in_text(bytes_text(policy->audience)))
+                return 0;
+        r = admin_audience_find(as->store, bytes_text(policy->audience), response, &server);
+        return r == 0 ? check_known(response, policy, &server) : r;
+}
+
+static int read_effect(const struct policy_ask *ask, struct response *response, struct policy *policy) {
+        policy->is_shadow = ask->shadow.value;
+        policy->effect = POLICY_ALLOW;
+        if (ask->effect && strcmp(ask->effect, effects[POLICY_DENY]) == 0)
+                policy->effect = POLICY_DENY;
+        else if (ask->effect && strcmp(ask->effect, effects[POLICY_ALLOW]) != 0)
+                return admin_refuse_value(response, "effect", ask->effect, "is no effect: allow and deny are");
+
+        if (policy->effect == POLICY_ALLOW && !ask->scope) {
+                response_why(response, "member \"scope\": it is missing; only a denial may leave it out, and is then of "
+                             "everything at the audience");
+                return REFUSE_ADMIN_VALUE;
+        }
+        if (policy->effect == POLICY_ALLOW && *ask->scope == '\0')
+                return admin_refuse_value(response, "scope", "", "allows nothing: name at least one scope");
+        if (policy->effect == POLICY_DENY && (ask->max_lifetime_s.value != 0 || ask->advance_s.value != 0)) {
+                response_why(response, "members \"max_lifetime_s\" and \"advance_s\": they are about tokens that a policy "
+                             "allows, and this one denies");
+                return REFUSE_ADMIN_VALUE;
+        }
+        return ask->scope ? admin_read_scope(response, "scope", ask->scope, &policy->scopes) : 0;
+}
+
+static int read_hours(const struct policy_ask *ask, struct response *response, struct policy *policy) {
+        if (ask->days && *ask->days != '\0' && days_parse(bytes_text(ask->days), &policy->weekdays) != 0)
+                return admin_refuse_value(response, "days", ask->days, "is not as \"mon-fri,sun\" is");
+        if (ask->hours && *ask->hours != '\0' &&
+            hours_parse(bytes_text(ask->hours), &policy->day_from_s, &policy->day_until_s) != 0)
+                return admin_refuse_value(response, "hours", ask->hours, "is not as \"08:00-18:00\" is, in UTC");
+        if (policy->weekdays == DAYS_ALL) /* no limit, and one way to say so */
+                policy->weekdays = 0;
         return 0;
 }
 
@@ -144,6 +216,13 @@ static int read_period(const struct policy_ask *ask, int64_t now_s, struct respo
         policy->max_lifetime_s = ask->max_lifetime_s.value;
         policy->valid_from_s = ask->from_s.value;
         policy->valid_until_s = ask->until_s.value;
+        policy->advance_s = ask->advance_s.value;
+        if (policy->advance_s != 0 && policy->valid_from_s == 0 && policy->weekdays == 0 && policy->day_from_s == 0 &&
+            policy->day_until_s == 0) {
+                response_why(response, "member \"advance_s\": the policy has no beginning, by from_s, days or hours, that "
+                             "tokens could be given in advance of");
+                return REFUSE_ADMIN_VALUE;
+        }
         if (policy->valid_until_s == 0)
                 return 0;
         if (policy->valid_until_s <= now_s || policy->valid_until_s <= policy->valid_from_s) {
@@ -158,24 +237,19 @@ static int read_period(const struct policy_ask *ask, int64_t now_s, struct respo
 static int policy_read(struct aced *as, const struct request *request, struct response *response,
                        struct policy *policy) {
         _cleanup_(json_document_done) struct json_document document = {};
-        struct server server;
         struct policy_ask ask;
         int r;
 
         if ((r = admin_read(request, response, policy_fields, N_ELEMENTS(policy_fields), &ask, &document)) != 0 ||
             (r = read_subject(as, &ask, response, policy)) != 0 ||
-            (r = admin_check_audience(response, "audience", ask.audience)) != 0 ||
-            (r = admin_audience_find(as->store, bytes_text(ask.audience), response, &server)) != 0)
-                return r;
-        if (*ask.scope == '\0')
-                return admin_refuse_value(response, "scope", "", "allows nothing: name at least one scope");
-        if ((r = admin_read_scope(response, "scope", ask.scope, &policy->scopes)) != 0 ||
-            (r = check_scope(response, policy, &server)) != 0 ||
-            (r = read_period(&ask, request->now_s, response, policy)) != 0)
+            (r = admin_check_audience(response, "audience", ask.audience)) != 0)
                 return r;
         admin_copy(policy->audience, sizeof(policy->audience), ask.audience);
         policy->created_s = request->now_s;
-        return 0;
+        if ((r = read_effect(&ask, response, policy)) != 0 || (r = check_where(as, policy, response)) != 0 ||
+            (r = read_hours(&ask, response, policy)) != 0)
+                return r;
+        return read_period(&ask, request->now_s, response, policy);
 }
 
 int admin_policies_post(struct aced *as, const struct request *request, struct response *response) {
@@ -206,166 +280,4 @@ int admin_policy_delete(struct aced *as, const struct request *request, struct r
                 response_why(response, "there is no policy %lld: acectl policy list shows those there are",
                              (long long)id);
         return r;
-}
-
-/* ---- explain */
-
-/* A token request that nobody sent, and what would become of it. */
-struct explaining {
-        struct token_ask ask;
-        struct scope asked;
-        struct token_facts facts;
-        struct grant grant;
-        struct explanation why;
-        struct server server; /* that has the audience, suspended or not; id 0: nobody */
-};
-
-static void explaining_done(struct explaining *e) {
-        token_facts_done(&e->facts);
-        grant_done(&e->grant);
-}
-
-static int explain_read(struct aced *as, const struct request *request, struct response *response,
-                        struct explaining *e) {
-        struct bytes client = request_query(request, "client"), scope = request_query(request, "scope");
-        char text[2 * SCOPE_SIZE_MAX + 8];
-        int r = admin_check_queries(request, response, (const char *const[]){ "client", "audience", "scope", NULL });
-
-        if (r != 0)
-                return r;
-        if (!client.data) {
-                response_why(response, "query parameter \"client\": it is missing");
-                return REFUSE_ADMIN_VALUE;
-        }
-        if (scope.size >= sizeof(text)) {
-                response_why(response, "query parameter \"scope\": at most %d bytes are expected", SCOPE_SIZE_MAX);
-                return REFUSE_ADMIN_VALUE;
-        }
-        if (scope.size > 0)
-                memcpy(text, scope.data, scope.size);
-        text[scope.size] = '\0';
-        if ((r = admin_read_scope(response, "scope", text, &e->asked)) != 0 ||
-            (r = admin_client_find(as->store, client, response, &e->facts.client)) != 0)
-                return r;
-        e->ask = (struct token_ask){ .audience = request_query(request, "audience"),
-                                     .grant_type = ASK_CLIENT_CREDENTIALS, .cnf = ASK_CNF_NONE,
-                                     .scope_kind = e->asked.kind, .scope = scope_bytes(&e->asked) };
-        return 0;
-}
-
-static int explain_decide(struct aced *as, const struct request *request, struct explaining *e) {
-        int64_t client_id = e->facts.client.id;
-        int r;
-
-        e->facts = (struct token_facts){ .tokens_max = as->config->tokens_per_client_max,
-                                         .default_lifetime_s = as->config->default_lifetime_s,
-                                         .max_lifetime_s = as->config->max_lifetime_s };
-        r = store_token_facts(as->store, 0, client_id, &e->ask, request->now_s, &e->facts);
-        if (r == 0)
-                r = store_audience_server(as->store, bytes_text(e->facts.audience), &e->server);
-        if (r == REFUSE_ADMIN_UNKNOWN) {
-                e->server.id = 0;
-                r = 0;
-        }
-        if (r == 0)
-                (void)grant_decide(&e->facts, &e->ask, request->now_s, &e->grant, &e->why); /* e->why tells */
-        return r;
-}
-
-/* Why this one token of the scope is not granted. */
-static const char *dropped_reason(const struct explaining *e, const struct scope *token, int64_t now_s) {
-        struct scope common;
-
-        if (e->facts.server.scopes.kind != SCOPE_NONE && !scope_intersect(token, &e->facts.server.scopes, &common))
-                return "the resource server has no such scope";
-        for (size_t i = 0; i < e->facts.n_policies; i++)
-                if (!policy_is_active(&e->facts.policies[i], now_s) &&
-                    scope_intersect(token, &e->facts.policies[i].scopes, &common))
-                        return "a policy allows it, but not at this time";
-        return "no policy of this client or its labels allows it";
-}
-
-static int dropped_json(const struct explaining *e, int64_t now_s, json_t *dropped) {
-        const struct scope *wanted = e->asked.kind != SCOPE_NONE ? &e->asked : &e->facts.server.default_scope;
-        struct scope token, common;
-        size_t at = 0;
-
-        if (e->why.refusal != 0 && e->why.refusal < REFUSE_SCOPE)
-                return 0; /* the decision did not come that far: refusals are in the order of the checks */
-        while (admin_scope_next(wanted, &at, &token)) {
-                if (scope_intersect(&token, &e->why.granted, &common))
-                        continue;
-                if (json_array_append_new(dropped, json_pack("{s:o, s:s}", "scope", admin_scope(&token), "reason",
-                                                             dropped_reason(e, &token, now_s))) != 0)
-                        return -ENOMEM;
-        }
-        return 0;
-}
-
-static bool has_contributed(const struct explaining *e, const struct policy *policy) {
-        for (size_t i = 0; i < e->why.n_policies && i < EXPLAIN_POLICIES_MAX; i++)
-                if (e->why.policies[i] == policy->id)
-                        return true;
-        return false;
-}
-
-static int policies_json(const struct explaining *e, json_t *policies) {
-        for (size_t i = 0; i < e->facts.n_policies; i++) {
-                const struct policy *policy = &e->facts.policies[i];
-                json_t *item;
-
-                if (!has_contributed(e, policy))
-                        continue;
-                item = json_pack("{s:I, s:s, s:s, s:o}", "id", (json_int_t)policy->id,
-                                 "for", policy->for_label ? "label" : "client", "name", policy->subject,
-                                 "scope", admin_scope(&policy->scopes));
-                if (json_array_append_new(policies, item) != 0)
-                        return -ENOMEM;
-        }
-        return 0;
-}
-
-static const char *explain_why(const struct explaining *e) {
-        if (e->why.refusal == REFUSE_AUDIENCE && e->server.id != 0 && e->facts.n_servers == 0)
-                return "RFC 9200 §5.8.2: the resource server is suspended";
-        return e->why.why ? e->why.why : "";
-}
-
-static json_t *explain_json(const struct explaining *e, json_t *dropped, json_t *policies) {
-        bool granted = e->why.refusal == 0;
-
-        return json_pack("{s:s, s:s?, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:O, s:O, s:i, s:I, s:s?, s:s?}",
-                         "decision", granted ? "granted" : "refused",
-                         "refusal", granted ? NULL : refusal_row(e->why.refusal)->name, "why", explain_why(e),
-                         "client", e->facts.client.name, "audience", e->facts.audience,
-                         "server", e->server.id != 0 ? e->server.name : "",
-                         "asked_scope", admin_scope(&e->asked), "allowed_scope", admin_scope(&e->why.allowed),
-                         "granted_scope", admin_scope(&e->why.granted), "dropped", dropped, "policies", policies,
-                         "n_policies", (int)e->why.n_policies, "lifetime_s", (json_int_t)e->why.lifetime_s,
-                         "lifetime_from", e->why.lifetime_from,
-                         "profile", granted ? describe_name(VOCABULARY_PROFILE, e->grant.profile) : NULL);
-}
-
-static int explain_reply(const struct explaining *e, int64_t now_s, struct response *response) {
-        json_t *dropped = json_array(), *policies = json_array(), *object = NULL;
-        int r = dropped && policies ? dropped_json(e, now_s, dropped) : -ENOMEM;
-
-        if (r == 0)
-                r = policies_json(e, policies);
-        if (r == 0) {
-                object = explain_json(e, dropped, policies);
-                r = admin_reply(response, &object);
-        }
-        json_decref(dropped);
-        json_decref(policies);
-        return r;
-}
-
-int admin_explain_get(struct aced *as, const struct request *request, struct response *response) {
-        _cleanup_(explaining_done) struct explaining e = {};
-        int r;
-
-        if ((r = explain_read(as, request, response, &e)) != 0 || (r = explain_decide(as, request, &e)) != 0)
-                return r;
-        return explain_reply(&e, request->now_s, response);
 }
