@@ -73,18 +73,39 @@ static const struct word words[] = {
         { VOCABULARY_CNF, CNF_KID, "kid", 0 },
         { VOCABULARY_CNF, CNF_OSC, "osc", 0 },
 
-        /* -1 is k of a symmetric key; the others' crv is told apart by kty, which we do not issue */
+        /* -1 is k of a symmetric key, crv of another: kty tells, which describe_map() looks for */
         { VOCABULARY_KEY, KEY_KTY, "kty", VOCABULARY_KEY_TYPE },
         { VOCABULARY_KEY, KEY_KID, "kid", 0 },
         { VOCABULARY_KEY, KEY_ALG, "alg", VOCABULARY_ALGORITHM },
         { VOCABULARY_KEY, KEY_OPS, "key_ops", 0 },
         { VOCABULARY_KEY, KEY_K, "k", 0 },
+        { VOCABULARY_PUBLIC_KEY, KEY_KTY, "kty", VOCABULARY_KEY_TYPE },
+        { VOCABULARY_PUBLIC_KEY, KEY_KID, "kid", 0 },
+        { VOCABULARY_PUBLIC_KEY, KEY_ALG, "alg", VOCABULARY_ALGORITHM },
+        { VOCABULARY_PUBLIC_KEY, KEY_OPS, "key_ops", 0 },
+        { VOCABULARY_PUBLIC_KEY, KEY_CRV, "crv", VOCABULARY_CURVE },
+        { VOCABULARY_PUBLIC_KEY, KEY_X, "x", 0 },
+        { VOCABULARY_PUBLIC_KEY, KEY_Y, "y", 0 },
+        { VOCABULARY_PUBLIC_KEY, KEY_D, "d", 0 },
 
         { VOCABULARY_HEADER, HEADER_ALG, "alg", VOCABULARY_ALGORITHM },
         { VOCABULARY_HEADER, HEADER_CRIT, "crit", 0 },
         { VOCABULARY_HEADER, HEADER_KID, "kid", 0 },
         { VOCABULARY_HEADER, HEADER_IV, "iv", 0 },
         { VOCABULARY_HEADER, HEADER_PARTIAL_IV, "partial_iv", 0 },
+
+        { VOCABULARY_TRL, TRL_FULL_SET, "full_set", 0 },
+        { VOCABULARY_TRL, TRL_DIFF_SET, "diff_set", 0 },
+        { VOCABULARY_TRL, TRL_CURSOR, "cursor", 0 },
+        { VOCABULARY_TRL, TRL_MORE, "more", 0 },
+        { VOCABULARY_TRL_PROBLEM, -1, "title", 0 },
+        { VOCABULARY_TRL_PROBLEM, -2, "detail", 0 },
+        { VOCABULARY_TRL_PROBLEM, PROBLEM_ACE_TRL_ERROR, "ace-trl-error", VOCABULARY_TRL_ERROR },
+        { VOCABULARY_TRL_ERROR, TRL_ERROR_ID, "error-id", VOCABULARY_TRL_ERROR_ID },
+        { VOCABULARY_TRL_ERROR, TRL_ERROR_CURSOR, "cursor", 0 },
+        { VOCABULARY_TRL_ERROR_ID, TRL_ERROR_VALUE, "invalid parameter value", 0 },
+        { VOCABULARY_TRL_ERROR_ID, TRL_ERROR_SET, "invalid set of parameters", 0 },
+        { VOCABULARY_TRL_ERROR_ID, TRL_ERROR_OUT_OF_BOUND, "out of bound cursor value", 0 },
 
         { VOCABULARY_ERROR, ACE_INVALID_REQUEST, "invalid_request", 0 },
         { VOCABULARY_ERROR, ACE_INVALID_CLIENT, "invalid_client", 0 },
@@ -116,6 +137,11 @@ static const struct word words[] = {
         { VOCABULARY_KEY_TYPE, KTY_OKP, "OKP", 0 },
         { VOCABULARY_KEY_TYPE, KTY_EC2, "EC2", 0 },
         { VOCABULARY_KEY_TYPE, KTY_SYMMETRIC, "Symmetric", 0 },
+
+        { VOCABULARY_CURVE, CRV_P256, "P-256", 0 },
+        { VOCABULARY_CURVE, CRV_P384, "P-384", 0 },
+        { VOCABULARY_CURVE, CRV_X25519, "X25519", 0 },
+        { VOCABULARY_CURVE, CRV_ED25519, "Ed25519", 0 },
 };
 
 static const struct word *find_word(enum vocabulary vocabulary, int64_t number) {
@@ -191,6 +217,20 @@ static int describe_key(const struct cbor_item *key, enum vocabulary vocabulary,
         return cbor_print(key->raw, name);
 }
 
+/* What the labels of this key mean. */
+static enum vocabulary key_vocabulary(struct bytes key) {
+        struct {
+                struct cbor_item kty;
+        } found = {};
+        static const struct cbor_field fields[] = { { KEY_KTY, CBOR_ANY, 0 } };
+        int64_t kty;
+
+        if (cbor_map(key, fields, N_ELEMENTS(fields), &found) == 0 && found.kty.kind & CBOR_INT &&
+            cbor_item_int(&found.kty, &kty) && (kty == KTY_EC2 || kty == KTY_OKP))
+                return VOCABULARY_PUBLIC_KEY;
+        return VOCABULARY_KEY;
+}
+
 #define MEMBER_NAME_MAX 4096
 
 static int describe_map(const struct cbor_item *map, enum vocabulary vocabulary, json_t **ret) {
@@ -203,6 +243,8 @@ static int describe_map(const struct cbor_item *map, enum vocabulary vocabulary,
 
         if (!object)
                 return -ENOMEM;
+        if (vocabulary == VOCABULARY_KEY)
+                vocabulary = key_vocabulary(map->raw);
         while ((r = cbor_map_next(map->raw, &pos, &key, &value)) == 1) {
                 json_t *member = NULL;
 
@@ -220,17 +262,18 @@ static int describe_map(const struct cbor_item *map, enum vocabulary vocabulary,
         return 0;
 }
 
-#define ARRAY_ITEMS_MAX 64
+#define ARRAY_ITEMS_MAX 4096
 
 static int describe_array(const struct cbor_item *array, json_t **ret) {
         _cleanup_(json_decrefp) json_t *list = json_array();
-        struct cbor_item items[ARRAY_ITEMS_MAX];
-        size_t n_items;
+        /* an item has a byte at least */
+        size_t max = array->raw.size < ARRAY_ITEMS_MAX ? array->raw.size : ARRAY_ITEMS_MAX, n_items;
+        _cleanup_(freep) struct cbor_item *items = calloc(max, sizeof(*items));
         int r;
 
-        if (!list)
+        if (!list || !items)
                 return -ENOMEM;
-        if ((r = cbor_array(array->raw, items, N_ELEMENTS(items), &n_items)) != 0)
+        if ((r = cbor_array(array->raw, items, max, &n_items)) != 0)
                 return REFUSE_MALFORMED;
         for (size_t i = 0; i < n_items; i++) {
                 json_t *element = NULL;

@@ -18,8 +18,12 @@ enum vocabulary {
         VOCABULARY_INTROSPECT, /* introspection (RFC 9200 §5.9.4) */
         VOCABULARY_CLAIMS,     /* CWT claims (RFC 8392 §4) */
         VOCABULARY_CNF,        /* confirmation methods (RFC 8747 §7.2) */
-        VOCABULARY_KEY,        /* COSE_Key (RFC 9052 §7) */
+        VOCABULARY_KEY,        /* COSE_Key (RFC 9052 §7): what its labels mean depends on its kty */
+        VOCABULARY_PUBLIC_KEY, /* the same, known to be EC2 or OKP */
         VOCABULARY_HEADER,     /* COSE header parameters (RFC 9052 §3.1) */
+        VOCABULARY_TRL,        /* token revocation list (RFC 9770 §14.4) */
+        VOCABULARY_TRL_PROBLEM, /* its refusals: concise problem details (RFC 9290) */
+        VOCABULARY_TRL_ERROR,  /* what is in those about the list (RFC 9770 §14.5) */
 
         /* the values */
         VOCABULARY_ERROR,      /* RFC 9200 §5.8.3 */
@@ -27,6 +31,8 @@ enum vocabulary {
         VOCABULARY_TOKEN_TYPE, /* RFC 9200 §8.7 */
         VOCABULARY_ALGORITHM,  /* COSE algorithms */
         VOCABULARY_KEY_TYPE,   /* COSE key types */
+        VOCABULARY_CURVE,      /* COSE elliptic curves */
+        VOCABULARY_TRL_ERROR_ID, /* RFC 9770 §6.1 */
         VOCABULARY_TEXT,       /* text as a rule; where it is bytes, "hex:" stands in front */
 };
 

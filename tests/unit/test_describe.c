@@ -46,6 +46,16 @@ static const struct {
         { "a401617803617904186406f6", VOCABULARY_CLAIMS, "{\"iss\":\"x\",\"aud\":\"y\",\"exp\":100,\"iat\":null}" },
         { "a10af4", VOCABULARY_INTROSPECT, "{\"active\":false}" },
         { "a2010a0443616263", VOCABULARY_HEADER, "{\"alg\":\"AES-CCM-16-64-128\",\"kid\":\"616263\"}" },
+        /* in a key -1 means what its kty says, wherever that stands in the map */
+        { "a40101200621410122f4", VOCABULARY_KEY, "{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"01\",\"y\":false}" },
+        { "a2204201020104", VOCABULARY_KEY, "{\"k\":\"0102\",\"kty\":\"Symmetric\"}" },
+        { "a220010102", VOCABULARY_KEY, "{\"crv\":\"P-256\",\"kty\":\"EC2\"}" },
+        { "a12041ff", VOCABULARY_KEY, "{\"k\":\"ff\"}" },
+        /* revocation lists, and what may be wrong with a question about one */
+        { "a2008241014102" "0207", VOCABULARY_TRL, "{\"full_set\":[\"01\",\"02\"],\"cursor\":7}" },
+        { "a3018182" "8041020207" "03f5", VOCABULARY_TRL, "{\"diff_set\":[[[],\"02\"]],\"cursor\":7,\"more\":true}" },
+        { "a101a200020107", VOCABULARY_TRL_PROBLEM,
+          "{\"ace-trl-error\":{\"error-id\":\"out of bound cursor value\",\"cursor\":7}}" },
         /* the other kinds */
         { "83018102820304", VOCABULARY_NONE, "[1,[2],[3,4]]" },
         { "d83dd08040", VOCABULARY_NONE, NULL },
@@ -82,10 +92,14 @@ static void cbor_becomes_json(void **state) {
 }
 
 static void long_arrays_are_refused(void **state) {
-        uint8_t data[CBOR_MAX] = { 0x98, 200 };
+        static uint8_t data[3 + 4097] = { 0x99, 0x10, 0x00 };
+        _cleanup_(json_decrefp) json_t *whole = NULL;
         json_t *value = NULL;
 
-        assert_int_equal(describe_cbor(bytes_of(data, 202), VOCABULARY_NONE, &value), REFUSE_MALFORMED);
+        assert_int_equal(describe_cbor(bytes_of(data, 3 + 4096), VOCABULARY_NONE, &whole), 0);
+        assert_int_equal(json_array_size(whole), 4096);
+        data[2] = 1;
+        assert_int_equal(describe_cbor(bytes_of(data, 3 + 4097), VOCABULARY_NONE, &value), REFUSE_MALFORMED);
         assert_null(value);
 }
 
