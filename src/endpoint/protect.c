@@ -87,12 +87,15 @@ static int use_mac(struct protecting *p) {
         return r;
 }
 
-/* AS-063: a symmetric PoP key in a readable token is encrypted by itself. */
+/*
+ * AS-063: a symmetric PoP key in a readable token is encrypted by itself. Whoever derives keys has the ones that a later
+ * token names (RFC 9202 §4).
+ */
 static int use_wrapping(struct protecting *p, enum server_key_role role, const char *name) {
         const struct aead_info *info = aead_info(p->server->token_alg);
         int r;
 
-        if (p->grant->public_key.curve != CURVE_NONE || p->grant->derives_key)
+        if (p->grant->public_key.curve != CURVE_NONE || p->server->derives_key)
                 return 0;
         if ((r = find_key(p, role, name, info ? info->key_size : 0, &p->wrap)) != 0)
                 return r;

@@ -72,7 +72,7 @@ static void put_cnf(struct cbor_writer *w, const struct grant *grant, const stru
                 cbor_put_uint(w, CNF_COSE_KEY);
                 cose_put_key(w, &grant->public_key,
                              grant->kid_size > 0 ? bytes_of(grant->kid, grant->kid_size) : BYTES_NONE);
-        } else if (grant->derives_key) {
+        } else if (grant->derives_key || (is_readable(protection) && !protection->wrap_key.data)) {
                 ace_put_symmetric_cnf(w, grant->key_number, BYTES_NONE);
         } else if (is_readable(protection)) {
                 put_encrypted_key(w, grant, protection);

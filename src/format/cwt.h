@@ -15,7 +15,7 @@ struct cwt_protection {
         enum aead_alg aead;       /* of what is encrypted: the token, or a symmetric PoP key in a readable one */
         enum mac_alg mac;
         struct bytes key, kid;    /* shared with the server: of aead for ENCRYPT0, SIGN_ENCRYPT, of mac for MAC0 */
-        struct bytes wrap_key, wrap_kid; /* the same, of aead: for PoP keys in MAC0, SIGN1; no kid: data NULL */
+        struct bytes wrap_key, wrap_kid; /* the same, of aead: for PoP keys in MAC0, SIGN1; no key, no kid: data NULL */
         struct bytes nonce;       /* of aead's size; the last eight bytes are the token's number; used once only */
         struct sign_key *signer;  /* of our own, for what is signed */
         struct bytes signer_kid;
@@ -25,7 +25,7 @@ struct cwt_protection {
  * The claims of a token (RFC 8392 §3, RFC 8747 §3, RFC 9200 §5.10): iss, aud, exp or exi, nbf, iat, cti, cnf, scope,
  * cnonce. cnf has the public key by value; a symmetric one by value where the claims are going to be encrypted, as
  * Encrypted_COSE_Key under wrap_key where they are not (RFC 8747 §3.3; MAC0 and SIGN1), by kid alone where the server
- * derives it. protection NULL: they are going to be encrypted. *claims is appended to and may hold the PoP key: the
+ * derives it, or derived it from the token that the key was made for (no wrap_key). protection NULL: they are going to be encrypted. *claims is appended to and may hold the PoP key: the
  * caller wipes it. Errors of buf_add(), -EINVAL (sizes), -EIO.
  */
 int cwt_claims_encode(const struct grant *grant, struct bytes issuer, const struct cwt_protection *protection,

@@ -23,13 +23,13 @@
 #include "endpoint/router.h"
 #include "format/cbor.h"
 #include "format/coap.h"
-#include "format/cose.h"
 #include "format/cwt.h"
+#include "store/as_keys.h"
 #include "store/credentials.h"
-#include "store/servers.h"
 #include "store/store.h"
 #include "support/edn.h"
 #include "support/fake.h"
+#include "support/resource.h"
 
 #define START_S 1700000000
 #define STATEMENT_SIZE_MAX 16384
@@ -658,26 +658,7 @@ static bool cmd_reopen(struct talk *talk, const char *verb, char *rest) {
 
 /* ---- tokens and captures */
 
-static int open_token(struct talk *talk, const char *server_name, struct bytes token, struct buf *claims) {
-        struct server_key key = {};
-        struct server server;
-        int r;
-
-        r = store_begin(talk->store);
-        if (r != 0)
-                return r;
-        r = store_server_by_name(talk->store, bytes_text(server_name), &server);
-        if (r == 0)
-                r = store_server_key_get(talk->store, server.id, SERVER_KEY_TOKEN, INT64_MAX, &key);
-        store_rollback(talk->store);
-        if (r != 0)
-                return -ENOENT;
-        r = cose_encrypt0_open(cwt_core(token), secret_bytes(&key.key), claims);
-        secret_done(&key.key);
-        return r;
-}
-
-/* token NAME SERVER PATTERN: what the server reads with its key; token NAME SERVER unreadable */
+/* token NAME SERVER PATTERN: what the server reads with its keys and ours; token NAME SERVER unreadable */
 static bool cmd_token(struct talk *talk, const char *verb, char *rest) {
         _cleanup_(buf_done) struct buf claims = BUF_INIT(4096);
         const char *name = next_word(&rest), *server = next_word(&rest);
@@ -686,13 +667,53 @@ static bool cmd_token(struct talk *talk, const char *verb, char *rest) {
 
         if (!captured(talk, name, &token) || !server)
                 return false;
-        r = open_token(talk, server, token, &claims);
+        r = resource_open(talk->store, server, token, &claims);
         rest = skip_space(rest);
         if (strncmp(rest, "unreadable", 10) == 0)
-                return r > 0 || fail(talk, "the token opens under %s's key (%d)", server, r);
+                return r > 0 || fail(talk, "the token opens under %s's keys (%d)", server, r);
         if (r != 0)
-                return fail(talk, "the token does not open under %s's key (%d)", server, r);
+                return fail(talk, "the token does not open under %s's keys (%d)", server, r);
         return *rest ? check_cbor(talk, rest, buf_bytes(&claims)) : fail(talk, "token NAME SERVER PATTERN");
+}
+
+/* unwrap NAME SERVER PATTERN: the captured Encrypted_COSE_Key opens under the server's key, and this is in it */
+static bool cmd_unwrap(struct talk *talk, const char *verb, char *rest) {
+        const char *name = next_word(&rest), *server = next_word(&rest);
+        struct bytes item = edn_captured(&talk->captures, name ? name : "", NULL);
+        _cleanup_(buf_done) struct buf key = BUF_INIT(4096);
+        int r;
+
+        if (!item.data || !server)
+                return fail(talk, "unwrap NAME SERVER PATTERN");
+        r = resource_unwrap(talk->store, server, item, &key);
+        return r == 0 ? check_cbor(talk, rest, buf_bytes(&key)) :
+                        fail(talk, "the key does not open under %s's key (%d)", server, r);
+}
+
+/* derive NAME SERVER TOKEN: the key that the server computes from the captured token, captured as NAME */
+static bool cmd_derive(struct talk *talk, const char *verb, char *rest) {
+        const char *name = next_word(&rest), *server = next_word(&rest), *from = next_word(&rest);
+        _cleanup_(secret_done) struct secret key = {};
+        struct bytes token;
+        int r;
+
+        if (!captured(talk, from, &token))
+                return false;
+        r = resource_derive(talk->store, server, token, talk->now_s, &key);
+        return r == 0 ? capture_string(talk, name, secret_bytes(&key), false) :
+                        fail(talk, "%s has no key to derive from (%d)", server, r);
+}
+
+/* keys: the server's own keys are made, as acectl init does */
+static bool cmd_keys(struct talk *talk, const char *verb, char *rest) {
+        unsigned n;
+        int r;
+
+        if ((r = store_begin(talk->store)) != 0 ||
+            (r = store_as_keys_ensure(talk->store, bytes_text(talk->config->issuer), talk->now_s, &n)) != 0 ||
+            (r = store_commit(talk->store)) != 0)
+                return fail(talk, "cannot make the server's keys (%d)", r);
+        return true;
 }
 
 /* match NAME PATTERN: what was captured, as an item */
@@ -782,7 +803,8 @@ static const struct {
         { "shut", cmd_shut },     { "config", cmd_config },   { "rows", cmd_rows },         { "file", cmd_file },
         { "reopen", cmd_reopen }, { "admin", cmd_admin },     { "=>", cmd_expect },         { "token", cmd_token },
         { "match", cmd_match },   { "same", cmd_compare },    { "differ", cmd_compare },    { "absent", cmd_compare },
-        { "let", cmd_let },       { "distinct", cmd_distinct },
+        { "let", cmd_let },       { "distinct", cmd_distinct }, { "unwrap", cmd_unwrap },   { "derive", cmd_derive },
+        { "keys", cmd_keys },
 };
 
 static bool run_statement(struct talk *talk, char *statement) {
