@@ -29,6 +29,7 @@
 #include "main/invocation.h"
 #include "main/key_file.h"
 #include "main/print.h"
+#include "main/revoke.h"
 #include "store/as_keys.h"
 #include "store/check.h"
 #include "store/seal_key.h"
@@ -126,6 +127,13 @@ static const struct option rotate_options[] = {
         {},
 };
 
+static const struct option revoke_options[] = {
+        { "--client", "client", OPTION_TEXT, "NAME", "all tokens of this client" },
+        { "--rs", "server", OPTION_TEXT, "NAME", "all for this resource server, but none for a group audience" },
+        { "--label", "label", OPTION_TEXT, "LABEL", "all of clients with this label" },
+        {},
+};
+
 static const struct option init_options[] = {
         { "--config", "config", OPTION_TEXT, "FILE", "the configuration that says where; else " CONFIG_DEFAULT },
         { "--state", "state", OPTION_TEXT, "DIRECTORY", "or the state directory itself" },
@@ -169,6 +177,11 @@ static const struct print_column policy_columns[] = {
 static const struct print_column token_columns[] = {
         { "cti", "CTI" }, { "client", "CLIENT" }, { "server", "RS" }, { "audience", "AUDIENCE" }, { "scope", "SCOPE" },
         { "state", "STATE" }, { "issued_s", "ISSUED" }, { "expires_s", "EXPIRES" }, {},
+};
+
+static const struct print_column trl_columns[] = {
+        { "cti", "CTI" }, { "client", "CLIENT" }, { "server", "RS" }, { "audience", "AUDIENCE" },
+        { "expires_s", "EXPIRES" }, { "hash", "HASH" }, {},
 };
 
 static const struct print_column config_columns[] = {
@@ -274,7 +287,10 @@ static const struct verb verbs[] = {
           .help = "List tokens, those that are alive." },
         { "token show", { IN_PATH("CTI-HEX") }, no_options, "GET", "/v1/tokens/{}",
           .help = "Show a token, without its key." },
-        { "token revoke", { IN_PATH("CTI-HEX") }, no_options, "DELETE", "/v1/tokens/{}", .help = "Revoke a token." },
+        { "token revoke", { MAYBE("CTI-HEX", "cti") }, revoke_options, .run = run_token_revoke,
+          .help = "Revoke a token, or all live ones of a client, for a resource server, of a label." },
+        { "trl list", {}, no_options, "GET", "/v1/trl", trl_columns,
+          .help = "List the token revocation list: revoked tokens that have not expired." },
 
         { "config show", {}, no_options, "GET", "/v1/config", config_columns,
           .help = "Show the configuration in force." },
