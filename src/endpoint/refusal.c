@@ -52,8 +52,8 @@ static const struct refusal_row rows[] = {
         [REFUSE_REFRESH_TOKEN] = { "refresh-token", ACE_INVALID_GRANT, CODE_BAD_REQUEST, 400,
                                    "refresh_token not good" },
         [REFUSE_REFRESH_CHANGE] = { "refresh-change", ACE_INVALID_REQUEST, CODE_BAD_REQUEST, 400,
-                                    "refresh_token is for another key or audience" },
-        [REFUSE_CNONCE] = { "cnonce", ACE_INVALID_REQUEST, CODE_BAD_REQUEST, 400, "cnonce too long" },
+                                    "refresh_token: other key or audience" },
+        [REFUSE_CNONCE] = { "cnonce", ACE_INVALID_REQUEST, CODE_BAD_REQUEST, 400, "cnonce empty or too long" },
         [REFUSE_TOKEN_NOT_YOURS] = { "token-not-yours", ACE_INVALID_CLIENT, CODE_UNAUTHORIZED, 401,
                                      "token not issued to you" },
         /*

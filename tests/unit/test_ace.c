@@ -56,6 +56,13 @@ static void requests_are_accepted_or_refused(void **state) {
                 { "{5: \"rs1\", 38: 1}", 0 },
                 { "{5: \"rs1\", 39: h'e0a156bb3f'}", 0 },
                 { "{5: \"rs1\", 26: \"token\", 25: h'00', 37: h'01'}", 0 },
+                /* AS-029 */
+                { "{33: 3, 37: h'01'}", 0 },
+                { "{33: 3, 37: h''}", 0 },
+                { "{33: 3}", REFUSE_MISSING },
+                { "{33: 3, 5: \"rs1\"}", REFUSE_MISSING },
+                { "{33: 3, 37: \"01\"}", REFUSE_WRONG_TYPE },
+                { "{37: 1}", REFUSE_WRONG_TYPE },
                 { "{5: h'00'}", REFUSE_WRONG_TYPE },
                 { "{5: 1}", REFUSE_WRONG_TYPE },
                 { "{5: null}", REFUSE_WRONG_TYPE },
@@ -79,6 +86,11 @@ static void requests_are_accepted_or_refused(void **state) {
                 { "{9999: 1, 9999: 1}", REFUSE_WRONG_TYPE },
                 { "{4: {3: h'01', 3: h'01'}}", REFUSE_WRONG_TYPE },
                 { "{4: {1: {1: 4, 2: h'01', 2: h'02'}}}", REFUSE_WRONG_TYPE },
+                { "{4: {1: {}}}", REFUSE_WRONG_TYPE },
+                { "{4: {1: {2: h'01'}}}", REFUSE_WRONG_TYPE },
+                { "{4: {1: {1: 4, 2: \"01\"}}}", REFUSE_WRONG_TYPE },
+                { "{4: {1: {1: 4, 2: h'01', -1: null}}}", REFUSE_WRONG_TYPE },
+                { "{4: {1: {1: 2, 2: h'11'}}}", REFUSE_WRONG_TYPE },
                 { "[5, \"rs1\"]", REFUSE_MALFORMED },
                 { "null", REFUSE_MALFORMED },
                 { "61({5: \"rs1\"})", REFUSE_MALFORMED },
@@ -120,7 +132,8 @@ static void what_is_no_cbor_is_malformed(void **state) {
 
 static void parameters_are_read(void **state) {
         _cleanup_(buf_done) struct buf payload =
-                from_edn("{24: \"C1\", 5: \"rs1\", 9: \"read write\", 33: 2, 38: null, 4: {3: h'00001234'}}");
+                from_edn("{24: \"C1\", 5: \"rs1\", 9: \"read write\", 33: 2, 38: null, 4: {3: h'00001234'}, "
+                         "39: h'e0a156bb3f', 37: h'0102'}");
         struct token_ask ask;
 
         assert_int_equal(token_ask_decode(buf_bytes(&payload), &ask), 0);
@@ -132,6 +145,8 @@ static void parameters_are_read(void **state) {
         assert_true(ask.wants_profile);
         assert_int_equal(ask.cnf, ASK_CNF_KID);
         assert_true(bytes_equal(ask.kid, BYTES_LITERAL("\x00\x00\x12\x34")));
+        assert_true(bytes_equal(ask.cnonce, BYTES_LITERAL("\xe0\xa1\x56\xbb\x3f")));
+        assert_true(bytes_equal(ask.refresh_token, BYTES_LITERAL("\x01\x02")));
 }
 
 static void absent_parameters_are_absent(void **state) {
@@ -145,6 +160,9 @@ static void absent_parameters_are_absent(void **state) {
         assert_int_equal(ask.grant_type, ASK_CLIENT_CREDENTIALS);
         assert_false(ask.wants_profile);
         assert_int_equal(ask.cnf, ASK_CNF_NONE);
+        assert_null(ask.cnonce.data);
+        assert_null(ask.refresh_token.data);
+        assert_int_equal(ask.public_key.curve, CURVE_NONE);
 
         /* an empty one is there all the same, and is refused for what it is */
         assert_int_equal(token_ask_decode(BYTES_LITERAL("\xa3\x05\x60\x09\x60\x18\x18\x60"), &ask), 0);
@@ -163,7 +181,7 @@ static void grant_types_and_profiles_are_told(void **state) {
                 { "{33: 2}", ASK_CLIENT_CREDENTIALS, false },
                 { "{33: 0}", ASK_OTHER_GRANT, false },
                 { "{33: 1}", ASK_OTHER_GRANT, false },
-                { "{33: 3}", ASK_OTHER_GRANT, false },
+                { "{33: 3, 37: h'01'}", ASK_REFRESH_TOKEN, false },
                 { "{33: 4294967298}", ASK_OTHER_GRANT, false }, /* 2 in its lower half */
                 { "{33: 18446744073709551615}", ASK_OTHER_GRANT, false },
                 { "{38: null}", ASK_CLIENT_CREDENTIALS, true },
@@ -180,6 +198,12 @@ static void grant_types_and_profiles_are_told(void **state) {
         }
 }
 
+/* The key of RFC 6979 §A.2.5. */
+#define P256_MEMBERS                                                                                                \
+        "1: 2, -1: 1, -2: h'60fed4ba255a9d31c961eb74c6356d68c049b8923b61fa6ce669622e60f29fb6', "                    \
+        "-3: h'7903fe1008b8bc99a41ae9e95628bc64f2f1b20c2d7e9f5177a3c294d4462299'"
+#define P256_KEY "{" P256_MEMBERS "}"
+
 /* AS-060, AS-062, AS-071, AS-080, AS-100 */
 static void confirmation_methods_are_told(void **state) {
         static const struct {
@@ -192,23 +216,30 @@ static void confirmation_methods_are_told(void **state) {
                 { "{3: h'01', 99: 1, \"x\": {}}", ASK_CNF_KID },
                 { "{1: {1: 4, -1: h'00000000000000000000000000000000'}}", ASK_CNF_SYMMETRIC_VALUE },
                 { "{1: {1: 4, 2: h'01', -1: h'00'}}", ASK_CNF_SYMMETRIC_VALUE },
-                { "{1: {1: 4, 2: h'01', -1: null}}", ASK_CNF_SYMMETRIC_VALUE },
-                { "{1: {1: 2, -1: 1, -2: h'00', -3: h'00'}}", ASK_CNF_UNSUPPORTED },
-                { "{1: {1: 1, -1: 6, -2: h'00'}}", ASK_CNF_UNSUPPORTED },
-                { "{1: {1: 2, 2: h'11'}}", ASK_CNF_UNSUPPORTED },
+                /* AS-057, AS-073, AS-080 */
+                { "{1: " P256_KEY "}", ASK_CNF_PUBLIC },
+                { "{1: {2: h'11', " P256_MEMBERS "}}", ASK_CNF_PUBLIC },
+                { "{1: {2: h'000102030405060708090a0b0c0d0e0f', " P256_MEMBERS "}}", ASK_CNF_PUBLIC },
+                { "{1: {2: h'000102030405060708090a0b0c0d0e0f10', " P256_MEMBERS "}}", ASK_CNF_BAD_KEY },
+                { "{1: {3: -7, " P256_MEMBERS "}}", ASK_CNF_PUBLIC },
+                { "{1: {4: [1, 2], " P256_MEMBERS "}}", ASK_CNF_PUBLIC },
+                { "{1: {99: 1, \"x\": 1, " P256_MEMBERS "}}", ASK_CNF_PUBLIC },
+                { "{1: {-4: h'00', " P256_MEMBERS "}}", ASK_CNF_BAD_KEY },
+                { "{1: {1: 2, -1: 1, -2: h'00', -3: h'00'}}", ASK_CNF_BAD_KEY },
+                { "{1: {1: 1, -1: 6, -2: h'00'}}", ASK_CNF_BAD_KEY },
+                { "{1: {1: 2, -1: 3, -2: h'00', -3: h'00'}}", ASK_CNF_UNSUPPORTED },
+                { "{1: {1: 2, -1: \"P-256\", -2: h'00', -3: h'00'}}", ASK_CNF_UNSUPPORTED },
+                { "{1: {1: 1, -1: 7, -2: h'00'}}", ASK_CNF_UNSUPPORTED },
+                { "{1: {1: \"EC2\"}}", ASK_CNF_UNSUPPORTED },
+                { "{1: {1: 3}}", ASK_CNF_UNSUPPORTED },
+                { "{1: {1: 18446744073709551615}}", ASK_CNF_UNSUPPORTED },
                 { "{}", ASK_CNF_UNREADABLE },
                 { "{99: 1}", ASK_CNF_UNREADABLE },
                 { "{\"kid\": h'01'}", ASK_CNF_UNREADABLE },
                 { "{3: \"01\"}", ASK_CNF_UNREADABLE },
                 { "{3: null}", ASK_CNF_UNREADABLE },
                 { "{1: h'01'}", ASK_CNF_UNREADABLE },
-                { "{1: {}}", ASK_CNF_UNREADABLE },
                 { "{1: {1: 4}}", ASK_CNF_UNREADABLE },
-                { "{1: {1: 4, 2: \"01\"}}", ASK_CNF_UNREADABLE },
-                { "{1: {2: h'01'}}", ASK_CNF_UNREADABLE },
-                { "{1: {1: \"EC2\"}}", ASK_CNF_UNREADABLE },
-                { "{1: {1: 3}}", ASK_CNF_UNREADABLE },
-                { "{1: {1: 18446744073709551615}}", ASK_CNF_UNREADABLE },
                 { "{2: [h'', {}, h'']}", ASK_CNF_UNREADABLE },
                 { "{4: {0: h'01', 2: h'00'}}", ASK_CNF_UNREADABLE },
                 { "{1: {1: 4, 2: h'01'}, 3: h'01'}", ASK_CNF_UNREADABLE },
@@ -217,14 +248,16 @@ static void confirmation_methods_are_told(void **state) {
         };
 
         for (size_t i = 0; i < N_ELEMENTS(cases); i++) {
-                char text[200];
+                char text[400];
                 struct token_ask ask;
 
                 snprintf(text, sizeof(text), "{5: \"rs1\", 4: %s}", cases[i].text);
                 assert_int_equal(decode_token(text, &ask), 0);
                 if (ask.cnf != cases[i].cnf)
                         fail_msg("%s: %d, should be %d", cases[i].text, ask.cnf, cases[i].cnf);
-                assert_int_equal(ask.kid.data != NULL, ask.cnf == ASK_CNF_KID);
+                if (ask.cnf != ASK_CNF_PUBLIC)
+                        assert_int_equal(ask.kid.data != NULL, ask.cnf == ASK_CNF_KID);
+                assert_int_equal(ask.public_key.curve, ask.cnf == ASK_CNF_PUBLIC ? CURVE_P256 : CURVE_NONE);
         }
 }
 
@@ -236,11 +269,11 @@ static void example_requests_are_read(void **state) {
                 enum ask_cnf cnf;
         } cases[] = {
                 { "token-req-symmetric", "myclient", "tempSensor4711", NULL, ASK_CNF_NONE },
-                { "token-req-asymmetric-rpk", "myclient", NULL, NULL, ASK_CNF_UNSUPPORTED },
+                { "token-req-asymmetric-rpk", "myclient", NULL, NULL, ASK_CNF_PUBLIC },
                 { "token-req-kid-reference", "myclient", "valve424", "read", ASK_CNF_KID },
-                { "app-f-token-req", "myclient", "tempSensorInLivingRoom", NULL, ASK_CNF_UNSUPPORTED },
+                { "app-f-token-req", "myclient", "tempSensorInLivingRoom", NULL, ASK_CNF_PUBLIC },
                 { "app-f2-token-req", "keyfob", "PACS1337", NULL, ASK_CNF_NONE },
-                { "9201-req-cnf", NULL, NULL, NULL, ASK_CNF_UNSUPPORTED },
+                { "9201-req-cnf", NULL, NULL, NULL, ASK_CNF_PUBLIC },
                 { "dtls-psk-token-req", NULL, "smokeSensor1807", NULL, ASK_CNF_NONE },
                 { "oscore-token-req", NULL, "tempSensor4711", "read", ASK_CNF_NONE },
                 { "oscore-update-req", NULL, "tempSensor4711", "write", ASK_CNF_KID },
@@ -535,12 +568,15 @@ static void judge(struct bytes mutant, void *context) {
         int r;
 
         r = token_ask_decode(mutant, &ask);
-        assert_true(r == 0 || r == REFUSE_MALFORMED || r == REFUSE_WRONG_TYPE);
+        assert_true(r == 0 || r == REFUSE_MALFORMED || r == REFUSE_WRONG_TYPE || r == REFUSE_MISSING);
         if (r == 0) {
                 ++*n_good;
                 assert_true(ask.cnf <= ASK_CNF_UNREADABLE && ask.scope_kind <= SCOPE_BYTES);
+                if (ask.cnf == ASK_CNF_PUBLIC)
+                        assert_int_equal(public_key_check(&ask.public_key), 0);
                 /* every view lies inside of the payload */
-                const struct bytes views[] = { ask.client_id, ask.audience, ask.scope, ask.kid };
+                const struct bytes views[] = { ask.client_id, ask.audience, ask.scope,
+                                               ask.kid,       ask.cnonce,   ask.refresh_token };
                 for (size_t i = 0; i < N_ELEMENTS(views); i++)
                         assert_true(!views[i].data || (views[i].data >= mutant.data &&
                                                        views[i].data + views[i].size <= mutant.data + mutant.size));

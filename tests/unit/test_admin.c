@@ -517,27 +517,40 @@ static void failing_randomness_changes_nothing(void **state) {
 
 /* ---- clients */
 
+#define NO_LIMITS "'max_lifetime_s':0,'tokens_max':0,'refresh_lifetime_s':0,'may_introspect':false,"
+
 static void client_from_birth_to_death(void **state) {
         struct world *world = *state;
 
         must_answer(world, 201, "POST", "/v1/clients", "{'name':'new'}",
                     "{'name':'new','suspended':false,'profiles':['coap_dtls'],'default_audience':'',"
-                    "'labels':[],'created_s':1700000000}");
+                    "'labels':[]," NO_LIMITS "'created_s':1700000000}");
         must_answer(world, 200, "PATCH", "/v1/clients/new", "{'labels':['b','a'],'default_audience':'rs1',"
                     "'profiles':['mqtt_tls','coap_oscore']}",
                     "{'name':'new','suspended':false,'profiles':['coap_oscore','mqtt_tls'],"
-                    "'default_audience':'rs1','labels':['a','b'],'created_s':1700000000}");
+                    "'default_audience':'rs1','labels':['a','b']," NO_LIMITS "'created_s':1700000000}");
         /* only what is there changes */
         must_answer(world, 200, "PATCH", "/v1/clients/new", "{'suspended':true}",
                     "{'name':'new','suspended':true,'profiles':['coap_oscore','mqtt_tls'],"
-                    "'default_audience':'rs1','labels':['a','b'],'created_s':1700000000}");
+                    "'default_audience':'rs1','labels':['a','b']," NO_LIMITS "'created_s':1700000000}");
         must_do(world, 200, "PATCH", "/v1/clients/new", "{}");
         must_answer(world, 200, "PATCH", "/v1/clients/new", "{'default_audience':'','labels':[]}",
                     "{'name':'new','suspended':true,'profiles':['coap_oscore','mqtt_tls'],"
-                    "'default_audience':'','labels':[],'created_s':1700000000}");
+                    "'default_audience':'','labels':[]," NO_LIMITS "'created_s':1700000000}");
         must_answer(world, 200, "GET", "/v1/clients/new", NULL,
                     "{'name':'new','suspended':true,'profiles':['coap_oscore','mqtt_tls'],"
-                    "'default_audience':'','labels':[],'created_s':1700000000}");
+                    "'default_audience':'','labels':[]," NO_LIMITS "'created_s':1700000000}");
+        must_answer(world, 200, "PATCH", "/v1/clients/new",
+                    "{'max_lifetime_s':60,'tokens_max':5,'refresh_lifetime_s':86400,'may_introspect':true}",
+                    "{'name':'new','suspended':true,'profiles':['coap_oscore','mqtt_tls'],'default_audience':'',"
+                    "'labels':[],'max_lifetime_s':60,'tokens_max':5,'refresh_lifetime_s':86400,'may_introspect':true,"
+                    "'created_s':1700000000}");
+        must_answer(world, 200, "PATCH", "/v1/clients/new", "{'max_lifetime_s':0,'tokens_max':0,"
+                    "'refresh_lifetime_s':0,'may_introspect':false}",
+                    "{'name':'new','suspended':true,'profiles':['coap_oscore','mqtt_tls'],"
+                    "'default_audience':'','labels':[]," NO_LIMITS "'created_s':1700000000}");
+        must_refuse(world, 422, "PATCH", "/v1/clients/new", "{'tokens_max':1000001}", "tokens_max");
+        must_refuse(world, 422, "PATCH", "/v1/clients/new", "{'refresh_lifetime_s':-1}", "refresh_lifetime_s");
         must_do(world, 204, "DELETE", "/v1/clients/new", NULL);
         must_refuse(world, 404, "GET", "/v1/clients/new", NULL, "there is no client");
         must_do(world, 201, "POST", "/v1/clients", "{'name':'new'}"); /* the name is free again */

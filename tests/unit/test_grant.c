@@ -12,6 +12,7 @@
 #define DAY_S 86400
 #define DEFAULT_S 3600
 #define MAX_S DAY_S
+#define REFRESH_S (30 * DAY_S)
 #define POLICIES_MAX 3
 
 #define DTLS PROFILE_BIT(1)
@@ -47,12 +48,22 @@ struct world {
         const char *server_scopes, *default_scope;
         bool byte_scopes, no_policies;
         struct rule rules[POLICIES_MAX];
-        int64_t server_default_s, server_max_s, config_default_s, config_max_s;
+        int64_t server_default_s, server_max_s, config_default_s, config_max_s, client_max_s;
         int64_t n_live_tokens, tokens_max;
-        bool key_found;
+        bool no_clock, derives_key, unknown_kid_makes_key;
+        pop_key_set pop_keys;              /* 0: symmetric and P-256 */
+        bool key_found;                    /* the symmetric one that the kid means */
+        enum curve key_curve;              /* the public one that req_cnf or its kid means */
+        bool key_unproven, no_server_key;
+        bool no_refresh_right, refresh_found, refresh_reused, audience_moved;
+        const char *refresh_scope;         /* NULL: "read write" */
         /* the request */
-        const char *client_id, *scope, *raw_scope;
+        const char *client_id, *audience, *scope, *raw_scope;
         bool no_audience, no_scope, wants_profile;
+        size_t cnonce_size;
+        bool empty_cnonce;
+        const char *kid;                   /* NULL: that of the refresh token's key */
+        bool other_key;                    /* req_cnf has another key than the refresh token */
         enum ask_grant_type grant_type;
         enum ask_cnf cnf;
 };
@@ -91,7 +102,58 @@ static void add_server(const struct world *world, struct token_facts *facts) {
                 .default_scope = made(world->default_scope),
                 .default_lifetime_s = world->server_default_s,
                 .max_lifetime_s = world->server_max_s,
+                .pop_keys = world->pop_keys ? world->pop_keys : POP_KEY_SYMMETRIC | POP_KEY_BIT(CURVE_P256),
+                .derives_key = world->derives_key,
+                .has_clock = !world->no_clock,
         };
+        if (world->group) { /* as the store says it of one */
+                facts->server.id = 0;
+                facts->server.pop_keys &= ~POP_KEY_SYMMETRIC;
+        }
+}
+
+/* Its coordinates are not looked at: that they are good is the decoder's to say. */
+static struct public_key key_of(enum curve curve, uint8_t x) {
+        return (struct public_key){ .curve = curve, .x = { x } };
+}
+
+#define REFRESH_KEY_NUMBER 0x1234
+#define REFRESH_KID "\x00\x00\x12\x34"
+
+static void add_refresh_token(const struct world *world, struct token_facts *facts) {
+        facts->refresh_found = world->refresh_found;
+        facts->refresh_reused = world->refresh_reused;
+        if (!world->refresh_found && !world->refresh_reused)
+                return;
+        facts->refresh = (struct refresh_token){
+                .number = 8,
+                .family = 5,
+                .server_id = world->group ? 0 : world->audience_moved ? 3 : 2,
+                .audience = "rs1",
+                .scope = made(world->refresh_scope ? world->refresh_scope : "read write"),
+                .key_number = REFRESH_KEY_NUMBER,
+                .public_key = key_of(world->key_curve, 1),
+                .kid_size = world->key_curve == CURVE_NONE ? 0 : 2,
+                .kid = "k1",
+        };
+        if (world->key_curve == CURVE_NONE)
+                assert_int_equal(secret_set(&facts->refresh.pop_key, BYTES_LITERAL("fedcba9876543210")), 0);
+}
+
+static void add_keys(const struct world *world, struct token_facts *facts) {
+        facts->pop_key_found = world->key_found;
+        if (world->key_found) {
+                facts->pop_key_number = 42;
+                assert_int_equal(secret_set(&facts->pop_key, BYTES_LITERAL("0123456789abcdef")), 0);
+        }
+        if (world->key_curve == CURVE_NONE)
+                return;
+        facts->public_key = key_of(world->key_curve, 1);
+        facts->public_key_proven = !world->key_unproven;
+        facts->kid_size = 2;
+        memcpy(facts->kid, "k1", 2);
+        facts->server_has_key = !world->no_server_key && !world->group;
+        facts->server_key = key_of(CURVE_P256, 9);
 }
 
 static void build_facts(const struct world *world, struct policy *policies, struct token_facts *facts) {
@@ -101,7 +163,7 @@ static void build_facts(const struct world *world, struct policy *policies, stru
                 .tokens_max = world->tokens_max,
                 .default_lifetime_s = world->config_default_s ? world->config_default_s : DEFAULT_S,
                 .max_lifetime_s = world->config_max_s ? world->config_max_s : MAX_S,
-                .pop_key_found = world->key_found,
+                .unknown_kid_makes_key = world->unknown_kid_makes_key,
         };
         if (!world->unknown_client)
                 facts->client = (struct client){
@@ -109,27 +171,36 @@ static void build_facts(const struct world *world, struct policy *policies, stru
                         .name = "c1",
                         .suspended = world->suspended_client,
                         .profiles = world->client_profiles ? world->client_profiles : DTLS,
+                        .max_lifetime_s = world->client_max_s,
+                        .refresh_lifetime_s = world->no_refresh_right ? 0 : REFRESH_S,
                 };
-        if (world->key_found) {
-                facts->pop_key_number = 42;
-                assert_int_equal(secret_set(&facts->pop_key, BYTES_LITERAL("0123456789abcdef")), 0);
-        }
+        add_keys(world, facts);
+        add_refresh_token(world, facts);
         if (!world->no_default_audience)
                 (void)snprintf(facts->audience, sizeof(facts->audience), "rs1");
         add_server(world, facts);
         add_policies(world, policies, facts);
 }
 
+static const uint8_t nonce[CNONCE_SIZE_MAX + 1] = { 7, 8 };
+
 static struct token_ask build_ask(const struct world *world) {
         const char *scope = world->scope ? world->scope : "read";
         struct token_ask ask = {
                 .client_id = bytes_text(world->client_id),
-                .audience = world->no_audience ? BYTES_NONE : BYTES_LITERAL("rs1"),
+                .audience = world->no_audience ? BYTES_NONE : bytes_text(world->audience ? world->audience : "rs1"),
                 .grant_type = world->grant_type,
                 .wants_profile = world->wants_profile,
                 .cnf = world->cnf,
+                .kid = world->cnf != ASK_CNF_KID ? BYTES_NONE :
+                       world->kid                ? bytes_text(world->kid) :
+                       world->key_curve          ? BYTES_LITERAL("k1") : BYTES_LITERAL(REFRESH_KID),
+                .cnonce = world->cnonce_size > 0 || world->empty_cnonce ? bytes_of(nonce, world->cnonce_size)
+                                                                        : BYTES_NONE,
         };
 
+        if (world->cnf == ASK_CNF_PUBLIC)
+                ask.public_key = key_of(world->key_curve, world->other_key ? 2 : 1);
         if (world->no_scope)
                 return ask;
         ask.scope_kind = scope[0] == '#' ? SCOPE_BYTES : SCOPE_TEXT;
@@ -145,12 +216,18 @@ static int decide(const struct world *world, struct grant *grant, struct explana
         struct policy policies[POLICIES_MAX];
         struct token_facts facts;
         struct token_ask ask = build_ask(world);
+        int r;
 
         build_facts(world, policies, &facts);
-        return grant_decide(&facts, &ask, NOW_S, grant, why);
+        r = grant_decide(&facts, &ask, NOW_S, grant, why);
+        facts.policies = NULL; /* not the heap's */
+        token_facts_done(&facts);
+        return r;
 }
 
 /* ---- refusals, in the order of the checks */
+
+#define REFRESH .grant_type = ASK_REFRESH_TOKEN, .refresh_found = true
 
 static const struct {
         const char *name;
@@ -213,6 +290,72 @@ static const struct {
         { "AS-121 kid of nobody's key", REFUSE_POP_KEY, { .cnf = ASK_CNF_KID } },
         { "AS-120 kid of a live key", 0, { .cnf = ASK_CNF_KID, .key_found = true } },
         { "AS-067 kid for a group", REFUSE_POP_KEY, { .cnf = ASK_CNF_KID, .group = true } },
+        { "AS-121 the switch", 0, { .cnf = ASK_CNF_KID, .unknown_kid_makes_key = true } },
+        { "AS-121 the switch is none for a group", REFUSE_POP_KEY,
+          { .cnf = ASK_CNF_KID, .unknown_kid_makes_key = true, .group = true } },
+        { "AS-057 the server does no symmetric keys", REFUSE_POP_KEY, { .pop_keys = POP_KEY_BIT(CURVE_P256) } },
+        { "AS-121 nor by the switch", REFUSE_POP_KEY,
+          { .cnf = ASK_CNF_KID, .unknown_kid_makes_key = true, .pop_keys = POP_KEY_BIT(CURVE_P256) } },
+
+        { "AS-080 public key", 0, { .cnf = ASK_CNF_PUBLIC, .key_curve = CURVE_P256 } },
+        { "AS-080 public key by kid", 0, { .cnf = ASK_CNF_KID, .key_curve = CURVE_P256 } },
+        { "AS-061 no proof", REFUSE_KEY_PROOF,
+          { .cnf = ASK_CNF_PUBLIC, .key_curve = CURVE_P256, .key_unproven = true } },
+        { "AS-061 no proof of the key of a kid", REFUSE_KEY_PROOF,
+          { .cnf = ASK_CNF_KID, .key_curve = CURVE_P256, .key_unproven = true } },
+        { "AS-061 the switch makes no proof", REFUSE_KEY_PROOF,
+          { .cnf = ASK_CNF_KID, .key_curve = CURVE_P256, .key_unproven = true, .unknown_kid_makes_key = true } },
+        { "AS-057 curve that the server does not do", REFUSE_POP_KEY,
+          { .cnf = ASK_CNF_PUBLIC, .key_curve = CURVE_ED25519 } },
+        { "AS-057 the same by kid", REFUSE_POP_KEY, { .cnf = ASK_CNF_KID, .key_curve = CURVE_P384 } },
+        { "AS-057 curve that it does", 0,
+          { .cnf = ASK_CNF_PUBLIC, .key_curve = CURVE_X25519, .pop_keys = POP_KEY_BIT(CURVE_X25519) } },
+        { "AS-057 symmetric keys alone", REFUSE_POP_KEY,
+          { .cnf = ASK_CNF_PUBLIC, .key_curve = CURVE_P256, .pop_keys = POP_KEY_SYMMETRIC } },
+        { "AS-083 the server has no public key", REFUSE_POP_KEY,
+          { .cnf = ASK_CNF_PUBLIC, .key_curve = CURVE_P256, .no_server_key = true } },
+        { "AS-047 a group has none", 0, { .cnf = ASK_CNF_PUBLIC, .key_curve = CURVE_P256, .group = true } },
+        { "AS-073 bad key", REFUSE_POP_KEY, { .cnf = ASK_CNF_BAD_KEY } },
+        { "RFC 9200 §5.10.3 group without a clock", REFUSE_AUDIENCE,
+          { .cnf = ASK_CNF_PUBLIC, .key_curve = CURVE_P256, .group = true, .no_clock = true } },
+
+        { "AS-027 cnonce", 0, { .cnonce_size = CNONCE_SIZE_MAX } },
+        { "AS-027 cnonce too long", REFUSE_CNONCE, { .cnonce_size = CNONCE_SIZE_MAX + 1 } },
+        { "AS-027 cnonce empty", REFUSE_CNONCE, { .empty_cnonce = true } },
+
+        { "AS-029 refresh", 0, { REFRESH } },
+        { "AS-029 refresh without audience", 0, { REFRESH, .no_audience = true } },
+        { "AS-029 refresh token that is not good", REFUSE_REFRESH_TOKEN, { .grant_type = ASK_REFRESH_TOKEN } },
+        { "AS-029 refresh token used before", REFUSE_REFRESH_TOKEN,
+          { .grant_type = ASK_REFRESH_TOKEN, .refresh_reused = true } },
+        { "AS-029 no right to it any more", REFUSE_GRANT_NOT_ALLOWED, { REFRESH, .no_refresh_right = true } },
+        { "AS-029 other audience", REFUSE_REFRESH_CHANGE, { REFRESH, .audience = "rs2" } },
+        { "AS-067 the audience is another server's now", REFUSE_AUDIENCE, { REFRESH, .audience_moved = true } },
+        { "AS-029 other kid", REFUSE_REFRESH_CHANGE, { REFRESH, .cnf = ASK_CNF_KID, .kid = "\x01\x02\x03\x04" } },
+        { "AS-029 the same kid", 0, { REFRESH, .cnf = ASK_CNF_KID } },
+        { "AS-029 a public key instead", REFUSE_REFRESH_CHANGE, { REFRESH, .cnf = ASK_CNF_PUBLIC } },
+        { "AS-029 other public key", REFUSE_REFRESH_CHANGE,
+          { REFRESH, .cnf = ASK_CNF_PUBLIC, .key_curve = CURVE_P256, .other_key = true } },
+        { "AS-029 the same public key", 0, { REFRESH, .cnf = ASK_CNF_PUBLIC, .key_curve = CURVE_P256 } },
+        { "AS-029 the same public key by kid", 0, { REFRESH, .cnf = ASK_CNF_KID, .key_curve = CURVE_P256 } },
+        { "AS-029 an unreadable req_cnf", REFUSE_REFRESH_CHANGE, { REFRESH, .cnf = ASK_CNF_UNREADABLE } },
+        { "AS-061 the key is the client's no more", REFUSE_KEY_PROOF,
+          { REFRESH, .key_curve = CURVE_P256, .key_unproven = true } },
+        { "AS-057 the server does symmetric keys no more", REFUSE_POP_KEY,
+          { REFRESH, .pop_keys = POP_KEY_BIT(CURVE_P256) } },
+        { "AS-029 part of the scope", 0, { REFRESH, .scope = "write" } },
+        { "AS-029 more than the scope", REFUSE_SCOPE, { REFRESH, .scope = "read write", .refresh_scope = "read" } },
+        { "AS-029 policy gives less by now", 0, { REFRESH, .no_scope = true, .rules = { { "write" } } } },
+        { "AS-029 policy gives nothing by now", REFUSE_AUDIENCE, { REFRESH, .no_policies = true } },
+        { "AS-029 for a group", 0, { REFRESH, .group = true, .key_curve = CURVE_P256 } },
+
+        { "AS-176 no clock", 0, { .no_clock = true } },
+        { "AS-176 a policy wants less", REFUSE_SCOPE, { .no_clock = true, .rules = { { "read", .max_s = 60 } } } },
+        { "AS-176 a policy ends sooner", REFUSE_SCOPE,
+          { .no_clock = true, .rules = { { "read", .until_s = NOW_S + 60 } } } },
+        { "AS-176 the client's is less", REFUSE_SCOPE, { .no_clock = true, .client_max_s = 60 } },
+        { "AS-176 all may have more", 0,
+          { .no_clock = true, .client_max_s = MAX_S, .rules = { { "read", .max_s = DEFAULT_S } } } },
 
         { "limit reached", REFUSE_TOO_MANY_TOKENS, { .n_live_tokens = 5, .tokens_max = 5 } },
         { "limit passed", REFUSE_TOO_MANY_TOKENS, { .n_live_tokens = 6, .tokens_max = 5 } },
@@ -239,39 +382,64 @@ static void test_refusals(void **state) {
         }
 }
 
-/* AS-059: each fault of this list, together with all that come after it, is the one that is told. */
+/* One fault more, or that one mended. */
+static void set_fault(struct world *world, int refusal, bool is_there) {
+        switch (refusal) {
+        case REFUSE_UNKNOWN_CLIENT: world->unknown_client = is_there; break;
+        case REFUSE_SUSPENDED_CLIENT: world->suspended_client = is_there; break;
+        case REFUSE_CLIENT_ID: world->client_id = is_there ? "C2" : NULL; break;
+        case REFUSE_GRANT_TYPE: world->grant_type = is_there ? ASK_OTHER_GRANT : ASK_CLIENT_CREDENTIALS; break;
+        case REFUSE_AUDIENCE: world->unknown_audience = is_there; break;
+        case REFUSE_SCOPE: world->scope = is_there ? "admin" : "read"; break;
+        case REFUSE_PROFILE: world->server_profiles = is_there ? OSCORE : 0; break;
+        case REFUSE_KEY_BY_VALUE: world->cnf = is_there ? ASK_CNF_SYMMETRIC_VALUE : ASK_CNF_NONE; break;
+        case REFUSE_REQ_CNF: world->cnf = is_there ? ASK_CNF_UNREADABLE : ASK_CNF_NONE; break;
+        case REFUSE_POP_KEY: world->cnf = is_there ? ASK_CNF_KID : ASK_CNF_NONE; break;
+        case REFUSE_CNONCE: world->empty_cnonce = is_there; break;
+        case REFUSE_TOO_MANY_TOKENS: world->tokens_max = is_there ? 1 : 2; break;
+        default: fail_msg("no such fault: %d", refusal);
+        }
+}
+
+/* Every two of these faults at once: the one that is first here is told. Of one place in the order there is one at once. */
 static void test_order(void **state) {
-        static const int order[] = {
-                REFUSE_UNKNOWN_CLIENT, REFUSE_SUSPENDED_CLIENT, REFUSE_CLIENT_ID, REFUSE_GRANT_TYPE, REFUSE_AUDIENCE,
-                REFUSE_SCOPE, REFUSE_PROFILE, REFUSE_POP_KEY, REFUSE_TOO_MANY_TOKENS,
-        };
-        struct world world = {
-                .unknown_client = true,
-                .suspended_client = true,
-                .client_id = "C2",
-                .grant_type = ASK_OTHER_GRANT,
-                .unknown_audience = true,
-                .scope = "admin",
-                .server_profiles = OSCORE,
-                .cnf = ASK_CNF_KID,
-                .n_live_tokens = 1,
-                .tokens_max = 1,
+        static const struct {
+                int refusal, place;
+        } order[] = {
+                { REFUSE_UNKNOWN_CLIENT, 1 }, { REFUSE_SUSPENDED_CLIENT, 2 }, { REFUSE_CLIENT_ID, 3 },
+                { REFUSE_GRANT_TYPE, 4 },     { REFUSE_AUDIENCE, 5 },         { REFUSE_SCOPE, 6 },
+                { REFUSE_PROFILE, 7 },        { REFUSE_KEY_BY_VALUE, 8 },     { REFUSE_REQ_CNF, 8 },
+                { REFUSE_POP_KEY, 8 },        { REFUSE_CNONCE, 9 },           { REFUSE_TOO_MANY_TOKENS, 10 },
         };
         struct grant grant;
 
+        for (size_t i = 0; i < N_ELEMENTS(order); i++)
+                for (size_t j = i; j < N_ELEMENTS(order); j++) {
+                        struct world world = { .n_live_tokens = 1, .tokens_max = 2 };
+
+                        if (i != j && order[i].place == order[j].place)
+                                continue;
+                        set_fault(&world, order[j].refusal, true);
+                        set_fault(&world, order[i].refusal, true);
+                        if (decide(&world, &grant, NULL) != order[i].refusal)
+                                fail_msg("not %d before %d", order[i].refusal, order[j].refusal);
+                }
+}
+
+/* All faults at once, and then one less at each turn. */
+static void test_order_of_all(void **state) {
+        static const int order[] = {
+                REFUSE_UNKNOWN_CLIENT, REFUSE_SUSPENDED_CLIENT, REFUSE_CLIENT_ID, REFUSE_GRANT_TYPE, REFUSE_AUDIENCE,
+                REFUSE_SCOPE, REFUSE_PROFILE, REFUSE_POP_KEY, REFUSE_CNONCE, REFUSE_TOO_MANY_TOKENS,
+        };
+        struct world world = { .n_live_tokens = 1 };
+        struct grant grant;
+
+        for (size_t i = 0; i < N_ELEMENTS(order); i++)
+                set_fault(&world, order[i], true);
         for (size_t i = 0; i < N_ELEMENTS(order); i++) {
                 assert_int_equal(decide(&world, &grant, NULL), order[i]);
-                switch (order[i]) { /* mend it */
-                case REFUSE_UNKNOWN_CLIENT: world.unknown_client = false; break;
-                case REFUSE_SUSPENDED_CLIENT: world.suspended_client = false; break;
-                case REFUSE_CLIENT_ID: world.client_id = NULL; break;
-                case REFUSE_GRANT_TYPE: world.grant_type = ASK_CLIENT_CREDENTIALS; break;
-                case REFUSE_AUDIENCE: world.unknown_audience = false; break;
-                case REFUSE_SCOPE: world.scope = "read"; break;
-                case REFUSE_PROFILE: world.server_profiles = 0; break;
-                case REFUSE_POP_KEY: world.cnf = ASK_CNF_NONE; break;
-                case REFUSE_TOO_MANY_TOKENS: world.tokens_max = 2; break;
-                }
+                set_fault(&world, order[i], false);
         }
         assert_int_equal(decide(&world, &grant, NULL), 0);
         grant_done(&grant);
@@ -339,6 +507,11 @@ static const struct {
           { .scope = "a", .rules = { { "a", .max_s = 120 }, { "b", .max_s = 30 } } } },
         { "AS-177 policy that is over", 120, "policy",
           { .scope = "a", .rules = { { "a", .max_s = 120 }, { "a", .max_s = 30, .until_s = NOW_S } } } },
+        { "AS-177 client's maximum", 90, "client", { .client_max_s = 90 } },
+        { "AS-177 client's maximum over the policy's", 60, "policy",
+          { .client_max_s = 90, .rules = { { "read", .max_s = 60 } } } },
+        { "AS-177 client's longer maximum", DEFAULT_S, "configuration", { .client_max_s = DEFAULT_S + 1 } },
+        { "AS-176 no clock: the server's", 600, "resource server", { .no_clock = true, .server_default_s = 600 } },
         { "AS-177 not beyond the policy's period", 10, "policy",
           { .rules = { { "read", .max_s = 120, .until_s = NOW_S + 10 } } } },
 };
@@ -385,6 +558,96 @@ static void test_keys(void **state) {
         grant_done(&grant);
         assert_int_equal(grant.pop_key.size, 0);
         assert_int_equal(grant.pop_key.data[0], 0);
+}
+
+/* AS-080, AS-083: bound to the client's key, and the server's is told. */
+static void test_public_keys(void **state) {
+        struct world world = { .cnf = ASK_CNF_PUBLIC, .key_curve = CURVE_P256, .derives_key = true, .cnonce_size = 2 };
+        struct grant grant;
+
+        assert_int_equal(decide(&world, &grant, NULL), 0);
+        assert_false(grant.new_key || grant.derives_key || grant.is_update || grant.is_group);
+        assert_int_equal(grant.pop_key.size, 0);
+        assert_int_equal(grant.public_key.curve, CURVE_P256);
+        assert_int_equal(grant.public_key.x[0], 1);
+        assert_int_equal(grant.kid_size, 2);
+        assert_memory_equal(grant.kid, "k1", 2);
+        assert_true(grant.tell_server_key);
+        assert_int_equal(grant.server_key.x[0], 9);
+        assert_int_equal(grant.cnonce_size, 2); /* AS-027 */
+        assert_memory_equal(grant.cnonce, nonce, 2);
+
+        world = (struct world){ .cnf = ASK_CNF_KID, .key_curve = CURVE_P256 };
+        assert_int_equal(decide(&world, &grant, NULL), 0);
+        assert_true(grant.is_update && grant.tell_server_key);
+        assert_int_equal(grant.public_key.x[0], 1);
+
+        /* AS-047 */
+        world = (struct world){ .cnf = ASK_CNF_PUBLIC, .key_curve = CURVE_P256, .group = true };
+        assert_int_equal(decide(&world, &grant, NULL), 0);
+        assert_true(grant.is_group);
+        assert_false(grant.tell_server_key);
+        assert_int_equal(grant.server_id, 0);
+
+        /* AS-103: a new key the server derives; of one that it has, it is told */
+        world = (struct world){ .derives_key = true };
+        assert_int_equal(decide(&world, &grant, NULL), 0);
+        assert_true(grant.new_key && grant.derives_key);
+        world = (struct world){ .derives_key = true, .cnf = ASK_CNF_KID, .key_found = true };
+        assert_int_equal(decide(&world, &grant, NULL), 0);
+        assert_false(grant.new_key || grant.derives_key);
+        assert_true(grant.is_update);
+        grant_done(&grant);
+}
+
+/* AS-029: the key, the family and the right are those that the family began with. */
+static void test_refreshed(void **state) {
+        struct world world = { REFRESH, .no_scope = true, .no_audience = true };
+        struct explanation why;
+        struct grant grant;
+
+        assert_int_equal(decide(&world, &grant, &why), 0);
+        assert_false(grant.new_key || grant.is_update);
+        assert_int_equal(grant.key_number, REFRESH_KEY_NUMBER);
+        assert_memory_equal(grant.pop_key.data, "fedcba9876543210", 16);
+        assert_int_equal(grant.family, 5);
+        assert_int_equal(grant.refresh_lifetime_s, REFRESH_S);
+        assert_memory_equal(grant.scope.data, "read write", 10);
+        assert_true(grant.scope_differs); /* it was not asked */
+        assert_string_equal(why.why, "RFC 6749 §6: policy still allows what the refresh token stands for");
+        grant_done(&grant);
+
+        /* what was asked less of now may be asked again later */
+        world = (struct world){ REFRESH, .scope = "read" };
+        assert_int_equal(decide(&world, &grant, NULL), 0);
+        assert_memory_equal(grant.scope.data, "read", 4);
+        assert_int_equal(grant.scope.size, 4);
+        assert_int_equal(grant.refresh_scope.size, 10);
+        grant_done(&grant);
+
+        /* the first of a family */
+        world = (struct world){ .scope = "read" };
+        assert_int_equal(decide(&world, &grant, NULL), 0);
+        assert_int_equal(grant.family, 0);
+        assert_int_equal(grant.refresh_lifetime_s, REFRESH_S);
+        assert_int_equal(grant.refresh_scope.size, 4);
+        world.no_refresh_right = true;
+        assert_int_equal(decide(&world, &grant, NULL), 0);
+        assert_int_equal(grant.refresh_lifetime_s, 0);
+}
+
+/* AS-174, AS-176 */
+static void test_without_clock(void **state) {
+        struct world world = { .no_clock = true };
+        struct grant grant;
+
+        assert_int_equal(decide(&world, &grant, NULL), 0);
+        assert_true(grant.has_exi);
+        assert_int_equal(grant.lifetime_s, DEFAULT_S);
+        assert_int_equal(grant.nbf_s, 0);
+        world.no_clock = false;
+        assert_int_equal(decide(&world, &grant, NULL), 0);
+        assert_false(grant.has_exi);
 }
 
 /* AS-022: which audiences exist is not to be told apart. */
@@ -464,10 +727,16 @@ static void test_many_policies(void **state) {
 
 static void test_facts_done_wipes(void **state) {
         static const struct secret none;
-        struct token_facts facts = { .pop_key = { .data = { 1, 2, 3 }, .size = 3 } };
+        struct token_facts facts = { .pop_key = { .data = { 1, 2, 3 }, .size = 3 },
+                                     .refresh = { .pop_key = { .data = { 4 }, .size = 1 } } };
+        struct grant grant = { .pop_key = { .data = { 5 }, .size = 1 }, .refresh_token = { .data = { 6 }, .size = 1 } };
 
         token_facts_done(&facts);
         assert_memory_equal(&facts.pop_key, &none, sizeof(none));
+        assert_memory_equal(&facts.refresh.pop_key, &none, sizeof(none));
+        grant_done(&grant);
+        assert_memory_equal(&grant.pop_key, &none, sizeof(none));
+        assert_memory_equal(&grant.refresh_token, &none, sizeof(none));
         token_facts_done(&facts); /* once more does no harm */
 }
 
@@ -475,6 +744,10 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_refusals),
                 cmocka_unit_test(test_order),
+                cmocka_unit_test(test_order_of_all),
+                cmocka_unit_test(test_public_keys),
+                cmocka_unit_test(test_refreshed),
+                cmocka_unit_test(test_without_clock),
                 cmocka_unit_test(test_scopes),
                 cmocka_unit_test(test_lifetimes),
                 cmocka_unit_test(test_keys),
