@@ -28,6 +28,7 @@
 #include "format/json.h"
 #include "main/invocation.h"
 #include "main/key_file.h"
+#include "main/policy_test.h"
 #include "main/print.h"
 #include "main/revoke.h"
 #include "store/as_keys.h"
@@ -56,7 +57,7 @@ static const struct option client_options[] = {
         { "--group-audience", "group_audiences", OPTION_LIST, "AUDIENCE", "one that it shares with other servers" },  \
         { "--profile", "profiles", OPTION_LIST, "PROFILE", "an ACE profile it can use (coap_dtls)" },                 \
         { "--scope", "scopes", OPTION_TEXT, "SCOPE", "all it knows: \"read write\", or hex:0102 for bytes" },         \
-        { "--scope-kind", "scope_kind", OPTION_TEXT, "text|bytes", "the form of its scopes" },                        \
+        { "--scope-kind", "scope_kind", OPTION_TEXT, "text|bytes|aif", "the form of its scopes" },                    \
         { "--default-scope", "default_scope", OPTION_TEXT, "SCOPE", "granted when none is asked for" },               \
         { "--token-format", "token_format", OPTION_TEXT, "FORMAT", "encrypt0, mac0, sign1, sign-encrypt, opaque" },   \
         { "--token-alg", "token_alg", OPTION_TEXT, "ALGORITHM", "what encrypts or MACs them: AES-CCM-16-64-128, ..." },\
@@ -99,10 +100,21 @@ static const struct option policy_options[] = {
         { "--client", "client", OPTION_TEXT, "NAME", "the client it is for" },
         { "--label", "label", OPTION_TEXT, "LABEL", "or all clients with this label" },
         { "--audience", "audience", OPTION_TEXT, "AUDIENCE", "where" },
-        { "--scope", "scope", OPTION_TEXT, "SCOPE", "what: \"read write\", or hex:0102 for bytes" },
+        { "--scope", "scope", OPTION_TEXT, "SCOPE", "what: \"read write\", hex:0102 for bytes, or aif:/path=GET" },
+        { "--effect", "effect", OPTION_TEXT, "allow|deny", "to deny wins; without --scope it is of everything there" },
+        { "--shadow", "shadow", OPTION_BOOL, "yes|no", "only tried: told and logged, not enforced" },
         { "--max-lifetime", "max_lifetime_s", OPTION_INT, "SECONDS", "of tokens that rest on it" },
         { "--from", "from_s", OPTION_TIME, "TIME", "not before: 2030-01-31T12:00:00Z, or seconds since 1970" },
         { "--until", "until_s", OPTION_TIME, "TIME", "from then on no more" },
+        { "--days", "days", OPTION_TEXT, "DAYS", "of the week, UTC: mon-fri,sun" },
+        { "--hours", "hours", OPTION_TEXT, "HOURS", "of those days, UTC: 08:00-18:00; 22:00-06:00 is over midnight" },
+        { "--advance", "advance_s", OPTION_INT, "SECONDS", "so long before its time tokens that begin with it are given" },
+        {},
+};
+
+static const struct option explain_options[] = {
+        { "--at", "at", OPTION_TIME, "TIME", "as if it were then" },
+        { "--key", "key", OPTION_TEXT, "KEY", "symmetric, or the client's own: P-256, P-384, Ed25519, X25519" },
         {},
 };
 
@@ -171,7 +183,8 @@ static const struct print_column key_columns[] = {
 
 static const struct print_column policy_columns[] = {
         { "id", "ID" }, { "client", "CLIENT" }, { "label", "LABEL" }, { "audience", "AUDIENCE" }, { "scope", "SCOPE" },
-        { "max_lifetime_s", "MAX LIFETIME" }, { "from_s", "FROM" }, { "until_s", "UNTIL" }, {},
+        { "effect", "EFFECT" }, { "shadow", "SHADOW" }, { "max_lifetime_s", "MAX LIFETIME" }, { "from_s", "FROM" },
+        { "until_s", "UNTIL" }, { "days", "DAYS" }, { "hours", "HOURS" }, { "advance_s", "ADVANCE" }, {},
 };
 
 static const struct print_column token_columns[] = {
@@ -277,11 +290,13 @@ static const struct verb verbs[] = {
           .help = "List the keys shared with a resource server and when they are in force, without the keys." },
 
         { "policy add", {}, policy_options, "POST", "/v1/policies",
-          .help = "Allow a client, or all with a label, a scope at an audience." },
+          .help = "Allow or deny a client, or all with a label, a scope at an audience." },
         { "policy list", {}, policy_filter, "GET", "/v1/policies", policy_columns, .help = "List policies." },
         { "policy delete", { IN_PATH("ID") }, no_options, "DELETE", "/v1/policies/{}", .help = "Remove a policy." },
+        { "policy test", { AS_MEMBER("FILE", "file") }, no_options, .run = run_policy_test,
+          .help = "Check the expectations in a file: who is granted what, who is not." },
         { "explain", { AS_MEMBER("CLIENT", "client"), AS_MEMBER("AUDIENCE", "audience"), MAYBE("SCOPE", "scope") },
-          no_options, "GET", "/v1/explain", .help = "Say what this token request would be answered, and why." },
+          explain_options, "GET", "/v1/explain", .help = "Say what this token request would be answered, and why." },
 
         { "token list", {}, token_filter, "GET", "/v1/tokens", token_columns,
           .help = "List tokens, those that are alive." },
@@ -619,28 +634,6 @@ static int parse_verb(struct invocation *invocation, size_t *ret_n) {
         else
                 say("%s: no such verb: acectl --help lists all", invocation->words[0].text);
         return STATUS_USAGE;
-}
-
-/* RFC 3339 in UTC, to the second; or seconds since 1970. */
-static bool time_parse(const char *text, json_int_t *ret) {
-        struct tm parts = {}, check;
-        char again[32], *end;
-        time_t at;
-
-        if (*text != '\0' && strspn(text, "0123456789") == strlen(text) && strlen(text) < 16) {
-                *ret = strtoll(text, NULL, 10);
-                return true;
-        }
-        end = strptime(text, "%Y-%m-%dT%H:%M:%SZ", &parts);
-        if (!end || *end != '\0')
-                return false;
-        at = timegm(&parts);
-        /* strptime() is lenient about blanks, missing digits and the 31st of June */
-        if (!gmtime_r(&at, &check) || strftime(again, sizeof(again), "%Y-%m-%dT%H:%M:%SZ", &check) == 0 ||
-            strcmp(again, text) != 0)
-                return false;
-        *ret = at;
-        return true;
 }
 
 static json_t *value_parse(const struct option *option, const char *text) {

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/diag.h"
 #include "base/secret.h"
@@ -53,6 +54,27 @@ int check_printed(int r) {
                 return STATUS_DONE;
         say("cannot write the answer: %s", strerror(-r));
         return STATUS_INTERNAL;
+}
+
+bool time_parse(const char *text, json_int_t *ret) {
+        struct tm parts = {}, check;
+        char again[32], *end;
+        time_t at;
+
+        if (*text != '\0' && strspn(text, "0123456789") == strlen(text) && strlen(text) < 16) {
+                *ret = strtoll(text, NULL, 10);
+                return true;
+        }
+        end = strptime(text, "%Y-%m-%dT%H:%M:%SZ", &parts);
+        if (!end || *end != '\0')
+                return false;
+        at = timegm(&parts);
+        /* strptime() is lenient about blanks, missing digits and the 31st of June */
+        if (!gmtime_r(&at, &check) || strftime(again, sizeof(again), "%Y-%m-%dT%H:%M:%SZ", &check) == 0 ||
+            strcmp(again, text) != 0)
+                return false;
+        *ret = at;
+        return true;
 }
 
 /* ---- requests */

@@ -90,6 +90,9 @@ int say_diags(const struct diags *diags);
 /* All that was printed is out, or it has been said why not. r: of the printing; a status. */
 int check_printed(int r);
 
+/* RFC 3339 in UTC, to the second; or seconds since 1970. */
+bool time_parse(const char *text, json_int_t *ret);
+
 /* ---- requests */
 
 #define ANSWER_MAX ((size_t)32 * 1024 * 1024)
