@@ -1,16 +1,14 @@
 /*
  * acebench: load on a running server, and what came of it. Opens sessions, sends requests in a closed loop (each
  * session asks again as soon as it is answered) or an open one (requests come at a rate, whatever the server does), and
- * prints rate, latencies, errors and bytes. One thread, never blocking; GnuTLS at the wire and our own CoAP codec, so
- * that the load costs less than what it measures.
+ * prints rate, latencies, errors and bytes. One thread, never blocking; GnuTLS at the wire (main/device.c) and our own
+ * CoAP codec, so that the load costs less than what it measures.
  */
 #include "config.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <getopt.h>
-#include <gnutls/dtls.h>
-#include <gnutls/gnutls.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <netdb.h>
@@ -22,26 +20,33 @@
 #include "base/buf.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/secret.h"
 #include "format/cbor.h"
 #include "format/coap.h"
+#include "main/device.h"
 
 #define SESSIONS_MAX 20000
 #define DATAGRAM_SIZE_MAX 2048
 #define ACK_TIMEOUT_US INT64_C(2000000) /* RFC 7252 §4.8 */
 #define TRIES_MAX 5                     /* the first and MAX_RETRANSMIT more */
 #define TICK_US INT64_C(50000)          /* how often due retransmissions are looked for */
+#define PEM_SIZE_MAX (16 * 1024)
+#define PAYLOAD_MAX 4096
+/* one kind of key exchange, so that every server is measured with the same */
+#define PSK_PRIORITY "NONE:+VERS-DTLS1.2:+PSK:+AES-128-CCM-8:+AES-128-CCM:+AES-128-GCM:+AEAD:+SIGN-ALL:+COMP-NULL"
 
 enum exit_status { EXIT_DONE = 0, EXIT_ERRORS = 1, EXIT_USAGE = 2, EXIT_CONTACT = 3, EXIT_INTERNAL = 4 };
 
 /* ---- what was asked for */
 
-enum what { WHAT_TOKEN, WHAT_INTROSPECT, WHAT_GET, WHAT_HANDSHAKE_TOKEN, WHAT_HANDSHAKE_GET, WHATS };
+enum what { WHAT_TOKEN, WHAT_REFRESH, WHAT_INTROSPECT, WHAT_GET, WHAT_HANDSHAKE_TOKEN, WHAT_HANDSHAKE_GET, WHATS };
 
 static const struct {
         const char *name;
         bool handshake_each;
 } whats[WHATS] = {
         [WHAT_TOKEN] = { "token", false },
+        [WHAT_REFRESH] = { "refresh", false },
         [WHAT_INTROSPECT] = { "introspect", false },
         [WHAT_GET] = { "get", false },
         [WHAT_HANDSHAKE_TOKEN] = { "handshake-token", true },
@@ -55,6 +60,7 @@ struct options {
         const char *identity;  /* %u becomes the session's number */
         uint8_t key[128];
         size_t key_size;
+        const char *private_key, *certificate; /* files in PEM, instead of the PSK */
         const char *audience, *scope, *path, *priority;
         uint8_t token[1024];
         size_t token_size;
@@ -120,16 +126,15 @@ enum state { STATE_FREE, STATE_HANDSHAKE, STATE_WAIT };
 
 struct session {
         unsigned number;
-        int fd;
-        gnutls_session_t tls;
-        gnutls_psk_client_credentials_t credentials;
+        struct device device;
+        struct device_identity *identity; /* NULL: the one that all share */
         enum state state;
-        bool connected;      /* the handshake is done */
         uint16_t mid;
-        int64_t asked_us;    /* when the request was due: latency counts from here */
+        int64_t asked_us;     /* when the request was due: latency counts from here */
         int64_t resend_us;
         unsigned tries;
         struct buf request;
+        struct buf refresh;   /* the payload that asks with its latest refresh token; empty: it has none */
         TAILQ_ENTRY(session) free_link;
 };
 
@@ -138,7 +143,7 @@ struct bench {
         int epoll;
         struct sockaddr_storage server;
         socklen_t server_size;
-        gnutls_priority_t priority;
+        struct device_identity *identity; /* NULL: each session has its own, or none needs one */
         struct session *sessions;
         TAILQ_HEAD(, session) free_sessions;
         struct coap_message template;
@@ -154,99 +159,50 @@ struct bench {
         struct histogram latencies;
 };
 
-static void session_close(struct bench *bench, struct session *session) {
-        if (session->tls) {
-                if (session->connected)
-                        gnutls_bye(session->tls, GNUTLS_SHUT_WR);
-                gnutls_deinit(session->tls);
-                session->tls = NULL;
-        }
-        if (session->fd >= 0) {
-                epoll_ctl(bench->epoll, EPOLL_CTL_DEL, session->fd, NULL);
-                close(session->fd);
-                session->fd = -1;
-        }
-        session->connected = false;
-}
-
 static void session_rest(struct bench *bench, struct session *session) {
         session->state = STATE_FREE;
         TAILQ_INSERT_TAIL(&bench->free_sessions, session, free_link);
 }
 
-static ssize_t session_push(gnutls_transport_ptr_t context, const void *data, size_t size) {
-        struct session *session = context;
-        ssize_t n = send(session->fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+/* "client%u" → "client17" */
+static void identity_of(const struct options *options, unsigned number, char *text, size_t size) {
+        const char *variable = strstr(options->identity, "%u");
 
-        if (n < 0)
-                gnutls_transport_set_errno(session->tls, errno);
-        return n;
+        if (variable)
+                snprintf(text, size, "%.*s%u%s", (int)(variable - options->identity), options->identity, number,
+                         variable + 2);
+        else
+                snprintf(text, size, "%s", options->identity);
 }
 
-static ssize_t session_pull(gnutls_transport_ptr_t context, void *data, size_t size) {
-        struct session *session = context;
-        ssize_t n = recv(session->fd, data, size, MSG_DONTWAIT);
-
-        if (n < 0)
-                gnutls_transport_set_errno(session->tls, errno);
-        return n;
-}
-
-/* Never waits: epoll says when there is something. */
-static int session_pull_timeout(gnutls_transport_ptr_t context, unsigned ms) {
-        struct session *session = context;
-        uint8_t byte;
-
-        return recv(session->fd, &byte, 1, MSG_DONTWAIT | MSG_PEEK) >= 0 ? 1 : 0;
-}
-
-static int session_tls(struct bench *bench, struct session *session) {
+static int session_identity(struct bench *bench, struct session *session) {
         const struct options *options = &bench->options;
         char identity[256];
+        const char *fault;
 
-        if (!session->credentials) {
-                gnutls_datum_t key = { (void *)options->key, (unsigned)options->key_size };
-                const char *variable = strstr(options->identity, "%u");
-
-                if (variable)
-                        snprintf(identity, sizeof(identity), "%.*s%u%s", (int)(variable - options->identity),
-                                 options->identity, session->number, variable + 2);
-                else
-                        snprintf(identity, sizeof(identity), "%s", options->identity);
-                if (gnutls_psk_allocate_client_credentials(&session->credentials) < 0 ||
-                    gnutls_psk_set_client_credentials(session->credentials, identity, &key, GNUTLS_PSK_KEY_RAW) < 0)
-                        return -ENOMEM;
-        }
-        if (gnutls_init(&session->tls, GNUTLS_CLIENT | GNUTLS_DATAGRAM | GNUTLS_NONBLOCK) < 0)
-                return -ENOMEM;
-        gnutls_priority_set(session->tls, bench->priority);
-        gnutls_credentials_set(session->tls, GNUTLS_CRD_PSK, session->credentials);
-        gnutls_transport_set_ptr(session->tls, session);
-        gnutls_transport_set_push_function(session->tls, session_push);
-        gnutls_transport_set_pull_function(session->tls, session_pull);
-        gnutls_transport_set_pull_timeout_function(session->tls, session_pull_timeout);
-        gnutls_dtls_set_mtu(session->tls, 1400);
-        return 0;
+        identity_of(options, session->number, identity, sizeof(identity));
+        return device_identity_new(&(struct device_credential){ .identity = bytes_text(identity),
+                                                                .psk = bytes_of(options->key, options->key_size),
+                                                                .priority = options->priority ?: PSK_PRIORITY },
+                                   &session->identity, &fault);
 }
 
 static int session_open(struct bench *bench, struct session *session) {
         struct epoll_event event = { .events = EPOLLIN, .data.ptr = session };
+        int r = 0;
 
-        session->fd = socket(bench->server.ss_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-        if (session->fd < 0 || connect(session->fd, (void *)&bench->server, bench->server_size) < 0 ||
-            epoll_ctl(bench->epoll, EPOLL_CTL_ADD, session->fd, &event) < 0)
-                return -errno;
-        if (bench->options.plain) {
-                session->connected = true;
-                return 0;
-        }
-        return session_tls(bench, session);
+        if (!bench->options.plain && !bench->identity && !session->identity)
+                r = session_identity(bench, session);
+        if (r == 0)
+                r = device_open(&session->device, session->identity ?: bench->identity, (void *)&bench->server,
+                                bench->server_size);
+        if (r == 0 && epoll_ctl(bench->epoll, EPOLL_CTL_ADD, session->device.fd, &event) < 0)
+                r = -errno;
+        return r;
 }
 
 static void request_send(struct bench *bench, struct session *session) {
-        ssize_t n = bench->options.plain
-                            ? send(session->fd, session->request.data, session->request.size, MSG_DONTWAIT)
-                            : gnutls_record_send(session->tls, session->request.data, session->request.size);
+        ssize_t n = device_send(&session->device, buf_bytes(&session->request));
 
         if (n > 0 && !bench->warming)
                 bench->bytes_sent += (uint64_t)n;
@@ -261,6 +217,8 @@ static int request_begin(struct bench *bench, struct session *session) {
 
         message.mid = ++session->mid;
         message.token = bytes_of(token, sizeof(token));
+        if (session->refresh.size > 0)
+                message.payload = buf_bytes(&session->refresh);
         buf_clear(&session->request);
         int r = coap_message_encode(&message, &session->request);
         if (r < 0)
@@ -275,31 +233,33 @@ static void session_failed(struct bench *bench, struct session *session, bool in
         bench->n_failed++;
         if (in_handshake)
                 bench->n_handshakes_failed++;
-        session_close(bench, session);
+        device_close(&session->device);
         session_rest(bench, session);
 }
 
-static void handshake_step(struct bench *bench, struct session *session) {
-        int r;
+/* The session is there: a load of refresh tokens begins with one of its own. */
+static void session_opened(struct bench *bench, struct session *session) {
+        if (bench->warming && bench->options.what != WHAT_REFRESH) {
+                bench->n_open++;
+                session_rest(bench, session);
+        } else if (request_begin(bench, session) < 0) {
+                session_failed(bench, session, false);
+        }
+}
 
-        do
-                r = gnutls_handshake(session->tls);
-        while (r == GNUTLS_E_INTERRUPTED || r == GNUTLS_E_WARNING_ALERT_RECEIVED);
-        if (r == GNUTLS_E_AGAIN) {
-                session->resend_us = clock_monotonic_us() + (int64_t)gnutls_dtls_get_timeout(session->tls) * 1000;
+static void handshake_step(struct bench *bench, struct session *session) {
+        int r = device_handshake(&session->device);
+
+        if (r == -EAGAIN) {
+                session->resend_us = clock_monotonic_us() + (int64_t)device_resend_ms(&session->device) * 1000;
                 return;
         }
         if (r < 0) {
                 session_failed(bench, session, true);
                 return;
         }
-        session->connected = true;
         bench->n_handshakes++;
-        if (bench->warming) {
-                bench->n_open++;
-                session_rest(bench, session);
-        } else if (request_begin(bench, session) < 0)
-                session_failed(bench, session, false);
+        session_opened(bench, session);
 }
 
 /* Begin one operation, due at asked_us, on a free session. */
@@ -307,7 +267,7 @@ static void operation_begin(struct bench *bench, struct session *session, int64_
         TAILQ_REMOVE(&bench->free_sessions, session, free_link);
         session->asked_us = asked_us;
         bench->n_begun += bench->warming ? 0 : 1;
-        if (session->connected) {
+        if (session->device.connected) {
                 if (request_begin(bench, session) < 0)
                         session_failed(bench, session, false);
                 return;
@@ -316,14 +276,59 @@ static void operation_begin(struct bench *bench, struct session *session, int64_
                 session_failed(bench, session, true);
                 return;
         }
-        if (session->connected) {
-                session_rest(bench, session);
-                bench->n_open++;
+        if (session->device.connected) {
+                session_opened(bench, session);
                 return;
         }
         session->state = STATE_HANDSHAKE;
         session->tries = 0;
         handshake_step(bench, session);
+}
+
+/* The next request of this session asks with the refresh token of this answer. 0, -EPROTO: it has none. */
+static int refresh_take(struct session *session, struct bytes payload) {
+        struct {
+                struct cbor_item token;
+        } answer;
+        static const struct cbor_field fields[] = { { ACE_REFRESH_TOKEN, CBOR_BYTES, 0 } };
+        struct cbor_writer w = CBOR_WRITER(&session->refresh);
+
+        buf_clear(&session->refresh);
+        if (cbor_map(payload, fields, N_ELEMENTS(fields), &answer) != 0 || answer.token.kind != CBOR_BYTES)
+                return -EPROTO;
+        cbor_put_map(&w, 2);
+        cbor_put_uint(&w, ACE_GRANT_TYPE);
+        cbor_put_uint(&w, GRANT_REFRESH_TOKEN);
+        cbor_put_uint(&w, ACE_REFRESH_TOKEN);
+        cbor_put_bytes(&w, answer.token.content);
+        return cbor_end(&w);
+}
+
+/* An answer while sessions are being opened: the first refresh token. */
+static void answer_warm(struct bench *bench, struct session *session, const struct coap_message *message) {
+        if (message->code >> 5 != 2 || refresh_take(session, message->payload) < 0) {
+                session_failed(bench, session, false);
+                return;
+        }
+        bench->n_open++;
+        session_rest(bench, session);
+}
+
+static void answer_count(struct bench *bench, struct session *session, const struct coap_message *message,
+                         size_t size) {
+        bool good = message->code >> 5 == 2;
+
+        bench->bytes_received += size;
+        bench->codes[message->code]++;
+        bench->n_answered++;
+        histogram_add(&bench->latencies, clock_monotonic_us() - session->asked_us);
+        if (good && bench->options.what == WHAT_REFRESH)
+                good = refresh_take(session, message->payload) == 0;
+        if (!good)
+                bench->n_failed++;
+        if (whats[bench->options.what].handshake_each)
+                device_close(&session->device);
+        session_rest(bench, session);
 }
 
 static void answer_take(struct bench *bench, struct session *session, struct bytes datagram) {
@@ -333,37 +338,30 @@ static void answer_take(struct bench *bench, struct session *session, struct byt
         if (coap_message_decode(datagram, &message, &header_ok) != 0 || session->state != STATE_WAIT ||
             message.code == CODE_EMPTY || message.mid != session->mid)
                 return; /* an empty ACK, or something older */
-        bench->bytes_received += datagram.size;
-        bench->codes[message.code]++;
-        bench->n_answered++;
-        if (message.code >> 5 != 2)
-                bench->n_failed++;
-        histogram_add(&bench->latencies, clock_monotonic_us() - session->asked_us);
-        if (whats[bench->options.what].handshake_each)
-                session_close(bench, session);
-        session_rest(bench, session);
+        if (bench->warming)
+                answer_warm(bench, session, &message);
+        else
+                answer_count(bench, session, &message, datagram.size);
 }
 
 static void session_readable(struct bench *bench, struct session *session) {
         uint8_t data[DATAGRAM_SIZE_MAX];
 
-        if (session->state == STATE_HANDSHAKE && !session->connected) {
+        if (session->state == STATE_HANDSHAKE && !session->device.connected) {
                 handshake_step(bench, session);
                 return;
         }
-        while (session->fd >= 0) {
-                ssize_t n = bench->options.plain ? recv(session->fd, data, sizeof(data), MSG_DONTWAIT)
-                                                 : gnutls_record_recv(session->tls, data, sizeof(data));
+        while (session->device.fd >= 0) {
+                ssize_t n = device_receive(&session->device, data, sizeof(data));
 
-                if (n <= 0) {
-                        bool later = bench->options.plain ? n < 0 && (errno == EAGAIN || errno == ECONNREFUSED)
-                                                          : n == GNUTLS_E_AGAIN || n == GNUTLS_E_INTERRUPTED;
-
-                        if (!later && session->state == STATE_WAIT)
-                                session_failed(bench, session, false);
-                        return;
+                if (n > 0) {
+                        answer_take(bench, session, bytes_of(data, (size_t)n));
+                        continue;
                 }
-                answer_take(bench, session, bytes_of(data, (size_t)n));
+                /* a server that is not there yet is asked again */
+                if (n < 0 && n != -EAGAIN && n != -ECONNREFUSED && session->state == STATE_WAIT)
+                        session_failed(bench, session, false);
+                return;
         }
 }
 
@@ -517,13 +515,20 @@ static int template_make(struct bench *bench) {
 
 static const double percentiles[] = { 50, 90, 99, 99.9 };
 
+static const char *credential_name(const struct options *options) {
+        return options->plain       ? "none" :
+               options->certificate ? "x509" :
+               options->private_key ? "rpk" :
+                                      "psk";
+}
+
 static void report_text(const struct bench *bench) {
         const struct options *options = &bench->options;
         double seconds = (double)(bench->end_us - bench->begin_us) / 1e6;
         char code[8];
 
-        printf("%s at %s:%s, %u sessions, ", whats[options->what].name, options->host, options->port,
-               options->n_sessions);
+        printf("%s at %s:%s, %u sessions (%s), ", whats[options->what].name, options->host, options->port,
+               options->n_sessions, credential_name(options));
         if (options->rate > 0)
                 printf("open loop at %.0f/s\n", options->rate);
         else
@@ -563,8 +568,9 @@ static int report_json(const struct bench *bench) {
                 coap_code_text((uint8_t)i, name);
                 json_object_set_new(codes, name, json_integer((json_int_t)bench->codes[i]));
         }
-        report = json_pack("{s:s, s:I, s:f, s:I, s:I, s:f, s:f, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "what",
-                           whats[bench->options.what].name, "sessions", (json_int_t)bench->options.n_sessions,
+        report = json_pack("{s:s, s:s, s:I, s:f, s:I, s:I, s:f, s:f, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "what",
+                           whats[bench->options.what].name, "credential", credential_name(&bench->options), "sessions",
+                           (json_int_t)bench->options.n_sessions,
                            "offered_rate", bench->options.rate, "begun", (json_int_t)bench->n_begun, "answered",
                            (json_int_t)bench->n_answered, "seconds", seconds, "rate",
                            (double)bench->n_answered / seconds, "latency_ms", latency, "errors",
@@ -584,10 +590,12 @@ static int report_json(const struct bench *bench) {
 
 static void usage(FILE *to) {
         fputs("acebench [OPTION]... WHAT HOST:PORT\n"
-              "WHAT: token | introspect | get | handshake-token | handshake-get\n"
+              "WHAT: token | refresh | introspect | get | handshake-token | handshake-get\n"
               "  -u, --identity TEXT     PSK identity; %u becomes the session's number\n"
               "  -k, --key TEXT          PSK as text\n"
               "      --key-hex HEX       PSK as hexadecimal\n"
+              "      --private-key FILE  instead of a PSK: key pair in PEM, shown as raw public key\n"
+              "      --certificate FILE  show this chain in PEM for that key pair\n"
               "  -a, --audience TEXT     what a token is asked for\n"
               "      --scope TEXT        and with which scope\n"
               "      --token-hex HEX     what introspect asks about\n"
@@ -634,7 +642,7 @@ static int options_target(struct options *options, int n, char **args) {
                 if (strcmp(whats[options->what].name, args[0]) == 0)
                         break;
         if (options->what == WHATS)
-                return bad("WHAT", args[0], "token, introspect, get, handshake-token or handshake-get");
+                return bad("WHAT", args[0], "token, refresh, introspect, get, handshake-token or handshake-get");
         snprintf(host, sizeof(options->target), "%s", args[1]);
         colon = strrchr(host, ':');
         if (!colon || colon == host || !colon[1])
@@ -642,8 +650,10 @@ static int options_target(struct options *options, int n, char **args) {
         *colon = '\0';
         options->port = colon + 1;
         options->host = host[0] == '[' && colon[-1] == ']' ? (colon[-1] = '\0', host + 1) : host;
-        if (!options->plain && options->key_size == 0)
-                return bad("--key", "", "a pre-shared key");
+        if (!options->plain && options->key_size == 0 && !options->private_key)
+                return bad("--key", "", "a pre-shared key, or --private-key,");
+        if (options->certificate && !options->private_key)
+                return bad("--certificate", options->certificate, "its --private-key beside it");
         if (options->what == WHAT_INTROSPECT && options->token_size == 0)
                 return bad("--token-hex", "", "the token to ask about");
         if (options->plain && whats[options->what].handshake_each)
@@ -651,7 +661,7 @@ static int options_target(struct options *options, int n, char **args) {
         return 0;
 }
 
-enum { OPT_KEY_HEX = 256, OPT_SCOPE, OPT_TOKEN, OPT_PATH, OPT_PRIORITY, OPT_PLAIN, OPT_VERSION };
+enum { OPT_KEY_HEX = 256, OPT_PRIVATE_KEY, OPT_CERTIFICATE, OPT_SCOPE, OPT_TOKEN, OPT_PATH, OPT_PRIORITY, OPT_PLAIN, OPT_VERSION };
 
 static int option_take(struct options *options, int option, const char *value) {
         double got = 0;
@@ -660,6 +670,8 @@ static int option_take(struct options *options, int option, const char *value) {
         switch (option) {
         case 'u': options->identity = value; return 0;
         case 'a': options->audience = value; return 0;
+        case OPT_PRIVATE_KEY: options->private_key = value; return 0;
+        case OPT_CERTIFICATE: options->certificate = value; return 0;
         case OPT_SCOPE: options->scope = value; return 0;
         case OPT_PATH: options->path = value; return 0;
         case OPT_PRIORITY: options->priority = value; return 0;
@@ -699,7 +711,9 @@ static int option_take(struct options *options, int option, const char *value) {
 static int options_read(struct options *options, int argc, char **argv) {
         static const struct option table[] = {
                 { "identity", required_argument, NULL, 'u' },  { "key", required_argument, NULL, 'k' },
-                { "key-hex", required_argument, NULL, OPT_KEY_HEX }, { "audience", required_argument, NULL, 'a' },
+                { "key-hex", required_argument, NULL, OPT_KEY_HEX },
+                { "private-key", required_argument, NULL, OPT_PRIVATE_KEY },
+                { "certificate", required_argument, NULL, OPT_CERTIFICATE }, { "audience", required_argument, NULL, 'a' },
                 { "scope", required_argument, NULL, OPT_SCOPE }, { "token-hex", required_argument, NULL, OPT_TOKEN },
                 { "path", required_argument, NULL, OPT_PATH }, { "sessions", required_argument, NULL, 'c' },
                 { "requests", required_argument, NULL, 'n' },  { "duration", required_argument, NULL, 'd' },
@@ -739,36 +753,90 @@ static int bench_resolve(struct bench *bench) {
         return 0;
 }
 
+static int read_pem(const char *path, struct buf *out) {
+        FILE *file = fopen(path, "re");
+        uint8_t *space;
+        int r = buf_reserve(out, PEM_SIZE_MAX, &space);
+
+        if (!file) {
+                fprintf(stderr, "acebench: %s: %s\n", path, strerror(errno));
+                return -EINVAL;
+        }
+        if (r == 0)
+                buf_added(out, fread(space, 1, PEM_SIZE_MAX, file));
+        fclose(file);
+        return r;
+}
+
+/* One key pair for all sessions. */
+static int bench_key(struct bench *bench) {
+        _cleanup_(buf_done) struct buf key = BUF_INIT(PEM_SIZE_MAX), chain = BUF_INIT(PEM_SIZE_MAX);
+        const struct options *options = &bench->options;
+        const char *fault = NULL;
+        int r = read_pem(options->private_key, &key);
+
+        if (r == 0 && options->certificate)
+                r = read_pem(options->certificate, &chain);
+        if (r == 0)
+                r = device_identity_new(&(struct device_credential){ .private_key = buf_bytes(&key),
+                                                                     .chain = buf_bytes(&chain),
+                                                                     .priority = options->priority },
+                                        &bench->identity, &fault);
+        if (key.data)
+                wipe(key.data, key.capacity);
+        if (fault) {
+                fprintf(stderr, "acebench: %s: %s\n", options->private_key, fault);
+                r = -EINVAL;
+        }
+        return r;
+}
+
+static int bench_identity(struct bench *bench) {
+        const struct options *options = &bench->options;
+        int r;
+
+        if (options->plain)
+                return 0;
+        if (options->private_key)
+                return bench_key(bench);
+        if ((r = session_identity(bench, &bench->sessions[0])) < 0)
+                return r == -EINVAL ? bad("--priority", options->priority ?: "", "a GnuTLS priority string") : r;
+        /* one for all unless their names differ */
+        if (!strstr(options->identity, "%u"))
+                bench->identity = TAKE_PTR(bench->sessions[0].identity);
+        return 0;
+}
+
 static int bench_setup(struct bench *bench) {
         struct rlimit files = { bench->options.n_sessions + 64, bench->options.n_sessions + 64 };
-        const char *where;
+        int r;
 
         setrlimit(RLIMIT_NOFILE, &files);
         TAILQ_INIT(&bench->free_sessions);
-        bench->payload = BUF_INIT(4096);
+        bench->payload = BUF_INIT(PAYLOAD_MAX);
         bench->epoll = epoll_create1(EPOLL_CLOEXEC);
         bench->sessions = calloc(bench->options.n_sessions, sizeof(*bench->sessions));
         if (bench->epoll < 0 || !bench->sessions)
                 return -ENOMEM;
         for (unsigned i = 0; i < bench->options.n_sessions; i++) {
-                bench->sessions[i] = (struct session){ .number = i, .fd = -1, .request = BUF_INIT(DATAGRAM_SIZE_MAX) };
+                bench->sessions[i] = (struct session){ .number = i, .device = DEVICE_INIT,
+                                                       .request = BUF_INIT(DATAGRAM_SIZE_MAX),
+                                                       .refresh = BUF_INIT(PAYLOAD_MAX) };
                 TAILQ_INSERT_TAIL(&bench->free_sessions, &bench->sessions[i], free_link);
         }
-        if (gnutls_priority_init(&bench->priority, bench->options.priority, &where) < 0)
-                return bad("--priority", where, "a GnuTLS priority string");
-        return template_make(bench);
+        r = bench_identity(bench);
+        return r < 0 ? r : template_make(bench);
 }
 
 static void bench_done(struct bench *bench) {
         for (unsigned i = 0; bench->sessions && i < bench->options.n_sessions; i++) {
-                session_close(bench, &bench->sessions[i]);
-                if (bench->sessions[i].credentials)
-                        gnutls_psk_free_client_credentials(bench->sessions[i].credentials);
+                device_close(&bench->sessions[i].device);
+                device_identity_free(bench->sessions[i].identity);
                 buf_done(&bench->sessions[i].request);
+                buf_done(&bench->sessions[i].refresh);
         }
         free(bench->sessions);
-        if (bench->priority)
-                gnutls_priority_deinit(bench->priority);
+        device_identity_free(bench->identity);
         buf_done(&bench->payload);
         closep(&bench->epoll);
 }
@@ -776,9 +844,7 @@ static void bench_done(struct bench *bench) {
 int main(int argc, char **argv) {
         _cleanup_(bench_done) struct bench bench = {
                 .epoll = -1,
-                .options = { .n_requests = 1000, .n_sessions = 1, .identity = "",
-                             .priority = "NONE:+VERS-DTLS1.2:+PSK:+AES-128-CCM-8:+AES-128-CCM:+AES-128-GCM:+AEAD:"
-                                         "+SIGN-ALL:+COMP-NULL" },
+                .options = { .n_requests = 1000, .n_sessions = 1, .identity = "" },
         };
         int r = options_read(&bench.options, argc, argv);
 
