@@ -23,6 +23,7 @@
 #include "endpoint/router.h"
 #include "format/cbor.h"
 #include "format/coap.h"
+#include "format/cose.h"
 #include "format/cwt.h"
 #include "store/as_keys.h"
 #include "store/credentials.h"
@@ -539,6 +540,23 @@ static bool meet_peer(struct talk *talk, const char *identity) {
         return true;
 }
 
+/* as key NAME: over DTLS set up with the captured COSE_Key as raw public key */
+static bool be_key(struct talk *talk, const char *name) {
+        struct bytes item = edn_captured(&talk->captures, name ? name : "", NULL);
+        struct credential credential;
+        struct cose_key key;
+
+        if (!item.data || cose_key_decode(item, &key) != 0 || key.public_key.curve == CURVE_NONE || key.is_bad ||
+            public_key_thumbprint(&key.public_key, talk->peer.thumbprint) != 0)
+                return fail(talk, "no good public key was captured as \"%s\"", name ? name : "");
+        if (store_rpk_find(talk->store, talk->peer.thumbprint, &credential) != 0)
+                return fail(talk, "the door does not let the key \"%s\" in", name);
+        talk->peer.kind = CREDENTIAL_RPK;
+        talk->peer.credential_id = credential.id;
+        talk->peer.has_key = true;
+        return true;
+}
+
 /* as IDENTITY: over DTLS; as anonymous: plain coap; as nobody: DTLS without a credential; as local */
 static bool cmd_as(struct talk *talk, const char *verb, char *rest) {
         const char *name = next_word(&rest);
@@ -547,6 +565,8 @@ static bool cmd_as(struct talk *talk, const char *verb, char *rest) {
                 return fail(talk, "as whom?");
         talk->peer = (struct peer){ .channel = CHANNEL_DTLS };
         snprintf(talk->peer.name, sizeof(talk->peer.name), "%s", name);
+        if (strcmp(name, "key") == 0)
+                return be_key(talk, next_word(&rest));
         if (strcmp(name, "anonymous") == 0)
                 talk->peer.channel = CHANNEL_PLAIN;
         else if (strcmp(name, "local") == 0)
@@ -585,6 +605,10 @@ static bool cmd_config(struct talk *talk, const char *verb, char *rest) {
                 { "tokens_per_client_max", &talk->config->tokens_per_client_max },
         };
 
+        if (name && value && strcmp(name, "new_key_for_unknown_kid") == 0) {
+                talk->config->unknown_kid_makes_key = strcmp(value, "yes") == 0;
+                return true;
+        }
         for (size_t i = 0; name && value && i < N_ELEMENTS(settings); i++)
                 if (strcmp(settings[i].name, name) == 0) {
                         *settings[i].at = strtoll(value, NULL, 10);
