@@ -3,7 +3,7 @@
 #include "endpoint/admin.h"
 #include "store/servers.h"
 
-/* What the control socket says about how tokens for a resource server are protected; what goes together, and the keys. */
+/* How tokens for a resource server are protected, as the control socket says it; what goes together, and the keys. */
 
 struct protection_ask {
         const char *token_format, *token_alg, *wrap_alg, *sign_alg;

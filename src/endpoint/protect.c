@@ -88,8 +88,8 @@ static int use_mac(struct protecting *p) {
 }
 
 /*
- * AS-063: a symmetric PoP key in a readable token is encrypted by itself. Whoever derives keys has the ones that a later
- * token names (RFC 9202 §4).
+ * AS-063: a symmetric PoP key in a readable token is encrypted by itself. Who derives keys has those that later tokens
+ * name (RFC 9202 §4).
  */
 static int use_wrapping(struct protecting *p, enum server_key_role role, const char *name) {
         const struct aead_info *info = aead_info(p->server->token_alg);

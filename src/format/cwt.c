@@ -95,7 +95,8 @@ int cwt_claims_encode(const struct grant *grant, struct bytes issuer, const stru
         struct cbor_writer w = CBOR_WRITER(claims);
 
         cbor_hold(&w, issuer.size + ACE_KEY_ROOM + PUBLIC_KEY_ROOM);
-        cbor_put_map(&w, 6 + (size_t)(grant->nbf_s != 0) + (grant->scope.kind != SCOPE_NONE) + (grant->cnonce_size > 0));
+        cbor_put_map(&w, 6 + (size_t)(grant->nbf_s != 0) + (grant->scope.kind != SCOPE_NONE) +
+                                 (grant->cnonce_size > 0));
         cbor_put_uint(&w, CLAIM_ISS);
         cbor_put_text(&w, issuer);
         cbor_put_uint(&w, CLAIM_AUD);

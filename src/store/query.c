@@ -88,8 +88,8 @@ static const char *const table[QUERIES] = {
 
         [QUERY_SERVER_ADD] = "INSERT INTO servers (id, name, suspended, profiles, scope_kind, scopes, default_scope, "
                              "token_format, token_alg, token_tagged, default_lifetime_s, max_lifetime_s, has_clock, "
-                             "mac_alg, sign_alg, pop_keys, derives_key, has_trl, created_s) VALUES (?1, ?2, ?3, ?4, ?5, "
-                             "?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)",
+                             "mac_alg, sign_alg, pop_keys, derives_key, has_trl, created_s) VALUES (?1, ?2, ?3, "
+                             "?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)",
         [QUERY_SERVER_UPDATE] = "UPDATE servers SET suspended = ?3, profiles = ?4, scope_kind = ?5, scopes = ?6, "
                                 "default_scope = ?7, token_format = ?8, token_alg = ?9, token_tagged = ?10, "
                                 "default_lifetime_s = ?11, max_lifetime_s = ?12, has_clock = ?13, mac_alg = ?14, "

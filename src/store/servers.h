@@ -75,8 +75,8 @@ struct server_key {
 void server_key_done(struct server_key *key);
 
 /*
- * One more key; id is filled in. It takes the place of one announced for later, and of the same secret. The first one of
- * a role is in force at once. REFUSE_ADMIN_EXISTS: another server, another role or a credential has the same secret
+ * One more key; id is filled in. It takes the place of one announced for later, and of the same secret. The first one
+ * of a role is in force at once. REFUSE_ADMIN_EXISTS: another server, another role or a credential has the same secret
  * (AS-008, AS-105), or it is in force already and would be announced. REFUSE_ADMIN_CONFLICT: there are SERVER_KEYS_MAX.
  */
 int store_server_key_set(struct store *store, struct server_key *key);

@@ -12,6 +12,7 @@
 #include "domain/grant.h"
 #include "domain/refusal.h"
 #include "format/ace.h"
+#include "format/cbor.h"
 #include "format/cose.h"
 #include "format/cwt.h"
 #include "format/labels.h"
@@ -77,6 +78,374 @@ static void examples_open_and_seal(void **state) {
         }
         assert_int_equal(n, 10);
         json_decref(root);
+}
+
+/* ---- MACs and signatures of the same examples */
+
+static struct public_key vector_key(json_t *vector, const char *at) {
+        struct public_key key = {};
+        char path[40];
+        size_t size;
+
+        snprintf(path, sizeof(path), "%s.crv_name", at);
+        key.curve = curve_from_name(vectors_text(vector, path));
+        snprintf(path, sizeof(path), "%s.x", at);
+        assert_int_equal(bytes_from_hex(vectors_text(vector, path), key.x, sizeof(key.x), &size), 0);
+        snprintf(path, sizeof(path), "%s.y", at);
+        if (vectors_has(vector, path))
+                assert_int_equal(bytes_from_hex(vectors_text(vector, path), key.y, sizeof(key.y), &size), 0);
+        return key;
+}
+
+/* Where the object's headers stand as we write them, the same comes out; for ECDSA but for the signature. */
+static void assert_remakes(struct bytes object, struct bytes payload, const struct cose_signed_parts *parts,
+                           struct bytes secret) {
+        _cleanup_(buf_done) struct buf out = BUF_INIT(SIZE_MAX_TEST);
+        bool tagged = object.data[0] >> 5 == 6, is_mac = cose_mac_from_label(parts->alg) != MAC_NONE;
+        struct sign_key *signer = NULL;
+        struct bytes again;
+
+        if (is_mac) {
+                assert_int_equal(cose_mac0(cose_mac_from_label(parts->alg), secret, parts->kid, false, payload, tagged,
+                                           &out), 0);
+        } else {
+                assert_int_equal(sign_key_new(cose_sign_from_label(parts->alg), secret, &signer), 0);
+                assert_int_equal(cose_sign1(signer, parts->kid, false, payload, tagged, &out), 0);
+        }
+        again = buf_bytes(&out);
+        if (!is_mac && sign_key_alg(signer) != SIGN_EDDSA)
+                again.size = object.size = object.size - parts->proof.size;
+        assert_true(bytes_equal(again, object));
+        sign_key_free(signer);
+}
+
+static void try_signed(json_t *vector) {
+        const char *name = vectors_text(vector, "name");
+        bool is_mac = strcmp(vectors_text(vector, "type"), "COSE_Mac0") == 0;
+        /* we have no data from outside, and take no algorithm that is not vouched for */
+        bool good = strcmp(vectors_text(vector, "expect"), "valid") == 0 && !*vectors_text(vector, "external_aad") &&
+                    strcmp(name, "sign1-es256-protected-a0") != 0;
+        bool is_plain = good && !strstr(name, "content-type");
+        _cleanup_(buf_done) struct buf object = vectors_bytes(vector, "cbor");
+        _cleanup_(buf_done) struct buf payload = vectors_bytes(vector, "payload");
+        _cleanup_(buf_done) struct buf secret = vectors_bytes(vector, is_mac ? "key.k" : "key.d");
+        struct cose_signed_parts parts;
+        struct bytes opened = BYTES_NONE;
+        struct public_key key;
+        int r;
+
+        if (is_mac) {
+                r = cose_mac0_open(buf_bytes(&object), buf_bytes(&secret), &opened);
+        } else {
+                key = vector_key(vector, "key");
+                r = cose_sign1_open(buf_bytes(&object), &key, &opened);
+        }
+        if (!good) {
+                assert_true(r == REFUSE_MALFORMED || r == REFUSE_WRONG_TYPE);
+                assert_null(opened.data);
+                return;
+        }
+        assert_int_equal(r, 0);
+        assert_true(bytes_equal(opened, buf_bytes(&payload)));
+        assert_int_equal((is_mac ? cose_mac0_parse : cose_sign1_parse)(buf_bytes(&object), &parts), 0);
+        assert_int_equal(parts.alg, vectors_number(vector, "alg"));
+        if (is_plain)
+                assert_remakes(buf_bytes(&object), opened, &parts, buf_bytes(&secret));
+}
+
+static void examples_verify_and_sign(void **state) {
+        json_t *root = vectors_load("cose"), *vector;
+        size_t i, n = 0;
+
+        json_array_foreach(vectors_get(root, "vectors"), i, vector) {
+                if (strcmp(vectors_text(vector, "type"), "COSE_Encrypt0") == 0)
+                        continue;
+                try_signed(vector);
+                n++;
+        }
+        assert_int_equal(n, 18);
+        json_decref(root);
+}
+
+struct proving {
+        struct bytes secret, payload;
+        const struct public_key *key; /* NULL: a MAC */
+        size_t n_opened, n_refused;
+};
+
+static void judge_proven(struct bytes mutant, void *context) {
+        struct proving *proving = context;
+        struct bytes payload;
+        int r = proving->key ? cose_sign1_open(mutant, proving->key, &payload) :
+                               cose_mac0_open(mutant, proving->secret, &payload);
+
+        if (r == 0) {
+                assert_true(bytes_equal(payload, proving->payload)); /* the kid is not authenticated */
+                proving->n_opened++;
+        } else {
+                assert_true(r == REFUSE_MALFORMED || r == REFUSE_WRONG_TYPE);
+                proving->n_refused++;
+        }
+}
+
+static void mutants_do_not_verify(void **state) {
+        static const char *const names[] = { "sign1-es256-rfc9052-c2.1", "sign1-eddsa-ed25519", "mac0-hmac256-64",
+                                             "mac0-hmac256-256" };
+        json_t *root = vectors_load("cose");
+
+        for (size_t i = 0; i < N_ELEMENTS(names); i++) {
+                json_t *vector = vectors_find(vectors_get(root, "vectors"), names[i]);
+                bool is_mac = strncmp(names[i], "mac0", 4) == 0;
+                _cleanup_(buf_done) struct buf object = vectors_bytes(vector, "cbor");
+                _cleanup_(buf_done) struct buf secret = vectors_bytes(vector, is_mac ? "key.k" : "key.d");
+                _cleanup_(buf_done) struct buf payload = vectors_bytes(vector, "payload");
+                struct public_key key = is_mac ? (struct public_key){} : vector_key(vector, "key");
+                struct proving proving = { .secret = buf_bytes(&secret), .payload = buf_bytes(&payload),
+                                           .key = is_mac ? NULL : &key };
+
+                mutate(buf_bytes(&object), judge_proven, &proving);
+                assert_true(proving.n_refused > 300);
+        }
+        json_decref(root);
+}
+
+static const char *const signed_cases[] = {
+        "[<<{1: 5}>>, {}, 'p']",                                       /* no proof */
+        "[<<{1: 5}>>, {}, null, h'00']",                               /* detached */
+        "[<<{1: 5}>>, {}, 'p', h'00', h'00']",
+        "[{1: 5}, {}, 'p', h'00']",
+        "[<<{1: 5}>>, [], 'p', h'00']",
+        "[<<{1: \"HS256\"}>>, {}, 'p', h'00']",
+        "[h'', {1: 5}, 'p', h'00']",                                   /* an algorithm that nobody vouches for */
+        "[<<{1: 5, 2: [1]}>>, {}, 'p', h'00']",                        /* crit */
+        "[<<{1: 5}>>, {2: [4]}, 'p', h'00']",
+        "[<<{1: 5}>>, {4: \"kid\"}, 'p', h'00']",
+        "[<<{1: 5, 1: 5}>>, {}, 'p', h'00']",
+        "16([<<{1: 5}>>, {}, 'p', h'00'])",
+        "61([<<{1: 5}>>, {}, 'p', h'00'])",
+        "[]", "{}", "1",
+};
+
+static void objects_without_proof_are_refused(void **state) {
+        struct cose_signed_parts parts;
+
+        for (size_t i = 0; i < N_ELEMENTS(signed_cases); i++) {
+                _cleanup_(buf_done) struct buf object = from_edn(signed_cases[i]);
+
+                assert_int_equal(cose_mac0_parse(buf_bytes(&object), &parts), REFUSE_WRONG_TYPE);
+                assert_int_equal(cose_sign1_parse(buf_bytes(&object), &parts), REFUSE_WRONG_TYPE);
+        }
+        /* each its own tag */
+        _cleanup_(buf_done) struct buf mac = from_edn("17([<<{1: 5}>>, {}, 'p', h'00'])");
+        _cleanup_(buf_done) struct buf signature = from_edn("18([<<{1: -7}>>, {}, 'p', h'00'])");
+
+        assert_int_equal(cose_mac0_parse(buf_bytes(&mac), &parts), 0);
+        assert_int_equal(cose_sign1_parse(buf_bytes(&mac), &parts), REFUSE_WRONG_TYPE);
+        assert_int_equal(cose_sign1_parse(buf_bytes(&signature), &parts), 0);
+        assert_int_equal(cose_mac0_parse(buf_bytes(&signature), &parts), REFUSE_WRONG_TYPE);
+}
+
+/* Nobody chooses by the algorithm in the header how a key is used. */
+static void algorithms_are_not_mixed(void **state) {
+        static const uint8_t zeros[MAC_KEY_SIZE];
+        _cleanup_(buf_done) struct buf tagged = from_edn("[<<{1: -7}>>, {}, 'p', h'0000000000000000']");
+        _cleanup_(buf_done) struct buf out = BUF_INIT(SIZE_MAX_TEST);
+        struct public_key key = { .curve = CURVE_P256 };
+        struct bytes payload;
+
+        assert_int_equal(cose_mac0_open(buf_bytes(&tagged), bytes_of(zeros, sizeof(zeros)), &payload),
+                         REFUSE_MALFORMED);
+        assert_int_equal(cose_sign1_open(buf_bytes(&tagged), &key, &payload), REFUSE_MALFORMED);
+        assert_int_equal(cose_mac0(MAC_HMAC_256_64, bytes_of(zeros, 32), BYTES_NONE, false, BYTES_NONE, true, &out), 0);
+        assert_int_equal(cose_mac0_open(buf_bytes(&out), bytes_of(zeros, 32), &payload), 0);
+        assert_int_equal(payload.size, 0);
+        assert_int_equal(cose_mac0_open(buf_bytes(&out), bytes_of(zeros, 16), &payload), REFUSE_MALFORMED);
+        assert_int_equal(cose_mac0(MAC_NONE, bytes_of(zeros, 32), BYTES_NONE, false, BYTES_NONE, true, &out), -EINVAL);
+        assert_int_equal(cose_mac0(MAC_HMAC_256_64, bytes_of(zeros, 16), BYTES_NONE, false, BYTES_NONE, true, &out),
+                         -EINVAL);
+}
+
+/* RFC 9770 §3: kid and nonce among the protected headers, nothing beside them */
+static void all_headers_can_be_protected(void **state) {
+        static const uint8_t zeros[32];
+        _cleanup_(buf_done) struct buf encrypted = BUF_INIT(SIZE_MAX_TEST), mac = BUF_INIT(SIZE_MAX_TEST);
+        _cleanup_(buf_done) struct buf signature = BUF_INIT(SIZE_MAX_TEST), plain = BUF_INIT(SIZE_MAX_TEST);
+        struct bytes key = bytes_of(zeros, 16), kid = BYTES_LITERAL("k"), payload;
+        struct public_key public_key;
+        struct secret private_key = {};
+        struct sign_key *signer = NULL;
+        char why[200];
+
+        assert_int_equal(cose_encrypt0_protected(AEAD_AES_CCM_16_64_128, key, kid, bytes_of(zeros, 13),
+                                                 BYTES_LITERAL("p"), true, &encrypted), 0);
+        assert_int_equal(edn_match("16([<< {1: 10, 4: 'k', 5: bstr[13]} >>, {}, bstr[9]])", buf_bytes(&encrypted), NULL,
+                                   why, sizeof(why)), 0);
+        assert_int_equal(cose_encrypt0_open(buf_bytes(&encrypted), key, &plain), 0);
+
+        assert_int_equal(cose_mac0(MAC_HMAC_256_256, bytes_of(zeros, 32), kid, true, BYTES_LITERAL("p"), false, &mac),
+                         0);
+        assert_int_equal(edn_match("[<< {1: 5, 4: 'k'} >>, {}, 'p', bstr[32]]", buf_bytes(&mac), NULL, why,
+                                   sizeof(why)), 0);
+        assert_int_equal(cose_mac0_open(buf_bytes(&mac), bytes_of(zeros, 32), &payload), 0);
+
+        assert_int_equal(key_generate(CURVE_ED25519, &public_key, &private_key), 0);
+        assert_int_equal(sign_key_new(SIGN_EDDSA, secret_bytes(&private_key), &signer), 0);
+        assert_int_equal(cose_sign1(signer, kid, true, BYTES_LITERAL("p"), true, &signature), 0);
+        assert_int_equal(edn_match("18([<< {1: -8, 4: 'k'} >>, {}, 'p', bstr[64]])", buf_bytes(&signature), NULL, why,
+                                   sizeof(why)), 0);
+        assert_int_equal(cose_sign1_open(buf_bytes(&signature), &public_key, &payload), 0);
+        sign_key_free(signer);
+        secret_done(&private_key);
+}
+
+static void no_half_proof_stays(void **state) {
+        static const uint8_t zeros[32];
+
+        for (size_t limit = 0; limit < 60; limit++) {
+                _cleanup_(buf_done) struct buf out = BUF_INIT(limit);
+                int r = cose_mac0(MAC_HMAC_256_256, bytes_of(zeros, 32), BYTES_NONE, false, BYTES_LITERAL("x"), true,
+                                  &out);
+
+                assert_int_equal(r, limit < 43 ? -EOVERFLOW : 0); /* d1 84 43a10105 a0 4178 5820... */
+                assert_int_equal(out.size, limit < 43 ? 0 : 43);
+        }
+}
+
+/* ---- keys (AS-073) */
+
+#define X_256 "h'60fed4ba255a9d31c961eb74c6356d68c049b8923b61fa6ce669622e60f29fb6'"
+#define Y_256 "h'7903fe1008b8bc99a41ae9e95628bc64f2f1b20c2d7e9f5177a3c294d4462299'"
+#define X_384 "h'ec3a4e415b4e19a4568618029f427fa5da9a8bc4ae92e02e06aae5286b300c64def8f0ea9055866064a254515480bc13'"
+#define Y_384 "h'8015d9b72d7d57244ea8ef9ac0c621896708a59367f9dfb9f54ca84b3f1c9db1288b231c3ae0d4fe7344fd2533264720'"
+#define X_ED "h'd75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a'"
+#define X_X "h'de9edb7d7b7dc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f'"
+#define P_256 "-1: 1, -2: " X_256 ", -3: " Y_256
+
+static void keys_are_judged(void **state) {
+        static const struct {
+                const char *text;
+                int r;
+                enum curve curve;
+                bool is_bad;
+        } cases[] = {
+                { "{1: 2, " P_256 "}", 0, CURVE_P256, false },
+                { "{1: 2, 2: 'kid', 3: -7, 4: [2], 99: 1, \"x\": 2, " P_256 "}", 0, CURVE_P256, false },
+                { "{1: 2, -1: 1, -2: " X_256 ", -3: true}", 0, CURVE_P256, false },
+                { "{1: 2, -1: 2, -2: " X_384 ", -3: " Y_384 "}", 0, CURVE_P384, false },
+                { "{1: 2, -1: 2, -2: " X_384 ", -3: false, 3: -35}", 0, CURVE_P384, false },
+                { "{1: 1, -1: 6, -2: " X_ED "}", 0, CURVE_ED25519, false },
+                { "{1: 1, -1: 6, -2: " X_ED ", 3: -8, 4: [1, 2]}", 0, CURVE_ED25519, false },
+                { "{1: 1, -1: 4, -2: " X_X "}", 0, CURVE_X25519, false },
+                { "{1: 1, -1: 4, -2: " X_X ", 4: [], 3: -25}", 0, CURVE_X25519, false },
+                { "{1: 1, -1: 4, -2: " X_X ", 4: [8]}", 0, CURVE_X25519, false },
+                /* no good: point, sizes */
+                { "{1: 2, -1: 1, -2: " X_256 ", -3: " X_256 "}", 0, CURVE_P256, true },
+                { "{1: 2, -1: 1, -2: " X_384 ", -3: " Y_384 "}", 0, CURVE_P256, true },
+                { "{1: 2, -1: 2, -2: " X_256 ", -3: " Y_256 "}", 0, CURVE_P384, true },
+                { "{1: 2, -1: 1, -2: h'', -3: h''}", 0, CURVE_P256, true },
+                { "{1: 2, -1: 1, -2: " X_256 "}", 0, CURVE_P256, true },
+                { "{1: 2, -1: 1, -3: " Y_256 "}", 0, CURVE_P256, true },
+                { "{1: 2, -1: 1}", 0, CURVE_P256, true },
+                { "{1: 2, -1: 1, -2: h'0000000000000000000000000000000000000000000000000000000000000001', -3: true}", 0,
+                  CURVE_P256, true },
+                { "{1: 1, -1: 6}", 0, CURVE_ED25519, true },
+                { "{1: 1, -1: 6, -2: h'00'}", 0, CURVE_ED25519, true },
+                { "{1: 1, -1: 6, -2: h'0100000000000000000000000000000000000000000000000000000000000000'}", 0,
+                  CURVE_ED25519, true },
+                { "{1: 1, -1: 4, -2: h'0100000000000000000000000000000000000000000000000000000000000000'}", 0,
+                  CURVE_X25519, true },
+                /* no good: nobody else should have the private part; alg and key_ops against the use */
+                { "{1: 2, " P_256 ", -4: h'00'}", 0, CURVE_P256, true },
+                { "{1: 2, " P_256 ", 3: -35}", 0, CURVE_P256, true },
+                { "{1: 2, " P_256 ", 3: -25}", 0, CURVE_P256, true },
+                { "{1: 2, " P_256 ", 3: -8}", 0, CURVE_P256, true },
+                { "{1: 2, " P_256 ", 3: \"ES256\"}", 0, CURVE_P256, true },
+                { "{1: 2, " P_256 ", 4: [7]}", 0, CURVE_P256, true },
+                { "{1: 2, " P_256 ", 4: [8, 7]}", 0, CURVE_P256, true },
+                { "{1: 2, " P_256 ", 4: []}", 0, CURVE_P256, true },
+                { "{1: 2, " P_256 ", 4: [\"verify\"]}", 0, CURVE_P256, true },
+                { "{1: 1, -1: 6, -2: " X_ED ", 3: -7}", 0, CURVE_ED25519, true },
+                { "{1: 1, -1: 4, -2: " X_X ", 4: [2]}", 0, CURVE_X25519, true },
+                { "{1: 1, -1: 4, -2: " X_X ", 3: -8}", 0, CURVE_X25519, true },
+                /* none of our curves, or types */
+                { "{1: 2, -1: 3, -2: h'00', -3: h'00'}", 0, CURVE_NONE, false },
+                { "{1: 2, -1: 6, -2: " X_ED "}", 0, CURVE_NONE, false },
+                { "{1: 1, -1: 1, -2: " X_256 "}", 0, CURVE_NONE, false },
+                { "{1: 2, -1: \"P-256\", -2: " X_256 "}", 0, CURVE_NONE, false },
+                { "{1: 3, -1: h'00', -2: h'010001', -3: h'00'}", 0, CURVE_NONE, false },
+                { "{1: 7, -1: h'00'}", 0, CURVE_NONE, false },
+                { "{1: \"EC\"}", 0, CURVE_NONE, false },
+                { "{1: 4, -1: 'key'}", 0, CURVE_NONE, false },
+                { "{1: 4}", 0, CURVE_NONE, false },
+                /* no keys */
+                { "{}", REFUSE_WRONG_TYPE, CURVE_NONE, false },
+                { "{1: h'02', " P_256 "}", REFUSE_WRONG_TYPE, CURVE_NONE, false },
+                { "{1: 2, 2: \"kid\", " P_256 "}", REFUSE_WRONG_TYPE, CURVE_NONE, false },
+                { "{1: 2, 3: h'', " P_256 "}", REFUSE_WRONG_TYPE, CURVE_NONE, false },
+                { "{1: 2, 4: 2, " P_256 "}", REFUSE_WRONG_TYPE, CURVE_NONE, false },
+                { "{1: 2, -2: " X_256 "}", REFUSE_WRONG_TYPE, CURVE_NONE, false },
+                { "{1: 2, -1: h'01', -2: " X_256 "}", REFUSE_WRONG_TYPE, CURVE_NONE, false },
+                { "{1: 2, -1: 1, -2: \"x\", -3: true}", REFUSE_WRONG_TYPE, CURVE_NONE, false },
+                { "{1: 2, -1: 1, -2: " X_256 ", -3: 1}", REFUSE_WRONG_TYPE, CURVE_NONE, false },
+                { "{1: 2, -4: 1, " P_256 "}", REFUSE_WRONG_TYPE, CURVE_NONE, false },
+                { "{1: 2, 1: 2, " P_256 "}", REFUSE_WRONG_TYPE, CURVE_NONE, false },
+                { "{1: 4, -1: 1}", REFUSE_WRONG_TYPE, CURVE_NONE, false },
+                { "[]", REFUSE_MALFORMED, CURVE_NONE, false },
+        };
+
+        for (size_t i = 0; i < N_ELEMENTS(cases); i++) {
+                _cleanup_(buf_done) struct buf raw = from_edn(cases[i].text);
+                struct cose_key key = {};
+                int r = cose_key_decode(buf_bytes(&raw), &key);
+
+                if (r != cases[i].r || (r == 0 && (key.public_key.curve != cases[i].curve ||
+                                                   key.is_bad != cases[i].is_bad)))
+                        fail_msg("%s: %d, curve %d, bad %d", cases[i].text, r, (int)key.public_key.curve, key.is_bad);
+        }
+}
+
+static void keys_come_back(void **state) {
+        static const char *const cases[] = {
+                "{1: 2, " P_256 "}",
+                "{1: 2, -1: 2, -2: " X_384 ", -3: " Y_384 "}",
+                "{1: 1, -1: 6, -2: " X_ED "}",
+                "{1: 1, -1: 4, -2: " X_X "}",
+        };
+
+        for (size_t i = 0; i < N_ELEMENTS(cases); i++) {
+                _cleanup_(buf_done) struct buf raw = from_edn(cases[i]), again = BUF_INIT(SIZE_MAX_TEST);
+                _cleanup_(buf_done) struct buf named = BUF_INIT(SIZE_MAX_TEST);
+                struct cbor_writer w = CBOR_WRITER(&named);
+                struct cose_key key;
+
+                assert_int_equal(cose_key_decode(buf_bytes(&raw), &key), 0);
+                assert_null(key.kid.data);
+                assert_int_equal(cose_key_encode(&key.public_key, &again), 0);
+                assert_true(bytes_equal(buf_bytes(&again), buf_bytes(&raw)));
+
+                cose_put_key(&w, &key.public_key, BYTES_LITERAL("me"));
+                assert_int_equal(cbor_end(&w), 0);
+                assert_int_equal(cose_key_decode(buf_bytes(&named), &key), 0);
+                assert_true(bytes_equal(key.kid, BYTES_LITERAL("me")) && !key.is_bad);
+        }
+        _cleanup_(buf_done) struct buf none = BUF_INIT(SIZE_MAX_TEST);
+
+        assert_int_equal(cose_key_encode(&(struct public_key){}, &none), -EINVAL);
+        assert_int_equal(none.size, 0);
+}
+
+static void other_algorithms_have_their_numbers(void **state) {
+        static const int macs[] = { 4, 5 }, signs[] = { -7, -8, -35 };
+
+        for (size_t i = 0; i < N_ELEMENTS(macs); i++)
+                assert_int_equal(cose_mac_label(cose_mac_from_label(macs[i])), macs[i]);
+        for (size_t i = 0; i < N_ELEMENTS(signs); i++)
+                assert_int_equal(cose_sign_label(cose_sign_from_label(signs[i])), signs[i]);
+        assert_int_equal(cose_mac_from_label(6), MAC_NONE);
+        assert_int_equal(cose_mac_label(MAC_NONE), 0);
+        assert_int_equal(cose_sign_from_label(-36), SIGN_NONE);
+        assert_int_equal(cose_sign_from_label(0), SIGN_NONE);
+        assert_int_equal(cose_sign_label(SIGN_NONE), 0);
 }
 
 /* Signed and authenticated objects are none of this kind. */
@@ -496,6 +865,15 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(algorithms_have_their_numbers),
                 cmocka_unit_test(examples_open_and_seal),
+                cmocka_unit_test(examples_verify_and_sign),
+                cmocka_unit_test(mutants_do_not_verify),
+                cmocka_unit_test(objects_without_proof_are_refused),
+                cmocka_unit_test(algorithms_are_not_mixed),
+                cmocka_unit_test(all_headers_can_be_protected),
+                cmocka_unit_test(no_half_proof_stays),
+                cmocka_unit_test(keys_are_judged),
+                cmocka_unit_test(keys_come_back),
+                cmocka_unit_test(other_algorithms_have_their_numbers),
                 cmocka_unit_test(other_objects_are_refused),
                 cmocka_unit_test(tokens_of_rfc_8392_open_and_seal),
                 cmocka_unit_test(faulty_tokens_of_rfc_8392_are_refused),
