@@ -26,6 +26,7 @@
 #include "base/diag.h"
 #include "base/secret.h"
 #include "format/json.h"
+#include "main/audit.h"
 #include "main/invocation.h"
 #include "main/key_file.h"
 #include "main/policy_test.h"
@@ -128,7 +129,26 @@ static const struct option policy_filter[] = {
 static const struct option token_filter[] = {
         { "--client", "client", OPTION_TEXT, "NAME", "those of this client" },
         { "--rs", "server", OPTION_TEXT, "NAME", "those for this resource server" },
+        { "--expiring", "expiring_s", OPTION_INT, "SECONDS", "those that expire within that time" },
+        { "--since", "since", OPTION_TIME, "TIME", "those issued then or later" },
         { "--all", "all", OPTION_FLAG, NO_VALUE, "expired and revoked ones too" },
+        {},
+};
+
+static const struct option audit_filter[] = {
+        { "--since", "since", OPTION_TIME, "TIME", "those from then on" },
+        { "--actor", "actor", OPTION_TEXT, "NAME", "those of this client, server, address or \"uid 0\"" },
+        { "--about", "about", OPTION_TEXT, "NAME", "those that name this client, server, audience, cti or id" },
+        {},
+};
+
+static const struct option audit_export_options[] = {
+        { "--since", "since", OPTION_TIME, "TIME", "rows from then on" },
+        {},
+};
+
+static const struct option audit_verify_options[] = {
+        { "--against", "against", OPTION_TEXT, "SEQ:HASH", "this row must still have this hash, noted earlier" },
         {},
 };
 
@@ -190,6 +210,12 @@ static const struct print_column policy_columns[] = {
 static const struct print_column token_columns[] = {
         { "cti", "CTI" }, { "client", "CLIENT" }, { "server", "RS" }, { "audience", "AUDIENCE" }, { "scope", "SCOPE" },
         { "state", "STATE" }, { "issued_s", "ISSUED" }, { "expires_s", "EXPIRES" }, {},
+};
+
+static const struct print_column audit_columns[] = {
+        { "seq", "SEQ" }, { "at_s", "AT" }, { "actor", "ACTOR" }, { "action", "ACTION" }, { "object", "OBJECT" },
+        { "code", "CODE" }, { "refusal", "REFUSAL" }, { "scope", "SCOPE" }, { "cti", "CTI" },
+        { "decision", "DECISION" }, { "why", "WHY" }, {},
 };
 
 static const struct print_column trl_columns[] = {
@@ -306,6 +332,13 @@ static const struct verb verbs[] = {
           .help = "Revoke a token, or all live ones of a client, for a resource server, of a label." },
         { "trl list", {}, no_options, "GET", "/v1/trl", trl_columns,
           .help = "List the token revocation list: revoked tokens that have not expired." },
+
+        { "audit list", {}, audit_filter, "GET", "/v1/audit", audit_columns,
+          .help = "List what was decided and changed, by whom, and why." },
+        { "audit verify", {}, audit_verify_options, "GET", "/v1/audit/verify", .run = run_audit_verify,
+          .help = "Check that no row of the audit trail was changed or is missing; shows the newest row's hash." },
+        { "audit export", {}, audit_export_options, "GET", "/v1/audit/export", .run = run_audit_export,
+          .help = "Print the audit trail as lines of JSON that anybody can verify." },
 
         { "config show", {}, no_options, "GET", "/v1/config", config_columns,
           .help = "Show the configuration in force." },

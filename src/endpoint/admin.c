@@ -1,6 +1,7 @@
 #include "endpoint/admin.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -290,7 +291,20 @@ const char *admin_alg_name(enum aead_alg alg) {
         return name ? name : "";
 }
 
-/* ---- what a path names */
+/* ---- what a query or a path names */
+
+int admin_read_number(struct response *response, const char *name, struct bytes text, int64_t max, int64_t *ret) {
+        int64_t value = text.size > 0 && text.size <= 18 ? 0 : -1;
+
+        for (size_t i = 0; i < text.size && value >= 0; i++)
+                value = text.data[i] >= '0' && text.data[i] <= '9' ? value * 10 + text.data[i] - '0' : -1;
+        if (value < 0 || value > max) {
+                response_why(response, "query parameter \"%s\": a number from 0 to %" PRId64 " is expected", name, max);
+                return REFUSE_ADMIN_VALUE;
+        }
+        *ret = value;
+        return 0;
+}
 
 int admin_read_id(struct response *response, const char *what, struct bytes segment, int64_t *ret) {
         int64_t id = 0;

@@ -68,6 +68,9 @@ int admin_read_profiles(struct response *response, const struct json_texts *text
 json_t *admin_profiles(profile_set profiles);
 const char *admin_alg_name(enum aead_alg alg);
 
+/* Decimal digits of a query parameter, up to max. */
+int admin_read_number(struct response *response, const char *name, struct bytes text, int64_t max, int64_t *ret);
+
 /* A path's decimal id; REFUSE_ADMIN_UNKNOWN when it is none. */
 int admin_read_id(struct response *response, const char *what, struct bytes segment, int64_t *ret);
 /* A cti as acectl shows it, hexadecimal; REFUSE_ADMIN_UNKNOWN when it is none. */

@@ -20,22 +20,12 @@
 
 /* ---- what requests say */
 
-/* Decimal, up to max. */
+/* A number of the query, when it is there. */
 static int read_number(const struct request *request, struct response *response, const char *name, int64_t max,
                        int64_t *ret) {
         struct bytes text = request_query(request, name);
-        int64_t value = 0;
 
-        if (!text.data)
-                return 0;
-        for (size_t i = 0; i < text.size && value >= 0 && value <= max; i++)
-                value = text.data[i] >= '0' && text.data[i] <= '9' && i < 18 ? value * 10 + text.data[i] - '0' : -1;
-        if (value >= 0 && value <= max) {
-                *ret = value;
-                return 0;
-        }
-        response_why(response, "query parameter \"%s\": a number from 0 to %" PRId64 " is expected", name, max);
-        return REFUSE_ADMIN_VALUE;
+        return text.data ? admin_read_number(response, name, text, max, ret) : 0;
 }
 
 /* "SEQ:HASH" */

@@ -39,19 +39,26 @@ static int say_unknown(struct response *response, int r, struct bytes cti) {
 
 struct token_list {
         struct admin_list list;
-        int64_t now_s;
+        struct token_filter filter;
 };
 
+/* What a page ends with: a cti, behind when it expires where that is the order. */
 static int list_token(void *context, const struct token *token) {
         struct token_list *tokens = context;
         json_t *cti = admin_cti(token->number);
-        bool offered = cti && admin_list_offer(&tokens->list, json_string_value(cti));
-        int r = cti ? 0 : -ENOMEM;
+        char key[64] = "";
+        bool offered;
 
+        if (!cti)
+                return -ENOMEM;
+        if (token_filter_by_end(&tokens->filter))
+                snprintf(key, sizeof(key), "%" PRId64 "-", token->expires_s);
+        snprintf(key + strlen(key), sizeof(key) - strlen(key), "%s", json_string_value(cti));
         json_decref(cti);
+        offered = admin_list_offer(&tokens->list, key);
         if (!offered)
-                return r; /* it was the last asked for */
-        return admin_list_add(&tokens->list, token_json(token, tokens->now_s));
+                return 0; /* it was the last asked for */
+        return admin_list_add(&tokens->list, token_json(token, tokens->filter.now_s));
 }
 
 /* all=true, all=false: live ones alone */
@@ -65,32 +72,58 @@ static int read_all(const struct request *request, struct response *response, bo
         return REFUSE_ADMIN_VALUE;
 }
 
-static int token_list_begin(struct token_list *tokens, const struct request *request, struct response *response,
-                            uint64_t *ret_after, bool *ret_all) {
-        int r = admin_list_begin(&tokens->list, request, response,
-                                 (const char *const[]){ "client", "server", "all", NULL });
+/* Where the page begins; *ret_after stays 0 at the first one. */
+static int read_after(struct token_list *tokens, struct response *response, uint64_t *ret_after) {
+        struct bytes text = tokens->list.after;
+        const uint8_t *dash = text.size > 0 ? memchr(text.data, '-', text.size) : NULL;
+        int64_t end_s = 0;
 
-        if (r != 0)
+        if (text.size == 0)
+                return 0;
+        if (token_filter_by_end(&tokens->filter)) {
+                if (!dash || admin_read_number(response, "after", bytes_of(text.data, (size_t)(dash - text.data)),
+                                               INT64_MAX / 10, &end_s) != 0) {
+                        response_why(response, "query parameter \"after\": what an earlier page had as \"next\" is "
+                                     "expected");
+                        return REFUSE_ADMIN_VALUE;
+                }
+                tokens->filter.after_s = end_s;
+                text = bytes_of(dash + 1, (size_t)(text.data + text.size - dash - 1));
+        }
+        return admin_read_cti(response, text, ret_after) == 0 ? 0 : REFUSE_ADMIN_VALUE;
+}
+
+static int token_list_begin(struct token_list *tokens, const struct request *request, struct response *response,
+                            uint64_t *ret_after) {
+        struct bytes expiring = request_query(request, "expiring_s"), since = request_query(request, "since");
+        struct token_filter *filter = &tokens->filter;
+        int64_t within_s = 0;
+        bool all = false;
+        int r = admin_list_begin(&tokens->list, request, response,
+                                 (const char *const[]){ "client", "server", "expiring_s", "since", "all", NULL });
+
+        *filter = (struct token_filter){ .client = request_query(request, "client"),
+                                         .server = request_query(request, "server"), .now_s = request->now_s };
+        if (r != 0 || (r = read_all(request, response, &all)) != 0 ||
+            (since.data && (r = admin_read_number(response, "since", since, INSTANT_MAX_S,
+                                                  &filter->issued_from_s)) != 0) ||
+            (expiring.data && (r = admin_read_number(response, "expiring_s", expiring, LIFETIME_MAX_S,
+                                                     &within_s)) != 0))
                 return r;
+        filter->live_only = !all;
+        filter->expires_until_s = expiring.data ? request->now_s + within_s : 0;
         *ret_after = 0;
-        if (tokens->list.after.size > 0 && admin_read_cti(response, tokens->list.after, ret_after) != 0)
-                return REFUSE_ADMIN_VALUE;
-        return read_all(request, response, ret_all);
+        return read_after(tokens, response, ret_after);
 }
 
 int admin_tokens_get(struct aced *as, const struct request *request, struct response *response) {
-        struct token_list tokens = { .now_s = request->now_s };
-        struct token_filter filter;
-        uint64_t after;
-        bool all = false;
-        int r = token_list_begin(&tokens, request, response, &after, &all);
+        struct token_list tokens = {};
+        uint64_t after = 0;
+        int r = token_list_begin(&tokens, request, response, &after);
 
-        if (r == 0) {
-                filter = (struct token_filter){ .client = request_query(request, "client"),
-                                                .server = request_query(request, "server"),
-                                                .live_only = !all, .now_s = request->now_s };
-                r = store_token_each(as->store, after, admin_list_ask(&tokens.list), &filter, list_token, &tokens);
-        }
+        if (r == 0)
+                r = store_token_each(as->store, after, admin_list_ask(&tokens.list), &tokens.filter, list_token,
+                                     &tokens);
         if (r == 0)
                 r = admin_list_reply(&tokens.list, response);
         admin_list_done(&tokens.list);

@@ -107,6 +107,8 @@ enum query_id {
         QUERY_TOKENS,
         QUERY_TOKENS_OF_CLIENT,
         QUERY_TOKENS_OF_SERVER,
+        QUERY_TOKENS_BY_END,
+        QUERY_TOKEN_FROM,
         QUERY_TOKENS_PURGE,
         QUERY_TOKEN_DELETE,
         QUERY_GONE_PURGE,

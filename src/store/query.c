@@ -216,13 +216,18 @@ static const char *const table[QUERIES] = {
                            "SELECT id FROM servers WHERE ?2 AND name = ?1 UNION ALL "
                            "SELECT * FROM (SELECT id FROM gone WHERE name = ?1 AND is_server = ?2 "
                            "ORDER BY id DESC LIMIT 1)",
-        [QUERY_TOKENS] = "SELECT " TOKEN_COLUMNS " FROM " TOKEN_TABLES "WHERE t.number > ?1 AND " TOKEN_LIVE
-                         "ORDER BY t.number LIMIT ?2",
+        [QUERY_TOKENS] = "SELECT " TOKEN_COLUMNS " FROM " TOKEN_TABLES "WHERE t.number > ?1 AND t.issued_s >= ?7 AND "
+                         TOKEN_LIVE "ORDER BY t.number LIMIT ?2",
         [QUERY_TOKENS_OF_CLIENT] = "SELECT " TOKEN_COLUMNS " FROM " TOKEN_TABLES "WHERE t.client_id = ?5 AND "
-                                   "t.number > ?1 AND (?6 = 0 OR t.server_id = ?6) AND " TOKEN_LIVE
-                                   "ORDER BY t.number LIMIT ?2",
+                                   "t.number > ?1 AND (?6 = 0 OR t.server_id = ?6) AND t.issued_s >= ?7 AND "
+                                   "(?8 = 0 OR t.expires_s <= ?8) AND " TOKEN_LIVE "ORDER BY t.number LIMIT ?2",
         [QUERY_TOKENS_OF_SERVER] = "SELECT " TOKEN_COLUMNS " FROM " TOKEN_TABLES "WHERE t.server_id = ?6 AND "
-                                   "t.number > ?1 AND " TOKEN_LIVE "ORDER BY t.number LIMIT ?2",
+                                   "t.number > ?1 AND t.issued_s >= ?7 AND " TOKEN_LIVE "ORDER BY t.number LIMIT ?2",
+        [QUERY_TOKENS_BY_END] = "SELECT " TOKEN_COLUMNS " FROM " TOKEN_TABLES "WHERE "
+                                "(t.expires_s, t.number) > (?9, ?1) AND t.expires_s <= ?8 AND "
+                                "(?6 = 0 OR t.server_id = ?6) AND t.issued_s >= ?7 AND " TOKEN_LIVE
+                                "ORDER BY t.expires_s, t.number LIMIT ?2",
+        [QUERY_TOKEN_FROM] = "SELECT number, issued_s FROM tokens WHERE number >= ?1 ORDER BY number LIMIT 1",
         [QUERY_TOKENS_PURGE] = "DELETE FROM tokens WHERE number IN (SELECT number FROM tokens WHERE expires_s < ?1 "
                                "ORDER BY expires_s LIMIT ?2)",
         [QUERY_TOKEN_DELETE] = "DELETE FROM tokens WHERE number = ?1",

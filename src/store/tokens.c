@@ -465,31 +465,93 @@ static int find_party(struct store *store, struct bytes name, bool is_server, in
         return query_end(r);
 }
 
-int store_token_each(struct store *store, uint64_t after, int64_t limit, const struct token_filter *filter,
-                     int (*row)(void *context, const struct token *token), void *context) {
+/* Of the first token from this number on. 0 in *ret_number: there is none. */
+static int look(struct store *store, int64_t from, int64_t *ret_number, int64_t *ret_issued_s) {
         _cleanup_(query_done) struct query q = {};
-        enum query_id id = filter->client.data ? QUERY_TOKENS_OF_CLIENT :
-                           filter->server.data ? QUERY_TOKENS_OF_SERVER : QUERY_TOKENS;
-        int64_t client_id = 0, server_id = 0;
-        struct token token;
+        int r = query_begin(store, QUERY_TOKEN_FROM, &q);
+
+        if (r != 0)
+                return r;
+        query_int(&q, 1, from);
+        r = query_next(&q);
+        *ret_number = r == 0 ? row_int(&q, 0) : 0;
+        *ret_issued_s = r == 0 ? row_int(&q, 1) : 0;
+        return query_end(r);
+}
+
+/*
+ * Numbers are drawn in the order of time: no token before *ret was issued at issued_s or later, as long as the clock was
+ * not set back. By halving, as an index by that time would be one more page to write for every token.
+ */
+static int skip_older(struct store *store, int64_t issued_s, int64_t *ret) {
+        int64_t low = 0, high = INT64_MAX, number, found_s;
+
+        while (low < high) {
+                int64_t middle = low + (high - low) / 2;
+                int r = look(store, middle, &number, &found_s);
+
+                if (r != 0)
+                        return r;
+                if (number == 0 || found_s >= issued_s)
+                        high = middle;
+                else
+                        low = number + 1;
+        }
+        *ret = low;
+        return 0;
+}
+
+static enum query_id query_of(const struct token_filter *filter) {
+        if (token_filter_by_end(filter))
+                return QUERY_TOKENS_BY_END;
+        return filter->client.data ? QUERY_TOKENS_OF_CLIENT : filter->server.data ? QUERY_TOKENS_OF_SERVER :
+                                                                                    QUERY_TOKENS;
+}
+
+static int bind_filter(struct query *query, enum query_id id, int64_t after, const struct token_filter *filter) {
+        struct store *store = query->store;
+        int64_t client_id = 0, server_id = 0, first = 0;
         int r;
 
         if ((filter->client.data && (r = find_party(store, filter->client, false, &client_id)) != 0) ||
-            (filter->server.data && (r = find_party(store, filter->server, true, &server_id)) != 0))
+            (filter->server.data && (r = find_party(store, filter->server, true, &server_id)) != 0) ||
+            (filter->issued_from_s > 0 && id != QUERY_TOKENS_BY_END &&
+             (r = skip_older(store, filter->issued_from_s, &first)) != 0))
                 return r;
-        if (after > INT64_MAX || (filter->client.data && client_id == 0) || (filter->server.data && server_id == 0))
-                return 0;
+        if ((filter->client.data && client_id == 0) || (filter->server.data && server_id == 0))
+                return REFUSE_ADMIN_UNKNOWN;
+        if (id == QUERY_TOKENS_BY_END) /* what has expired is not looked at when it is not asked for */
+                query_int(query, 9, filter->live_only && filter->after_s < filter->now_s ? filter->now_s :
+                                                                                         filter->after_s);
+        else
+                after = first > after ? first - 1 : after;
+        query_int(query, 1, after);
+        query_int(query, 3, filter->live_only);
+        query_int(query, 4, filter->now_s);
+        if (id == QUERY_TOKENS_OF_CLIENT)
+                query_int(query, 5, client_id);
+        if (id != QUERY_TOKENS)
+                query_int(query, 6, server_id);
+        query_int(query, 7, filter->issued_from_s);
+        if (id == QUERY_TOKENS_BY_END || id == QUERY_TOKENS_OF_CLIENT)
+                query_int(query, 8, filter->expires_until_s);
+        return 0;
+}
 
+int store_token_each(struct store *store, uint64_t after, int64_t limit, const struct token_filter *filter,
+                     int (*row)(void *context, const struct token *token), void *context) {
+        _cleanup_(query_done) struct query q = {};
+        enum query_id id = query_of(filter);
+        struct token token;
+        int r;
+
+        if (after > INT64_MAX)
+                return 0;
         if ((r = query_begin(store, id, &q)) != 0)
                 return r;
-        query_int(&q, 1, (int64_t)after);
+        if ((r = bind_filter(&q, id, (int64_t)after, filter)) != 0)
+                return query_end(r);
         query_int(&q, 2, limit);
-        query_int(&q, 3, filter->live_only);
-        query_int(&q, 4, filter->now_s);
-        if (filter->client.data)
-                query_int(&q, 5, client_id);
-        if (id != QUERY_TOKENS)
-                query_int(&q, 6, server_id);
         while ((r = query_next(&q)) == 0)
                 if ((r = token_from_row(&q, &token)) != 0 || (r = row(context, &token)) != 0)
                         return r;

@@ -33,10 +33,17 @@ int store_token_is_for(struct store *store, const struct token *token, int64_t s
 
 struct token_filter {
         struct bytes client, server; /* names; data NULL: any */
+        int64_t issued_from_s;       /* 0: any */
+        int64_t expires_until_s;     /* 0: any; else those that expire then or before */
+        int64_t after_s;             /* when the token `after` expires, where the order is that of ends */
         bool live_only;
         int64_t now_s;
 };
-/* In order of numbers after `after`; without keys. */
+/* In what order a list comes: of ends, when expires_until_s says so and no client is named, else of numbers. */
+static inline bool token_filter_by_end(const struct token_filter *filter) {
+        return filter->expires_until_s != 0 && !filter->client.data;
+}
+/* In order, those after `after` (0: from the beginning); without keys. */
 int store_token_each(struct store *store, uint64_t after, int64_t limit, const struct token_filter *filter,
                      int (*row)(void *context, const struct token *token), void *context);
 
