@@ -317,6 +317,14 @@ static int daemon_read_trust_anchors(struct daemon *daemon, struct diags *diags)
         return read_trust_anchors(daemon->config, &daemon->trust_anchors, diags);
 }
 
+/* From the midst of one long request: the loop, which else tells it, stands still. */
+static void tell_alive(void) {
+        uint64_t interval_us;
+
+        if (sd_watchdog_enabled(0, &interval_us) > 0)
+                sd_notify(0, "WATCHDOG=1");
+}
+
 static int daemon_new_engine(struct daemon *daemon, struct diags *diags) {
         int r = random_bytes(&daemon->as.decision_stamp, sizeof(daemon->as.decision_stamp));
 
@@ -330,6 +338,7 @@ static int daemon_new_engine(struct daemon *daemon, struct diags *diags) {
         daemon->as.started_s = clock_wall_s();
         daemon->as.status = &daemon->status_source;
         daemon->as.stopwatch_us = clock_monotonic_us;
+        daemon->as.alive = tell_alive;
         r = engine_new(&daemon->as, &daemon->engine);
         daemon->status = (struct status){ .as = &daemon->as, .engine = daemon->engine };
         return r;

@@ -354,6 +354,8 @@ static const struct option options[] = {
           false, "of these, bytes that one peer holds" },
         { "limits", "control_body_max", &NUMBER, AT(control_body_max), 0, "65536", 1024, 16777216, false,
           "bytes of a request's body at the control socket" },
+        { "limits", "apply_body_max", &NUMBER, AT(apply_body_max), 0, "67108864", 1024, 1073741824, false,
+          "bytes of a body with rows for acectl apply; in memory as long as they are applied" },
         { "limits", "tokens_per_client_max", &NUMBER, AT(tokens_per_client_max), 0, "1000", 1, 1000000, false,
           "live tokens of one client" },
         { "limits", "plain_peers_max", &NUMBER, AT(plain_peers_max), 0, "1024", 16, 65536, false,

@@ -57,6 +57,7 @@ struct config {
         int64_t block_bytes_max;        /* bodies and answers in blocks, of all peers */
         int64_t block_bytes_per_peer_max;
         int64_t control_body_max;       /* bytes of a body at the control socket */
+        int64_t apply_body_max;         /* of one with rows to apply */
         int64_t tokens_per_client_max;  /* live tokens */
         int64_t plain_peers_max;        /* addresses remembered at the coap door */
         int64_t pending_per_peer_max;   /* of pending_max, what one peer may take */

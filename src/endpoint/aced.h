@@ -26,6 +26,7 @@ struct aced {
          * decided does not depend on it. NULL: nothing is measured.
          */
         int64_t (*stopwatch_us)(void);
+        void (*alive)(void); /* called now and then by what takes seconds, for a watchdog; NULL: nobody asks */
         int64_t commit_us;       /* what the last batch's commit took; 0: it had none, or nothing is measured */
 };
 

@@ -286,6 +286,10 @@ static int purpose_of(const struct server *server, enum server_key_role role) {
         }
 }
 
+bool protection_needs(const struct server *server, enum server_key_role role) {
+        return purpose_of(server, role) != 0;
+}
+
 /* How long a key of that role is: at least, at most. */
 static void sizes_of(const struct server *server, enum server_key_role role, size_t *ret_min, size_t *ret_max) {
         bool is_mac = role == SERVER_KEY_TOKEN && server->token_format == TOKEN_FORMAT_MAC0;

@@ -30,6 +30,9 @@ int protection_apply(struct aced *as, const struct request *request, const struc
 /* What protects its tokens, as token_alg says it: an AEAD or a MAC; "" for opaque ones. */
 const char *protection_alg(const struct server *server);
 
+/* Do its tokens, as it is registered, need a key of this role? */
+bool protection_needs(const struct server *server, enum server_key_role role);
+
 /* Set the same members of an object, but for keys. 0, -ENOMEM. */
 int protection_json(struct store *store, const struct server *server, json_t *object, int64_t now_s);
 

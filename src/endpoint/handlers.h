@@ -1,5 +1,7 @@
 #pragma once
 
+#include <stdint.h>
+
 struct aced;
 struct request;
 struct response;
@@ -71,6 +73,13 @@ int admin_keys_post(struct aced *as, const struct request *request, struct respo
 int admin_key_get(struct aced *as, const struct request *request, struct response *response);
 int admin_key_pem_get(struct aced *as, const struct request *request, struct response *response);
 int admin_key_delete(struct aced *as, const struct request *request, struct response *response);
+
+/* admin_export.c */
+int admin_export_get(struct aced *as, const struct request *request, struct response *response);
+
+/* admin_apply.c */
+int admin_apply_post(struct aced *as, const struct request *request, struct response *response);
+uint64_t admin_apply_numbers(const struct request *request); /* struct resource */
 
 /* admin_policies.c */
 int admin_policies_get(struct aced *as, const struct request *request, struct response *response);

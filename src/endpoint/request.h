@@ -48,9 +48,14 @@ struct request {
         int64_t now_s;      /* seconds since 1970 UTC */
 };
 
-/* An answer too large for memory, read piece by piece while it leaves; at the control socket only. */
+/*
+ * An answer too large for memory, read piece by piece while it leaves; at the control socket only. Either its size is
+ * known at the beginning, or it has next().
+ */
 struct response_stream {
         uint64_t size;
+        /* At most size bytes more, and how many; none: that was all. < 0 as below. */
+        int (*next)(struct response_stream *stream, uint8_t *data, size_t size, size_t *ret_size);
         /* Exactly size bytes from offset on. 0, < 0: the answer is cut off, so that nobody takes it for whole. */
         int (*read)(struct response_stream *stream, uint64_t offset, uint8_t *data, size_t size);
         void (*free)(struct response_stream *stream);

@@ -119,6 +119,12 @@ static const struct resource resources[] = {
         { "/v1/explain", METHOD_GET, ADMIN, NO, JSON, CODE_CONTENT, false, admin_explain_get,
           .summary = "what a token request would be answered, and why" },
 
+        { "/v1/export", METHOD_GET, ADMIN, NO, CF_JSON_LINES, CODE_CONTENT, false, admin_export_get,
+          .audited = true, .summary = "clients, servers, policies as rows, in the order to apply them" },
+        { "/v1/apply", METHOD_POST, ADMIN, JSON, JSON, CODE_CONTENT, false, admin_apply_post,
+          .audited = true, .alone = true, .numbers = admin_apply_numbers,
+          .summary = "make what is registered as rows say, all or nothing" },
+
         { "/v1/tokens", METHOD_GET, ADMIN, NO, JSON, CODE_CONTENT, false, admin_tokens_get,
           .summary = "list tokens in order of issue" },
         { "/v1/tokens/{}", METHOD_GET, ADMIN, NO, JSON, CODE_CONTENT, false, admin_token_get,
@@ -188,8 +194,17 @@ static bool may_call(const struct resource *resource, const struct peer *peer) {
         return (resource->callers & is) != 0;
 }
 
-static size_t payload_max(const struct aced *as, const struct peer *peer) {
+static size_t payload_max(const struct aced *as, const struct resource *resource, const struct peer *peer) {
+        if (resource && resource->alone)
+                return (size_t)as->config->apply_body_max;
         return (size_t)(peer->channel == CHANNEL_LOCAL ? as->config->control_body_max : as->config->payload_max);
+}
+
+size_t router_payload_max(const struct aced *as, const struct request *request) {
+        const struct resource *resource = NULL;
+
+        (void)find_resource(request, &resource);
+        return payload_max(as, resource, request->peer);
 }
 
 /* All that can be said without the handler. Sets *ret_resource when path and method name a row. */
@@ -211,7 +226,7 @@ static int admit(const struct aced *as, const struct request *request, const str
         if (request->content_format != resource->reads &&
             (request->content_format != CF_NONE || request->payload.size > 0))
                 return REFUSE_CONTENT_FORMAT;
-        return request->payload.size > payload_max(as, request->peer) ? REFUSE_TOO_LARGE : 0;
+        return request->payload.size > payload_max(as, resource, request->peer) ? REFUSE_TOO_LARGE : 0;
 }
 
 int router_check(const struct aced *as, const struct request *request) {
@@ -383,9 +398,19 @@ static int commit(struct aced *as) {
         return r;
 }
 
+static uint64_t numbers_wanted(struct work *const *works, size_t n_works) {
+        uint64_t n = 0;
+
+        for (size_t i = 0; i < n_works; i++)
+                if (works[i]->used_store && works[i]->resource->numbers)
+                        n += works[i]->resource->numbers(&works[i]->request);
+        return n;
+}
+
 static int run_stored(struct aced *as, struct work *const *works, size_t n_works) {
         int r;
 
+        store_reserve(as->store, numbers_wanted(works, n_works));
         r = store_begin(as->store);
         if (r != 0)
                 return r;
@@ -519,6 +544,8 @@ void router_batch(struct aced *as, struct work *const *works, size_t n_works) {
                 work->resource = NULL;
                 work->response.decision_id = as->decision_stamp + as->n_decisions++;
                 r = admit(as, &work->request, &work->resource);
+                if (r == 0 && work->resource->alone && n_works > 1)
+                        r = REFUSE_OVERLOAD;
                 work->used_store = r == 0 && !work->resource->stateless;
                 needs_store = needs_store || work->used_store;
                 if (r != 0)

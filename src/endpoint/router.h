@@ -27,6 +27,8 @@ struct resource {
         bool for_known;         /* its link is told to authenticated peers alone: what strangers hear has to be short */
         bool stateless;         /* does not touch the store: answered even when that is broken */
         bool audited;           /* leaves a row in the audit trail, as everything that changes something does */
+        bool alone;             /* only ever in a batch of its own: it may give the transaction up and begin anew */
+        uint64_t (*numbers)(const struct request *request); /* that it may draw beyond a batch's (store_reserve) */
         const char *summary;    /* one line for aced-control(7) and people */
 };
 
@@ -46,6 +48,9 @@ struct work {
  * Nothing is logged. For who would collect a body that nobody is going to read.
  */
 int router_check(const struct aced *as, const struct request *request);
+
+/* Bytes that the payload of such a request may have; its path and method are known, and who asks. */
+size_t router_payload_max(const struct aced *as, const struct request *request);
 
 #define RETRY_AFTER_S 5 /* Max-Age of 4.29 (RFC 8516) and 5.03 (RFC 7252 §5.9.3.4) */
 

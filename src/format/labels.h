@@ -10,6 +10,7 @@ enum {
         CF_OCTET_STREAM = 42,
         CF_JSON = 50,
         CF_CBOR = 60,
+        CF_JSON_LINES = 65000, /* experimental use, and not on the wire: application/x-ndjson at the control socket */
         CF_ACE_CBOR = 19,
         CF_PROBLEM = 257,
         CF_ACE_TRL = 262,

@@ -155,6 +155,7 @@ static const char *const table[QUERIES] = {
                                   "(SELECT suspended FROM servers s WHERE s.id = server_id)) "
                                   "FROM credentials WHERE kind = ?1 AND identity = ?2",
         [QUERY_CREDENTIAL_BY_KID] = "SELECT " CREDENTIAL_COLUMNS " FROM credentials WHERE client_id = ?1 AND kid = ?2",
+        [QUERY_SERVER_KEY_SECRET] = "SELECT secret FROM server_keys WHERE id = ?1",
         [QUERY_CREDENTIAL_SECRET] = "SELECT secret FROM credentials WHERE id = ?1 AND length(secret) > 0",
         [QUERY_CREDENTIAL_BY_ID] = "SELECT " CREDENTIAL_COLUMNS " FROM credentials WHERE id = ?1",
 

@@ -27,6 +27,7 @@
 #include "endpoint/router.h"
 #include "format/json.h"
 
+#define CONTROL_LARGE_S 600U                     /* the same for one with many rows: they are applied meanwhile */
 #define CONTROL_IDLE_S 30U                       /* a connection without traffic is closed */
 #define CONTROL_MEMORY_MAX ((size_t)(32 * 1024)) /* of a connection in libmicrohttpd: request line and headers */
 
@@ -178,7 +179,10 @@ static bool media_type_is(const char *text, const char *type) {
 
 /* No type means JSON, as nothing else is written here. Another one is told to the router as a format nobody reads. */
 static int content_format(const char *header) {
-        return !header || media_type_is(header, "application/json") ? CF_JSON : CF_OCTET_STREAM;
+        bool is_json = !header || media_type_is(header, "application/json") ||
+                       media_type_is(header, "application/x-ndjson"); /* one in each line, where many are read */
+
+        return is_json ? CF_JSON : CF_OCTET_STREAM;
 }
 
 /*
@@ -198,6 +202,8 @@ static int accept_format(const char *header) {
                         return CF_NONE;
                 if (media_type_is(at, "application/json"))
                         format = CF_JSON;
+                else if (media_type_is(at, "application/x-ndjson"))
+                        format = CF_JSON_LINES;
                 else if (media_type_is(at, "text/plain") || media_type_is(at, "text/*"))
                         format = CF_TEXT_PLAIN;
                 if (format != CF_OCTET_STREAM)
@@ -208,7 +214,16 @@ static int accept_format(const char *header) {
 
 /* Plain text is what Prometheus reads, which wants the version of its format named. Errors are JSON everywhere. */
 static const char *media_type(int format) {
-        return format == CF_TEXT_PLAIN ? "text/plain; version=0.0.4; charset=utf-8" : "application/json";
+        switch (format) {
+        case CF_TEXT_PLAIN:
+                return "text/plain; version=0.0.4; charset=utf-8";
+        case CF_JSON_LINES:
+                return "application/x-ndjson";
+        case CF_OCTET_STREAM:
+                return "application/octet-stream";
+        default:
+                return "application/json";
+        }
 }
 
 /* ---- who may */
@@ -390,7 +405,13 @@ static struct MHD_Response *answer_from_payload(struct response *response) {
 
 static ssize_t stream_read(void *context, uint64_t offset, char *data, size_t size) {
         struct response_stream *stream = context;
+        size_t n = 0;
 
+        if (stream->next) {
+                if (stream->next(stream, (uint8_t *)data, size, &n) != 0)
+                        return MHD_CONTENT_READER_END_WITH_ERROR;
+                return n > 0 ? (ssize_t)n : MHD_CONTENT_READER_END_OF_STREAM;
+        }
         if (size > stream->size - offset)
                 size = (size_t)(stream->size - offset);
         return stream->read(stream, offset, (uint8_t *)data, size) == 0 ? (ssize_t)size :
@@ -404,14 +425,14 @@ static void stream_free(void *context) {
 }
 
 static struct MHD_Response *answer_from_stream(struct response *response) {
+        uint64_t size = response->stream->next ? MHD_SIZE_UNKNOWN : response->stream->size;
         struct MHD_Response *answer;
 
-        answer = MHD_create_response_from_callback(response->stream->size, STREAM_PIECE, stream_read, response->stream,
-                                                   stream_free);
+        answer = MHD_create_response_from_callback(size, STREAM_PIECE, stream_read, response->stream, stream_free);
         if (!answer)
                 return NULL;
         response->stream = NULL; /* libmicrohttpd has it */
-        MHD_add_response_header(answer, MHD_HTTP_HEADER_CONTENT_TYPE, "application/octet-stream");
+        MHD_add_response_header(answer, MHD_HTTP_HEADER_CONTENT_TYPE, media_type(response->content_format));
         return answer;
 }
 
@@ -482,14 +503,22 @@ static const char *header(struct MHD_Connection *connection, const char *name) {
         return MHD_lookup_connection_value(connection, MHD_HEADER_KIND, name);
 }
 
+/* Many rows in one body, which take their time. */
+static bool is_large(const struct call *call) {
+        return call->body.limit > (size_t)call->http->as->config->control_body_max;
+}
+
 static int refuse_large(struct call *call) {
-        response_why(&call->work.response, "the body is over %lld bytes ([limits] control_body_max)",
-                     (long long)call->http->as->config->control_body_max);
+        response_why(&call->work.response, "the body is over %zu bytes ([limits] %s)", call->body.limit,
+                     is_large(call) ? "apply_body_max): send the rows in several requests (acectl apply --batch" :
+                                      "control_body_max");
         return REFUSE_TOO_LARGE;
 }
 
 static uint64_t discard_max(const struct call *call) {
-        return (uint64_t)call->http->as->config->control_body_max * CONTROL_DISCARD_FACTOR;
+        uint64_t max = (uint64_t)call->http->as->config->control_body_max * CONTROL_DISCARD_FACTOR;
+
+        return call->body.limit > max ? call->body.limit : max;
 }
 
 /* Room for the whole body at once: a key may be in it, and a buffer that grows leaves copies behind. */
@@ -497,7 +526,7 @@ static int call_expect(struct call *call, const char *content_length) {
         uint8_t *space;
 
         call->declared = content_length ? strtoull(content_length, NULL, 10) : 0;
-        call->body.limit = (size_t)call->http->as->config->control_body_max;
+        call->body.limit = router_payload_max(call->http->as, &call->work.request);
         if (call->declared > call->body.limit)
                 return refuse_large(call);
         return call->declared > 0 ? buf_reserve(&call->body, (size_t)call->declared, &space) : 0;
@@ -507,6 +536,7 @@ static int call_expect(struct call *call, const char *content_length) {
 static void call_begin(struct call *call, struct MHD_Connection *connection, const char *method) {
         const union MHD_ConnectionInfo *info;
         struct request *request = &call->work.request;
+        bool known = method_from_text(method, &request->method);
         int r;
 
         info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
@@ -516,8 +546,10 @@ static void call_begin(struct call *call, struct MHD_Connection *connection, con
                 return;
         }
         call->work.response.refusal = call_expect(call, header(connection, MHD_HTTP_HEADER_CONTENT_LENGTH));
-        if (!method_from_text(method, &request->method))
+        if (!known)
                 call->work.response.refusal = REFUSE_METHOD;
+        if (is_large(call))
+                MHD_set_connection_option(connection, MHD_CONNECTION_OPTION_TIMEOUT, CONTROL_LARGE_S);
         request->content_format = content_format(header(connection, MHD_HTTP_HEADER_CONTENT_TYPE));
         request->accept = accept_format(header(connection, MHD_HTTP_HEADER_ACCEPT));
 }

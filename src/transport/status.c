@@ -193,6 +193,7 @@ static const struct row {
         CONFIGURED(server_request_burst, "Requests at once of one resource server"),
         CONFIGURED(tokens_per_client_max, "Live tokens of one client"),
         CONFIGURED(control_body_max, "Bytes of a body at the control socket"),
+        CONFIGURED(apply_body_max, "Bytes of a body with rows to apply"),
         FIXED(control_connections_max, "Connections to the control socket"),
         USED("control_connections_used", control_connections, "Connections to the control socket now"),
 };
