@@ -9,6 +9,7 @@
 #include "endpoint/aced.h"
 #include "endpoint/admin.h"
 #include "format/describe.h"
+#include "store/refresh.h"
 #include "store/tokens.h"
 #include "store/trl.h"
 
@@ -147,15 +148,22 @@ int admin_token_get(struct aced *as, const struct request *request, struct respo
         return admin_reply(response, &object);
 }
 
-/* Revoked, not removed: introspection and `acectl token list --all` still know it. Twice is no error. */
+/*
+ * Revoked, not removed: introspection and `acectl token list --all` still know it. Twice is no error. What comes from the
+ * same refresh tokens goes with it: else the client could exchange one for the next token.
+ */
 int admin_token_delete(struct aced *as, const struct request *request, struct response *response) {
+        _cleanup_(token_done) struct token token = {};
         uint64_t number = 0;
         int r = admin_read_cti(response, request->segments[2], &number);
 
         if (r != 0)
                 return r;
         response->token_number = number;
-        return say_unknown(response, store_token_revoke(as->store, number, request->now_s), request->segments[2]);
+        if ((r = store_token_revoke(as->store, number, request->now_s)) == 0 &&
+            (r = store_token_by_number(as->store, number, &token)) == 0 && token.family != 0)
+                r = store_family_revoke(as->store, token.family, request->now_s);
+        return say_unknown(response, r, request->segments[2]);
 }
 
 /* ---- many */

@@ -8,6 +8,7 @@
 #include "format/cwt.h"
 #include "store/clients.h"
 #include "store/credentials.h"
+#include "store/refresh.h"
 #include "store/tokens.h"
 #include "store/trl.h"
 
@@ -79,7 +80,6 @@ static int revoke_access_token(struct aced *as, const struct client *asker, cons
         return store_token_revoke(as->store, token->number, now_s);
 }
 
-/* One that is not known is no fault (RFC 7009 §2.2: its purpose, to make it invalid, is reached). */
 static int find_access_token(struct aced *as, struct bytes bytes, struct token *ret, bool *ret_found) {
         uint8_t hash[TOKEN_HASH_SIZE];
         struct cwt_place place;
@@ -95,6 +95,34 @@ static int find_access_token(struct aced *as, struct bytes bytes, struct token *
         return r > 0 ? 0 : r;
 }
 
+/*
+ * With the whole family, access tokens included (RFC 7009 §2.1). One that was used is as good for that as the one that
+ * it was exchanged for.
+ */
+static int revoke_refresh_token(struct aced *as, const struct client *asker, const struct refresh_token *token,
+                                int64_t now_s, struct response *response) {
+        int r;
+
+        response->token_number = token->number;
+        if ((r = check_owner(asker, token->client_id, response)) != 0)
+                return r;
+        if (token->revoked_s != 0)
+                return 0;
+        r = check_room(as, asker, response);
+        return r != 0 ? r : store_family_revoke(as->store, token->family, now_s);
+}
+
+/* What is no access token may be a refresh token: no hint is needed for that (RFC 7009 §2.1). */
+static int try_refresh_token(struct aced *as, const struct client *asker, struct bytes bytes, int64_t now_s,
+                             struct response *response) {
+        _cleanup_(refresh_token_done) struct refresh_token token = {};
+        int r = store_refresh_find(as->store, bytes, &token);
+
+        if (r == REFUSE_ADMIN_UNKNOWN)
+                return 0; /* RFC 7009 §2.2: to be no token is what was asked for */
+        return r != 0 ? r : revoke_refresh_token(as, asker, &token, now_s, response);
+}
+
 int revoke_post(struct aced *as, const struct request *request, struct response *response) {
         _cleanup_(token_done) struct token token = {};
         int64_t now_s = request->now_s > as->expired_s ? request->now_s : as->expired_s;
@@ -108,5 +136,6 @@ int revoke_post(struct aced *as, const struct request *request, struct response 
             (r = find_access_token(as, ask.token, &token, &found)) != 0)
                 return r;
         memcpy(response->note.party, asker.name, sizeof(asker.name));
-        return found ? revoke_access_token(as, &asker, &token, now_s, response) : 0;
+        return found ? revoke_access_token(as, &asker, &token, now_s, response) :
+                       try_refresh_token(as, &asker, ask.token, now_s, response);
 }
