@@ -125,7 +125,6 @@ static void try_signed(json_t *vector) {
         /* we have no data from outside, and take no algorithm that is not vouched for */
         bool good = strcmp(vectors_text(vector, "expect"), "valid") == 0 && !*vectors_text(vector, "external_aad") &&
                     strcmp(name, "sign1-es256-protected-a0") != 0;
-        bool is_plain = good && !strstr(name, "content-type");
         _cleanup_(buf_done) struct buf object = vectors_bytes(vector, "cbor");
         _cleanup_(buf_done) struct buf payload = vectors_bytes(vector, "payload");
         _cleanup_(buf_done) struct buf secret = vectors_bytes(vector, is_mac ? "key.k" : "key.d");
@@ -149,7 +148,7 @@ static void try_signed(json_t *vector) {
         assert_true(bytes_equal(opened, buf_bytes(&payload)));
         assert_int_equal((is_mac ? cose_mac0_parse : cose_sign1_parse)(buf_bytes(&object), &parts), 0);
         assert_int_equal(parts.alg, vectors_number(vector, "alg"));
-        if (is_plain)
+        if (parts.protected_header.size <= 4) /* { 1: alg }: some say of what type the content is, which we do not */
                 assert_remakes(buf_bytes(&object), opened, &parts, buf_bytes(&secret));
 }
 
