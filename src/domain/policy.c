@@ -12,7 +12,9 @@ static int64_t day_of(int64_t at_s) {
 }
 
 static bool has_windows(const struct policy *policy) {
-        return (policy->weekdays & ALL_DAYS) != 0 || policy->day_from_s != 0 || policy->day_until_s != 0;
+        unsigned days = policy->weekdays & ALL_DAYS;
+
+        return (days != 0 && days != ALL_DAYS) || policy->day_from_s != 0 || policy->day_until_s != 0;
 }
 
 /* The hours that begin on a day; false on a day that has none. */
@@ -29,7 +31,7 @@ static bool window_of_day(const struct policy *policy, int64_t day, struct polic
         return true;
 }
 
-/* Days that follow each other without a gap are one period, up to a week's. */
+/* Days that follow each other without a gap are one period. */
 static void join_days(const struct policy *policy, int64_t day, struct policy_period *period) {
         struct policy_period next;
 
@@ -40,11 +42,13 @@ static void join_days(const struct policy *policy, int64_t day, struct policy_pe
 static bool next_window(const struct policy *policy, int64_t at_s, struct policy_period *ret) {
         int64_t day = day_of(at_s);
 
-        for (int64_t i = -1; i <= WEEK_DAYS; i++) { /* -1: the hours over last midnight */
-                if (!window_of_day(policy, day + i, ret) || ret->until_s <= at_s)
+        /* from a week ago, so that a period of several days is found by its first; on one day at least there is none */
+        for (int64_t i = -WEEK_DAYS; i <= WEEK_DAYS; i++) {
+                if (!window_of_day(policy, day + i, ret))
                         continue;
                 join_days(policy, day + i, ret);
-                return true;
+                if (ret->until_s > at_s)
+                        return true;
         }
         return false;
 }
@@ -56,9 +60,11 @@ bool policy_period(const struct policy *policy, int64_t at_s, struct policy_peri
 
         if (at_s >= until_s || (has_windows(policy) && !next_window(policy, at_s > from_s ? at_s : from_s, &window)))
                 return false;
+        if (window.from_s >= until_s)
+                return false;
         ret->from_s = window.from_s > from_s ? window.from_s : from_s;
         ret->until_s = window.until_s < until_s ? window.until_s : until_s;
-        return ret->from_s < ret->until_s;
+        return true;
 }
 
 bool policy_is_active(const struct policy *policy, int64_t now_s) {

@@ -131,6 +131,33 @@ static void test_intersect(void **state) {
         }
 }
 
+static void test_subtract(void **state) {
+        static const struct {
+                const char *scope, *taken, *wanted;
+        } cases[] = {
+                { "read write", "read", "write" },
+                { "c b a", "b", "c a" }, /* its own order */
+                { "read", "read", NULL },
+                { "read", "rea", "read" },
+                { "read", "write", "read" },
+                { "read", NULL, "read" },
+                { NULL, "read", NULL },
+                { NULL, NULL, NULL },
+                { "#\x01\x02", "#\x01\x02", NULL },
+                { "#\x01\x02", "#\x01", "#\x01\x02" }, /* bytes are opaque */
+                { "#read", "read", "#read" },
+                { "read", "#read", "read" },
+        };
+
+        for (size_t i = 0; i < N_ELEMENTS(cases); i++) {
+                struct scope scope = made(cases[i].scope), taken = made(cases[i].taken);
+
+                if (scope_subtract(&scope, &taken) != (cases[i].wanted != NULL))
+                        fail_msg("%zu: result and scope differ", i);
+                expect_scope(cases[i].scope ? cases[i].scope : "none", &scope, cases[i].wanted);
+        }
+}
+
 static void test_unite(void **state) {
         static const struct {
                 const char *scope, *other, *wanted;
@@ -242,6 +269,7 @@ int main(void) {
                 cmocka_unit_test(test_set_sizes),
                 cmocka_unit_test(test_set_from_itself),
                 cmocka_unit_test(test_intersect),
+                cmocka_unit_test(test_subtract),
                 cmocka_unit_test(test_unite),
                 cmocka_unit_test(test_unite_too_long),
                 cmocka_unit_test(test_equal),
