@@ -66,9 +66,16 @@ static int row_hash(struct query *query, int at, uint8_t ret[static AUDIT_HASH_S
         return 0;
 }
 
+int audit_mark_read(struct bytes value, struct audit_mark *ret) {
+        if (value.size != MARK_SIZE)
+                return -EIO;
+        ret->seq = get_number(value.data);
+        memcpy(ret->hash, value.data + NUMBER_SIZE, AUDIT_HASH_SIZE);
+        return 0;
+}
+
 int store_audit_start(struct store *store, struct audit_mark *ret) {
         _cleanup_(query_done) struct query q = {};
-        struct bytes value;
         int r = query_begin(store, QUERY_AUDIT_START_GET, &q);
 
         if (r != 0)
@@ -76,12 +83,7 @@ int store_audit_start(struct store *store, struct audit_mark *ret) {
         *ret = (struct audit_mark){};
         if ((r = query_next(&q)) != 0)
                 return query_end(r);
-        value = row_bytes(&q, 0);
-        if (value.size != MARK_SIZE)
-                return -EIO;
-        ret->seq = get_number(value.data);
-        memcpy(ret->hash, value.data + NUMBER_SIZE, AUDIT_HASH_SIZE);
-        return 0;
+        return audit_mark_read(row_bytes(&q, 0), ret);
 }
 
 static int set_start(struct store *store, const struct audit_mark *mark) {

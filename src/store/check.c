@@ -9,6 +9,7 @@
 
 #define URI_MAX 16384
 #define LINE_MAX_ROWS "100"
+#define AUDIT_SINCE 6 /* schema step */
 
 /* ---- a file */
 
@@ -127,6 +128,54 @@ static int check_log(const char *path, struct diags *diags) {
                      "");
 }
 
+/* Up to the first row of the audit trail that does not follow from the one before. */
+static int check_audit_rows(sqlite3 *db, const char *path, sqlite3_stmt *stmt, struct audit_mark *last,
+                            struct diags *diags) {
+        int code;
+
+        while ((code = sqlite3_step(stmt)) == SQLITE_ROW) {
+                struct audit_row row = { .seq = sqlite3_column_int64(stmt, 0), .at_s = sqlite3_column_int64(stmt, 1) };
+                uint8_t hash[AUDIT_HASH_SIZE];
+                char text[24];
+                int r;
+
+                row.record = bytes_of(sqlite3_column_blob(stmt, 2), (size_t)sqlite3_column_bytes(stmt, 2));
+                r = row.seq == last->seq + 1 ? audit_row_hash(&row, last->hash, hash) : -EINVAL;
+                if (r == -ENOMEM)
+                        return r;
+                (void)snprintf(text, sizeof(text), "%lld", (long long)row.seq);
+                if (r != 0 || !bytes_equal(bytes_of(sqlite3_column_blob(stmt, 3),
+                                                    (size_t)sqlite3_column_bytes(stmt, 3)),
+                                           bytes_of(hash, sizeof(hash))))
+                        return fault(diags, path, "changed, or rows before it are missing: audit row", text);
+                last->seq = row.seq;
+                memcpy(last->hash, hash, sizeof(hash));
+        }
+        if ((code & 0xff) == SQLITE_NOMEM)
+                return -ENOMEM;
+        return code == SQLITE_DONE ? 0 : fault(diags, path, "damaged:", sqlite3_errmsg(db));
+}
+
+static int check_audit(sqlite3 *db, const char *path, struct diags *diags) {
+        struct audit_mark last = {};
+        sqlite3_stmt *stmt = NULL;
+        int r = 0, code;
+
+        code = sqlite3_prepare_v2(db, query_sql(QUERY_AUDIT_START_GET), -1, &stmt, NULL);
+        if (code == SQLITE_OK && sqlite3_step(stmt) == SQLITE_ROW)
+                (void)audit_mark_read(bytes_of(sqlite3_column_blob(stmt, 0), (size_t)sqlite3_column_bytes(stmt, 0)),
+                                      &last); /* another one fits no row */
+        (void)sqlite3_finalize(stmt);
+        stmt = NULL;
+        code = sqlite3_prepare_v2(db, "SELECT seq, at_s, record, hash FROM audit ORDER BY seq", -1, &stmt, NULL);
+        if (code == SQLITE_OK)
+                r = check_audit_rows(db, path, stmt, &last, diags);
+        else
+                r = (code & 0xff) == SQLITE_NOMEM ? -ENOMEM : fault(diags, path, "damaged:", sqlite3_errmsg(db));
+        (void)sqlite3_finalize(stmt);
+        return r;
+}
+
 static int check_open(sqlite3 *db, const char *path, struct diags *diags) {
         int64_t version = 0;
         bool go_on;
@@ -146,7 +195,7 @@ static int check_open(sqlite3 *db, const char *path, struct diags *diags) {
                 r = check_rule(db, path, &rules[i], diags);
                 go_on = i > 0 || diags->n_items == n_before; /* what is damaged tells nothing more */
         }
-        return r;
+        return r == 0 && go_on && version >= AUDIT_SINCE ? check_audit(db, path, diags) : r;
 }
 
 int store_check_file(const char *path, struct diags *diags) {

@@ -274,6 +274,9 @@ int backup_on_commit(void *context, sqlite3 *db, const char *name, int n_pages);
 /* The log has grown too long for it. */
 void snapshot_end(struct store *snapshot);
 
+/* What meta has as audit_start. 0, or -EIO when it is none. */
+int audit_mark_read(struct bytes value, struct audit_mark *ret);
+
 /* The integer that a PRAGMA, or any statement without parameters, has in its first column. */
 int pragma_int(struct store *store, const char *sql, int64_t *ret);
 
