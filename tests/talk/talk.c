@@ -43,7 +43,6 @@ static const struct {
         const char *shown_by;
 } elsewhere[] = {
         { REFUSE_BAD_OPTION, "options are the transports' business: tests/unit/test_exchange" },
-        { REFUSE_OVERLOAD, "given by the engine: tests/unit/test_engine" },
         { REFUSE_RATE, "given by the engine: tests/unit/test_engine" },
 };
 
@@ -388,7 +387,8 @@ static bool check_payload(struct talk *talk, char *pattern) {
                         fail(talk, "%zu bytes where none were expected", payload.size);
         if (response->content_format == CF_JSON)
                 return check_json(talk, pattern);
-        if (response->content_format == CF_ACE_CBOR)
+        if (response->content_format == CF_ACE_CBOR || response->content_format == CF_ACE_TRL ||
+            response->content_format == CF_PROBLEM)
                 return check_cbor(talk, pattern, payload);
         return bytes_equal(payload, bytes_text(pattern)) ||
                 fail(talk, "the answer is: %.*s", (int)payload.size, (const char *)payload.data);
