@@ -50,6 +50,10 @@ static const struct option client_options[] = {
         { "--profile", "profiles", OPTION_LIST, "PROFILE", "an ACE profile it can use (coap_dtls)" },
         { "--default-audience", "default_audience", OPTION_TEXT, "AUDIENCE", "for requests that name none" },
         { "--label", "labels", OPTION_LIST, "LABEL", "a name that policies can be for" },
+        { "--max-lifetime", "max_lifetime_s", OPTION_INT, "SECONDS", "of its tokens; 0: no limit of its own" },
+        { "--tokens-max", "tokens_max", OPTION_INT, "N", "that it may have at a time; 0: as configured" },
+        { "--refresh-lifetime", "refresh_lifetime_s", OPTION_INT, "SECONDS", "of its refresh tokens; 0: it gets none" },
+        { "--introspect", "may_introspect", OPTION_BOOL, "yes|no", "whether it may ask about its own tokens" },
         {},
 };
 
