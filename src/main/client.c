@@ -43,8 +43,11 @@ static int flush(void) {
 }
 
 int show(const struct settings *settings, const json_t *value) {
+        /* of several answers each is a line */
+        size_t form = settings->observe ? JSON_COMPACT : JSON_INDENT(2);
+
         if (settings->output == OUTPUT_JSON) {
-                if (json_dumpf(value, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER) != 0)
+                if (json_dumpf(value, stdout, form | JSON_PRESERVE_ORDER) != 0)
                         return out_of_memory();
                 putchar('\n');
         } else {

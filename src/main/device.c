@@ -77,11 +77,13 @@ static const char *check_anchors(gnutls_session_t tls, const char *server_name) 
 
         if (gnutls_certificate_verify_peers3(tls, server_name, &status) < 0)
                 return "the server's certificate cannot be checked";
+        if (status & GNUTLS_CERT_SIGNER_NOT_FOUND)
+                return "the server's certificate is of no authority that was given";
         if (status & GNUTLS_CERT_UNEXPECTED_OWNER)
                 return "the server's certificate is for another name";
         if (status & (GNUTLS_CERT_EXPIRED | GNUTLS_CERT_NOT_ACTIVATED))
                 return "the server's certificate is not valid at this time";
-        return status != 0 ? "the server's certificate is of no authority that was given" : NULL;
+        return status != 0 ? "the server's certificate is not good" : NULL;
 }
 
 /* Called within the handshake, which fails unless this is 0. */

@@ -99,10 +99,10 @@ def open_any(token, key=b"", signer=None):
     outer, kinds, seen = list(tags), [], []
     protected_only = True
     while True:
-        # a bare one is told by what is known of its sender: three elements are a COSE_Encrypt0
+        # a bare one is told by its shape and algorithm: a resource server would know
         kind = next((tag for tag in tags if tag != CWT), None)
         if kind is None:
-            kind = ENCRYPT0 if len(array) == 3 else SIGN1 if signer is not None else MAC0
+            kind = ENCRYPT0 if len(array) == 3 else MAC0 if cbor2.loads(array[0])[1] in MACS else SIGN1
         protected_only = protected_only and array[1] == {}
         opening = {ENCRYPT0: decrypt, MAC0: authenticate, SIGN1: verify}[kind]
         header, payload = opening(array, signer if kind == SIGN1 else key)
