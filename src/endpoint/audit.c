@@ -35,12 +35,12 @@ static size_t put_printable(char *to, size_t size, size_t at, struct bytes text)
  * forgets here stays one.
  */
 static const char *const told[] = {
-        "activate_in_s", "advance_s", "alg", "audience", "audiences", "client", "credentials", "days",
+        "activate_in_s", "advance_s", "after", "alg", "audience", "audiences", "client", "credentials", "days",
         "default_audience", "default_lifetime_s", "default_scope", "derives_key", "effect", "from_s", "group_audiences",
         "has_clock", "hours", "identity", "identity_hex", "kid_hex", "kind", "label", "labels", "match",
         "max_lifetime_s", "may_introspect", "name", "overlap_s", "pop_keys", "profiles", "public_key_hex",
         "refresh_lifetime_s", "role", "scope", "scope_kind", "scopes", "server", "shadow", "sign_alg", "suspended",
-        "token_alg", "token_format", "token_kid_hex", "token_tagged", "tokens_max", "trl", "until_s",
+        "token_alg", "token_format", "token_kid_hex", "token_tagged", "tokens_max", "trl", "until_s", "wrap_alg",
 };
 
 static bool is_told(const char *member) {

@@ -78,8 +78,13 @@ int json_parse(struct bytes text, struct json_document *ret_document, struct dia
                 root = load(text, &error);
         if (!root && (json_error_code(&error) == json_error_out_of_memory || error.text[0] == '\0'))
                 return -ENOMEM;
-        if (!root)
+        if (!root) {
+                char *near = strstr(error.text, " near '");
+
+                if (near)
+                        *near = '\0'; /* what stands there may be half a key, and what is told here is logged */
                 return syntax_fault(faults, error.line, error.text);
+        }
         ret_document->root = root;
         return 0;
 }
