@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
+#include "crypto/certificate.h"
+#include "crypto/sign.h"
 #include "store/private.h"
 #include "store/schema.h"
 
@@ -30,6 +32,8 @@ static const struct rule {
           "SELECT max(id) FROM credentials UNION ALL SELECT max(id) FROM server_keys UNION ALL "
           "SELECT max(id) FROM policies UNION ALL SELECT max(id) FROM gone))",
           "numbers would come a second time: those", NULL, 0 },
+        { "SELECT 'of keys' FROM leases WHERE kind = 2 AND next <= (SELECT max(id) FROM as_keys)",
+          "numbers would come a second time: those", NULL, 2 },
         { "SELECT 'of refresh tokens' FROM leases WHERE kind = 0 AND next <= (SELECT max(number) FROM refresh_tokens)",
           "numbers would come a second time: those", NULL, 3 },
         { "SELECT 'there are ' || count(*) FROM leases WHERE kind IN (0, 1, 2) HAVING count(*) <> 3",
@@ -217,44 +221,115 @@ int store_check_file(const char *path, struct diags *diags) {
         return r;
 }
 
-/* ---- secrets */
+/* ---- secrets, and what stands for them */
 
-static const struct secrets {
+struct secrets {
         enum query_id query;
         const char *column;
         const char *row;
         bool has_mark;
-} secrets[] = {
-        { QUERY_SECRETS_OF_SERVERS, "server_keys.secret", "key", true },
-        { QUERY_SECRETS_OF_CREDENTIALS, "credentials.secret", "credential", true },
-        { QUERY_SECRETS_OF_TOKENS, "tokens.pop_key", "token", false },
-        { QUERY_SECRETS_OF_REFRESH_TOKENS, "refresh_tokens.pop_key", "refresh token", false },
+        int (*check)(struct store *store, const struct secrets *kind, struct query *q, struct diags *diags);
 };
 
-static int check_mark(struct store *store, struct bytes mark, const struct secret *secret, bool *ret_same) {
+static int check_mark(struct store *store, struct bytes mark, struct bytes of, bool *ret_same) {
         uint8_t expected[32];
-        int r = store_secret_mark(store, secret_bytes(secret), expected);
+        int r = store_secret_mark(store, of, expected);
 
         *ret_same = r == 0 && bytes_equal_ct(mark, bytes_of(expected, sizeof(expected)));
         return r;
 }
 
+static int row_fault(const struct secrets *kind, struct query *q, const char *what, struct diags *diags) {
+        return diags_add(diags, NULL, 0, "%s %lld: %s", kind->row, (long long)row_int(q, 0), what);
+}
+
+/* *ret_opens: false, and the fault is told. */
+static int open_secret(struct store *store, const struct secrets *kind, struct query *q, struct secret *ret,
+                       bool *ret_opens, struct diags *diags) {
+        int r = store_unseal(store, kind->column, row_int(q, 0), row_bytes(q, 1), ret);
+
+        *ret_opens = r == 0;
+        return r != -EBADMSG ? r : row_fault(kind, q, "its secret does not open under the sealing key", diags);
+}
+
 static int check_secret(struct store *store, const struct secrets *kind, struct query *q, struct diags *diags) {
         _cleanup_(secret_done) struct secret secret = {};
-        int64_t row = row_int(q, 0);
-        bool same = true;
-        int r = store_unseal(store, kind->column, row, row_bytes(q, 1), &secret);
+        bool same = true, opens;
+        int r = open_secret(store, kind, q, &secret, &opens, diags);
 
-        if (r != 0 && r != -EBADMSG)
+        if (r != 0 || !opens || !kind->has_mark)
                 return r;
-        if (r == -EBADMSG)
-                return diags_add(diags, NULL, 0, "%s %lld: its secret does not open under the sealing key", kind->row,
-                                 (long long)row);
-        if (kind->has_mark && (r = check_mark(store, row_bytes(q, 2), &secret, &same)) != 0)
-                return r;
-        return same ? 0 : diags_add(diags, NULL, 0, "%s %lld: its mark is that of another secret", kind->row,
-                                    (long long)row);
+        r = check_mark(store, row_bytes(q, 2), secret_bytes(&secret), &same);
+        return r != 0 || same ? r : row_fault(kind, q, "its mark is that of another secret", diags);
 }
+
+/* Is it a key or rule as one should be, with the identity that is made from it? 0, -EINVAL, -ENOMEM. */
+static int judge_public(enum credential_kind kind, struct bytes column, struct bytes identity) {
+        uint8_t fingerprint[THUMBPRINT_SIZE];
+        struct public_key key;
+        int r = 0;
+
+        if (kind == CREDENTIAL_RPK && (r = public_key_from_column(column, &key)) == 0)
+                r = public_key_check(&key);
+        if (r == 0)
+                r = credential_fingerprint(kind, column, fingerprint);
+        if (r == 0 && !bytes_equal(identity, bytes_of(fingerprint, sizeof(fingerprint))))
+                r = -EINVAL;
+        return r == 0 || r == -ENOMEM ? r : -EINVAL;
+}
+
+/* A public key or a rule is not sealed, but its mark needs the sealing key: nobody else can exchange one. */
+static int check_public(struct store *store, const struct secrets *kind, struct query *q, struct diags *diags) {
+        bool same = false;
+        int r = check_mark(store, row_bytes(q, 2), row_bytes(q, 4), &same);
+
+        if (r != 0)
+                return r;
+        if (!same)
+                return row_fault(kind, q, "its mark is that of another key or rule", diags);
+        r = judge_public((enum credential_kind)row_int(q, 3), row_bytes(q, 4), row_bytes(q, 5));
+        return r != -EINVAL ? r : row_fault(kind, q, "its key is no good, or its identity that of another one", diags);
+}
+
+static int check_credential(struct store *store, const struct secrets *kind, struct query *q, struct diags *diags) {
+        switch ((enum credential_kind)row_int(q, 3)) {
+        case CREDENTIAL_PSK:
+                return check_secret(store, kind, q, diags);
+        case CREDENTIAL_RPK:
+        case CREDENTIAL_X509:
+                return check_public(store, kind, q, diags);
+        default:
+                return row_fault(kind, q, "it is of no kind that there is", diags);
+        }
+}
+
+/* The private key, the public one and the certificate belong together. */
+static int check_as_key(struct store *store, const struct secrets *kind, struct query *q, struct diags *diags) {
+        _cleanup_(secret_done) struct secret secret = {};
+        struct public_key stored, made, certified;
+        struct bytes certificate;
+        bool opens, fits;
+        int r = open_secret(store, kind, q, &secret, &opens, diags);
+
+        if (r != 0 || !opens)
+                return r;
+        r = key_public(sign_curve((enum sign_alg)row_int(q, 2)), secret_bytes(&secret), &made);
+        if (r == -ENOMEM)
+                return r;
+        fits = r == 0 && public_key_from_column(row_bytes(q, 3), &stored) == 0 && public_key_equal(&stored, &made);
+        certificate = row_bytes(q, 4);
+        if (fits && certificate.size > 0)
+                fits = certificate_public_key(certificate, &certified) == 0 && public_key_equal(&certified, &made);
+        return fits ? 0 : row_fault(kind, q, "its public key or certificate is that of another one", diags);
+}
+
+static const struct secrets secrets[] = {
+        { QUERY_SECRETS_OF_SERVERS, "server_keys.secret", "key", true, check_secret },
+        { QUERY_SECRETS_OF_CREDENTIALS, "credentials.secret", "credential", true, check_credential },
+        { QUERY_SECRETS_OF_TOKENS, "tokens.pop_key", "token", false, check_secret },
+        { QUERY_SECRETS_OF_REFRESH_TOKENS, "refresh_tokens.pop_key", "refresh token", false, check_secret },
+        { QUERY_SECRETS_OF_AS_KEYS, "as_keys.secret", "key of the server's own", false, check_as_key },
+};
 
 /* Rows of one table. *ret_n: how many there were. */
 static int check_rows(struct store *store, struct check_place *place, int64_t limit, struct diags *diags,
@@ -269,7 +344,7 @@ static int check_rows(struct store *store, struct check_place *place, int64_t li
         query_int(&q, 1, place->row);
         query_int(&q, 2, limit);
         while ((r = query_next(&q)) == 0) {
-                if ((r = check_secret(store, kind, &q, diags)) != 0)
+                if ((r = kind->check(store, kind, &q, diags)) != 0)
                         return r;
                 place->row = row_int(&q, 0);
                 ++*ret_n;

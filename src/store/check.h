@@ -16,7 +16,7 @@ struct store;
  */
 int store_check_file(const char *path, struct diags *diags);
 
-/* How far a walk over all sealed secrets has come. Starts as {}. */
+/* How far a walk over all sealed secrets, public keys and rules has come. Starts as {}. */
 struct check_place {
         unsigned table;
         int64_t row;
@@ -25,6 +25,7 @@ struct check_place {
 
 /*
  * One step of that walk, over at most limit rows: each secret opens under the sealing key at the place where it stands,
- * and has the mark that finds it. Every one that does not is a row of *diags. 0, -ENOMEM, -EIO.
+ * and has the mark that finds it; a public key or rule of a credential has its mark and identity; the server's own keys
+ * have the public key and certificate that belong to them. Every one that does not is a row of *diags. 0, -ENOMEM, -EIO.
  */
 int store_check_secrets(struct store *store, struct check_place *place, int64_t limit, struct diags *diags);

@@ -1,12 +1,19 @@
 #include "dtls_client.h"
 
 #include <errno.h>
+#include <gnutls/abstract.h>
 #include <gnutls/dtls.h>
 #include <gnutls/gnutls.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/queue.h>
 
 #define DATAGRAM_SIZE_MAX 65535
+#define CHAIN_MAX 64
+#define PRIORITY_KEYS                                                                                             \
+        "NONE:+VERS-DTLS1.2:+MAC-ALL:+SIGN-ALL:+GROUP-ALL:+COMP-NULL:+ECDHE-ECDSA:+AES-128-CCM-8:+AES-128-CCM:" \
+        "+AES-128-GCM:+CHACHA20-POLY1305"
+#define PRIORITY_SIZE 512
 #define PRIORITY                                                                                     \
         "NONE:+VERS-DTLS1.2:+MAC-ALL:+SIGN-ALL:+GROUP-ALL:+COMP-NULL:+PSK:+ECDHE-PSK:+AES-128-CCM-8:" \
         "+AES-128-CCM:+AES-128-GCM:+CHACHA20-POLY1305"
@@ -22,6 +29,10 @@ TAILQ_HEAD(parcels, parcel);
 struct dtls_client {
         gnutls_session_t session;
         gnutls_psk_client_credentials_t credentials;
+        gnutls_certificate_credentials_t keys;
+        gnutls_pcert_st shown[CHAIN_MAX];
+        unsigned n_shown;
+        gnutls_privkey_t own;
         struct parcels in, out;
         int alert, error;
 };
@@ -79,17 +90,82 @@ static int failed(struct dtls_client *client, int error) {
         return -EPROTO;
 }
 
-static int set_up(struct dtls_client *client, const struct dtls_client_options *options) {
-        const gnutls_datum_t identity = { (unsigned char *)options->identity.data, (unsigned)options->identity.size };
-        const gnutls_datum_t key = { (unsigned char *)options->key.data, (unsigned)options->key.size };
-        const char *priority = options->priority ? options->priority : PRIORITY;
+static gnutls_datum_t datum(struct bytes bytes) {
+        return (gnutls_datum_t){ (unsigned char *)bytes.data, (unsigned)bytes.size };
+}
+
+static int set_psk(struct dtls_client *client, const struct dtls_client_options *options) {
+        const gnutls_datum_t identity = datum(options->identity), key = datum(options->key);
         int r;
 
         if ((r = gnutls_psk_allocate_client_credentials(&client->credentials)) < 0 ||
-            (r = gnutls_psk_set_client_credentials2(client->credentials, &identity, &key, GNUTLS_PSK_KEY_RAW)) < 0 ||
-            (r = gnutls_init(&client->session, GNUTLS_CLIENT | GNUTLS_DATAGRAM | GNUTLS_NONBLOCK)) < 0 ||
+            (r = gnutls_psk_set_client_credentials2(client->credentials, &identity, &key, GNUTLS_PSK_KEY_RAW)) < 0)
+                return r;
+        return gnutls_credentials_set(client->session, GNUTLS_CRD_PSK, client->credentials);
+}
+
+/* What the test wants shown is shown: GnuTLS itself would choose, put in order and leave out. */
+static int show(gnutls_session_t session, const gnutls_datum_t *authorities, int n_authorities,
+                const gnutls_pk_algorithm_t *algs, int n_algs, gnutls_pcert_st **ret_chain, unsigned *ret_n,
+                gnutls_privkey_t *ret_key) {
+        struct dtls_client *client = gnutls_session_get_ptr(session);
+
+        *ret_chain = client->shown;
+        *ret_n = client->n_shown;
+        *ret_key = client->own;
+        return 0;
+}
+
+static int set_shown(struct dtls_client *client, const struct dtls_client_options *options) {
+        const gnutls_datum_t spki = datum(options->spki);
+        int r = 0;
+
+        if (options->spki.size > 0) {
+                r = gnutls_pcert_import_rawpk_raw(&client->shown[0], &spki, GNUTLS_X509_FMT_DER,
+                                                  GNUTLS_KEY_DIGITAL_SIGNATURE, 0);
+                client->n_shown = r == 0;
+        }
+        while (r == 0 && client->n_shown < options->n_chain && client->n_shown < CHAIN_MAX) {
+                const gnutls_datum_t der = datum(options->chain[client->n_shown]);
+
+                r = gnutls_pcert_import_x509_raw(&client->shown[client->n_shown], &der, GNUTLS_X509_FMT_DER, 0);
+                client->n_shown += r == 0;
+        }
+        return r;
+}
+
+static int set_keys(struct dtls_client *client, const struct dtls_client_options *options) {
+        const gnutls_datum_t pkcs8 = datum(options->pkcs8);
+        int r;
+
+        if ((r = gnutls_certificate_allocate_credentials(&client->keys)) < 0 ||
+            (r = gnutls_privkey_init(&client->own)) < 0)
+                return r;
+        if (options->pkcs8.size > 0 &&
+            ((r = gnutls_privkey_import_x509_raw(client->own, &pkcs8, GNUTLS_X509_FMT_DER, NULL, 0)) < 0 ||
+             (r = set_shown(client, options)) < 0))
+                return r;
+        gnutls_session_set_ptr(client->session, client);
+        gnutls_certificate_set_retrieve_function2(client->keys, show);
+        return gnutls_credentials_set(client->session, GNUTLS_CRD_CERTIFICATE, client->keys);
+}
+
+static int set_up(struct dtls_client *client, const struct dtls_client_options *options) {
+        bool has_psk = options->identity.data != NULL;
+        const char *wanted = options->priority ? options->priority : has_psk ? PRIORITY : PRIORITY_KEYS;
+        char priority[PRIORITY_SIZE];
+        int r;
+
+        /* of what it has; GnuTLS would offer the other type, too */
+        snprintf(priority, sizeof(priority), "%s%s", wanted,
+                 has_psk || strstr(wanted, "CTYPE") ? "" :
+                 options->spki.size > 0             ? ":+CTYPE-CLI-RAWPK:+CTYPE-SRV-RAWPK:+CTYPE-SRV-X509" :
+                                                      ":+CTYPE-CLI-X509:+CTYPE-SRV-X509:+CTYPE-SRV-RAWPK");
+
+        if ((r = gnutls_init(&client->session, GNUTLS_CLIENT | GNUTLS_DATAGRAM | GNUTLS_NONBLOCK | GNUTLS_ENABLE_RAWPK |
+                                               GNUTLS_FORCE_CLIENT_CERT)) < 0 ||
             (r = gnutls_priority_set_direct(client->session, priority, NULL)) < 0 ||
-            (r = gnutls_credentials_set(client->session, GNUTLS_CRD_PSK, client->credentials)) < 0)
+            (r = has_psk ? set_psk(client, options) : set_keys(client, options)) < 0)
                 return failed(client, r);
 
         gnutls_transport_set_ptr(client->session, client);
@@ -127,6 +203,12 @@ void dtls_client_free(struct dtls_client *client) {
                 gnutls_deinit(client->session);
         if (client->credentials)
                 gnutls_psk_free_client_credentials(client->credentials);
+        if (client->keys)
+                gnutls_certificate_free_credentials(client->keys);
+        while (client->n_shown > 0)
+                gnutls_pcert_deinit(&client->shown[--client->n_shown]);
+        if (client->own)
+                gnutls_privkey_deinit(client->own);
         while (!TAILQ_EMPTY(&client->in))
                 parcels_drop(&client->in);
         while (!TAILQ_EMPTY(&client->out))
@@ -197,4 +279,16 @@ int dtls_client_error(const struct dtls_client *client) {
 
 const char *dtls_client_cipher(const struct dtls_client *client) {
         return gnutls_cipher_get_name(gnutls_cipher_get(client->session));
+}
+
+const char *dtls_client_group(const struct dtls_client *client) {
+        return gnutls_group_get_name(gnutls_group_get(client->session));
+}
+
+struct bytes dtls_client_server(const struct dtls_client *client, bool *ret_is_raw) {
+        unsigned n = 0;
+        const gnutls_datum_t *list = gnutls_certificate_get_peers(client->session, &n);
+
+        *ret_is_raw = gnutls_certificate_type_get2(client->session, GNUTLS_CTYPE_PEERS) == GNUTLS_CRT_RAWPK;
+        return list && n > 0 ? bytes_of(list[0].data, list[0].size) : BYTES_NONE;
 }

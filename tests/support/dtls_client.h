@@ -3,7 +3,7 @@
 #include "base/buf.h"
 
 /*
- * A DTLS 1.2 PSK client by GnuTLS, in memory: datagrams go in and out by calls, nothing blocks. What the tests of the
+ * A DTLS 1.2 client by GnuTLS, in memory: datagrams go in and out by calls, nothing blocks. What the tests of the
  * DTLS door and of the engine talk with.
  *
  *     while (dtls_client_handshake(c) == -EAGAIN) { dtls_client_output() → server; server → dtls_client_input() }
@@ -13,7 +13,11 @@ struct dtls_client;
 struct dtls_client_options {
         struct bytes identity; /* any bytes */
         struct bytes key;
-        const char *priority;  /* GnuTLS priority string; NULL: every PSK suite that the server knows, DTLS 1.2 */
+        struct bytes pkcs8;    /* DER of a private key, instead of identity and key: a client with a key of its own */
+        struct bytes spki;     /* its raw public key (RFC 7250), DER */
+        const struct bytes *chain; /* or certificates, DER, its own first; neither: nothing is shown */
+        size_t n_chain;
+        const char *priority;  /* GnuTLS priority string; NULL: every suite of that kind that the server knows */
         bool is_eager;         /* handshake() without a new datagram sends the last flight again at once */
 };
 
@@ -44,3 +48,6 @@ void dtls_client_close(struct dtls_client *client);
 int dtls_client_alert(const struct dtls_client *client);
 int dtls_client_error(const struct dtls_client *client);
 const char *dtls_client_cipher(const struct dtls_client *client);
+/* What the server showed: DER, until the next call; is it a raw public key? The group of the key exchange. */
+struct bytes dtls_client_server(const struct dtls_client *client, bool *ret_is_raw);
+const char *dtls_client_group(const struct dtls_client *client);

@@ -10,8 +10,10 @@
 #include "base/buf.h"
 #include "base/cleanup.h"
 #include "base/siphash.h"
+#include "crypto/certificate.h"
 #include "support/dtls_client.h"
 #include "support/fake.h"
+#include "support/pki.h"
 #include "transport/address.h"
 #include "transport/dtls.h"
 
@@ -21,6 +23,13 @@
 #define UNKNOWN_PSK_IDENTITY 115
 #define DECRYPT_ERROR 51
 #define INTERNAL_ERROR 80
+#define HANDSHAKE_FAILURE 40
+#define BAD_CERTIFICATE 42
+#define UNSUPPORTED_CERTIFICATE 43
+#define CERTIFICATE_EXPIRED 45
+#define CERTIFICATE_UNKNOWN 46
+#define UNKNOWN_CA 48
+#define ACCESS_DENIED 49
 #define HEADER 13 /* of a record */
 
 /* ---- the rig: one server in memory, its output in a queue, what it delivered in a log */
@@ -39,7 +48,11 @@ struct rig {
         struct buf delivered; /* each record, then '|' */
         struct dtls_session *last;
         unsigned n_closed, n_asked;
-        int psk_result;        /* not 0: what psk() answers */
+        int psk_result;        /* not 0: what psk(), rpk() and x509() answer */
+        uint8_t known[THUMBPRINT_SIZE]; /* whose raw public key rpk() knows */
+        const char *rule;               /* and which name of certificates x509() */
+        enum dtls_failure failure;      /* the last */
+        unsigned n_failures;
         bool close_on_deliver; /* deliver() closes its session */
         bool echo;             /* deliver() sends the record back */
         bool is_deaf;          /* what is sent is lost */
@@ -55,9 +68,36 @@ static int psk(void *context, struct bytes identity, struct credential *ret, str
                 return rig->psk_result;
         if (identity.size > IDENTITY_SIZE_MAX || bytes_equal(identity, BYTES_LITERAL("nobody")))
                 return 1;
-        *ret = (struct credential){ .id = 7, .kind = CREDENTIAL_PSK, .client_id = 3, .identity_size = identity.size };
+        /* identities of one small letter have credentials of their own */
+        *ret = (struct credential){ .id = identity.size == 1 && identity.data[0] >= 'a' && identity.data[0] <= 'z' ? identity.data[0] : 7,
+                                    .kind = CREDENTIAL_PSK, .client_id = 3, .identity_size = identity.size };
         memcpy(ret->identity, identity.data, identity.size);
         return secret_set(ret_psk, KEY);
+}
+
+static int rpk(void *context, const uint8_t thumbprint[static THUMBPRINT_SIZE], struct credential *ret) {
+        struct rig *rig = context;
+
+        if (rig->psk_result != 0 || memcmp(thumbprint, rig->known, THUMBPRINT_SIZE) != 0)
+                return rig->psk_result != 0 ? rig->psk_result : 1;
+        *ret = (struct credential){ .id = 8, .kind = CREDENTIAL_RPK, .client_id = 4 };
+        return 0;
+}
+
+static int x509(void *context, struct bytes rule, struct credential *ret) {
+        struct rig *rig = context;
+
+        if (rig->psk_result != 0 || !rig->rule || !bytes_equal(rule, bytes_text(rig->rule)))
+                return rig->psk_result != 0 ? rig->psk_result : 1;
+        *ret = (struct credential){ .id = 9, .kind = CREDENTIAL_X509, .client_id = 5 };
+        return 0;
+}
+
+static void failed(void *context, const struct address *remote, enum dtls_failure why, const char *detail) {
+        struct rig *rig = context;
+
+        rig->failure = why;
+        rig->n_failures++;
 }
 
 static void deliver(void *context, struct dtls_session *session, struct bytes data, struct engine_time now) {
@@ -101,7 +141,7 @@ static const struct dtls_limits limits = { .sessions_max = 100, .handshakes_max 
 static struct rig *rig_new(const struct dtls_limits *own) {
         struct rig *rig = calloc(1, sizeof(*rig));
         struct dtls_callbacks callbacks = { .context = rig, .psk = psk, .deliver = deliver, .send = take_out,
-                                            .closed = closed };
+                                            .closed = closed, .rpk = rpk, .x509 = x509, .failed = failed };
 
         assert_non_null(rig);
         rig->delivered = BUF_INIT(1 << 20);
@@ -1070,6 +1110,66 @@ static void handshakes_are_limited(void **state) {
 }
 
 /* One session too many: the one that was silent for longest goes, and is told. */
+static struct dtls_client *connected_as(struct rig *rig, unsigned n, const char *identity) {
+        struct dtls_client *client = client_new(bytes_text(identity), KEY, NULL);
+
+        assert_int_equal(shake(rig, n, client), 0);
+        return client;
+}
+
+/* Which clients still have their sessions: '1'; '0': it was closed. */
+static void assert_sessions(struct rig *rig, struct dtls_client *const *clients, const char *alive) {
+        for (unsigned n = 0; alive[n] != '\0'; n++) {
+                _cleanup_(buf_done) struct buf answer = BUF_INIT(65536);
+                int r;
+
+                (void)to_client(rig, n, clients[n]);
+                r = dtls_client_receive(clients[n], &answer);
+                if (r != (alive[n] == '1' ? -EAGAIN : -EPIPE))
+                        fail_msg("session %u of %s: %d", n, alive, r);
+        }
+}
+
+/* Who has more than half of all sessions pays for the next one with one of its own. */
+static void one_credential_displaces_its_own(void **state) {
+        static const struct {
+                const char *identity, *alive;
+        } steps[] = {
+                { "a", "1" },          { "b", "11" },          { "g", "111" },          { "g", "1111" },
+                { "g", "11111" },      { "g", "111111" },
+                { "g", "1101111" },      /* it had four of six */
+                { "c", "01011111" },     /* it had none: the least recently used of all goes */
+                { "g", "010011111" },    /* four again */
+                { "d", "0000111111" },   /* b's is the oldest */
+                { "e", "00000111111" },  /* then one of g's, which has three now */
+                { "g", "000000111111" }, /* three are half, and no more than that: the oldest of all, which is its own */
+        };
+        const struct dtls_limits own = { .sessions_max = 6, .handshakes_max = 4, .handshake_timeout_us = 30 * SECOND,
+                                         .idle_us = 3600 * SECOND };
+        _cleanup_(rig_freep) struct rig *rig = rig_new(&own);
+        struct dtls_client *clients[N_ELEMENTS(steps)];
+
+        for (unsigned n = 0; n < N_ELEMENTS(steps); n++) {
+                clients[n] = connected_as(rig, n, steps[n].identity);
+                assert_sessions(rig, clients, steps[n].alive);
+        }
+        assert_int_equal(figures(rig).n_sessions, 6);
+        assert_int_equal(figures(rig).n_evicted, N_ELEMENTS(steps) - 6);
+        for (unsigned n = 0; n < N_ELEMENTS(clients); n++)
+                dtls_client_free(clients[n]);
+}
+
+static void only_one_session(void **state) {
+        const struct dtls_limits own = { .sessions_max = 1, .handshakes_max = 4, .handshake_timeout_us = 30 * SECOND,
+                                         .idle_us = 3600 * SECOND };
+        _cleanup_(rig_freep) struct rig *rig = rig_new(&own);
+
+        for (unsigned n = 0; n < 8; n++) {
+                dtls_client_free(connected_as(rig, n, n % 4 < 2 ? "a" : "b"));
+                assert_int_equal(figures(rig).n_sessions, 1);
+        }
+}
+
 static void sessions_are_limited(void **state) {
         const struct dtls_limits own = { .sessions_max = 3, .handshakes_max = 4, .handshake_timeout_us = 30 * SECOND,
                                          .idle_us = 3600 * SECOND };
@@ -1182,20 +1282,20 @@ static void memory_of_a_session(void **state) {
 }
 
 /*
- * One byte of a ClientKeyExchange that is said to have 127 KiB: GnuTLS would make room for all of it, six times over.
+ * Two bytes of a ClientKeyExchange that is said to have 127 KiB: GnuTLS would make room for all of it, six times over.
  */
 static void fragments_of_long_messages_cost_nothing(void **state) {
         _cleanup_(rig_freep) struct rig *rig = rig_new(NULL);
         _cleanup_(dtls_client_freep) struct dtls_client *client = client_new(BYTES_LITERAL("meter"), KEY, NULL);
-        uint8_t fragment[] = { 22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 1, 0, 0, 13,
-                               16, 1, 0xfc, 0, 0, 2, 0, 0, 0, 0, 0, 1, 'x' };
+        uint8_t fragment[] = { 22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 1, 0, 0, 14,
+                               16, 1, 0xfc, 0, 0, 2, 0, 0, 0, 0, 0, 2, 'x', 'y' };
         _cleanup_(flight_done) struct flight flight;
         size_t before;
 
         last_flight(rig, 1, client, &flight);
         before = memory_in_use();
         for (uint8_t n = 0; n < 6; n++) {
-                fragment[10] = n;
+                fragment[10] = 16 + n; /* not one that was there */
                 fragment[18] = (uint8_t)(2 + n);
                 input(rig, 1, bytes_of(fragment, sizeof(fragment)));
         }
@@ -1204,6 +1304,465 @@ static void fragments_of_long_messages_cost_nothing(void **state) {
                 input(rig, 1, buf_bytes(&flight.datagrams[i]));
         to_client(rig, 1, client);
         assert_int_equal(shake(rig, 1, client), 0); /* they did no harm to who is really there */
+}
+
+/* ---- raw public keys and certificates */
+
+#define CA "critical,CA:TRUE"
+#define KEYS(cipher, group)                                                                                       \
+        "NONE:+VERS-DTLS1.2:+MAC-ALL:+SIGN-ALL:+GROUP-" group ":+COMP-NULL:+ECDHE-ECDSA:+" cipher
+#define RAW                                                                                                       \
+        "NONE:+VERS-DTLS1.2:+MAC-ALL:+SIGN-ALL:+GROUP-ALL:+COMP-NULL:+ECDHE-ECDSA:+AES-128-CCM-8:+CTYPE-CLI-RAWPK:" \
+        "+CTYPE-SRV-RAWPK"
+#define NOW_S 1700000000
+
+/* A server with a P-256 and an Ed25519 key, a CA that it trusts. */
+struct keyed {
+        struct rig *rig;
+        struct pki *root, *own[2];
+        struct trust_anchors *anchors;
+};
+
+static void give_keys(const struct keyed *keyed, struct rig *rig) {
+        struct dtls_key keys[N_ELEMENTS(keyed->own)];
+
+        for (size_t i = 0; i < N_ELEMENTS(keys); i++)
+                keys[i] = (struct dtls_key){ pki_pkcs8(keyed->own[i]), pki_spki(keyed->own[i]), pki_der(keyed->own[i]) };
+        assert_int_equal(dtls_set_keys(rig->dtls, keys, N_ELEMENTS(keys)), 0);
+        dtls_set_trust_anchors(rig->dtls, keyed->anchors);
+}
+
+static struct keyed keyed_new(const struct dtls_limits *own) {
+        struct keyed keyed = { .rig = rig_new(own) };
+        _cleanup_(buf_done) struct buf pem = BUF_INIT(65536);
+        _cleanup_(diags_done) struct diags faults = {};
+
+        keyed.root = pki_new(&(struct pki_ask){ .subject = "root", .constraints = CA, .usage = "keyCertSign" });
+        keyed.own[0] = pki_new(&(struct pki_ask){ .subject = "as" });
+        keyed.own[1] = pki_new(&(struct pki_ask){ .subject = "as", .curve = CURVE_ED25519 });
+        pki_put_pem(keyed.root, &pem);
+        assert_int_equal(trust_anchors_new(buf_bytes(&pem), "file", &keyed.anchors, &faults), 0);
+        give_keys(&keyed, keyed.rig);
+        return keyed;
+}
+
+static void keyed_done(struct keyed *keyed) {
+        rig_free(keyed->rig);
+        trust_anchors_free(keyed->anchors);
+        pki_free(keyed->root);
+        pki_free(keyed->own[0]);
+        pki_free(keyed->own[1]);
+}
+
+static struct dtls_client *client_of(const struct dtls_client_options *options) {
+        struct dtls_client *client;
+
+        assert_int_equal(dtls_client_new(options, &client), 0);
+        return client;
+}
+
+static struct dtls_client *rpk_client(const struct pki *pki, const char *priority) {
+        return client_of(&(struct dtls_client_options){ .pkcs8 = pki_pkcs8(pki), .spki = pki_spki(pki),
+                                                        .priority = priority });
+}
+
+static struct dtls_client *x509_client(const struct pki *pki, const char *priority) {
+        const struct bytes der = pki_der(pki);
+
+        return client_of(&(struct dtls_client_options){ .pkcs8 = pki_pkcs8(pki), .chain = &der, .n_chain = 1,
+                                                        .priority = priority });
+}
+
+static void thumbprint_of(const struct pki *pki, uint8_t ret[static THUMBPRINT_SIZE]) {
+        struct public_key key;
+
+        assert_int_equal(public_key_from_spki(pki_spki(pki), &key), 0);
+        assert_int_equal(public_key_thumbprint(&key, ret), 0);
+}
+
+/* Who it is is known by the credential and by the key that it used. */
+static void assert_served(struct rig *rig, unsigned n, struct dtls_client *client, const struct pki *pki, int64_t id) {
+        uint8_t thumbprint[THUMBPRINT_SIZE];
+
+        thumbprint_of(pki, thumbprint);
+        say(rig, n, client, BYTES_LITERAL("hello"));
+        assert_delivered(rig, "hello|");
+        assert_int_equal(dtls_session_credential(rig->last)->id, id);
+        assert_memory_equal(dtls_session_thumbprint(rig->last), thumbprint, THUMBPRINT_SIZE);
+        assert_int_equal(dtls_send(rig->last, BYTES_LITERAL("hi")), 0);
+        assert_int_equal(to_client(rig, n, client), 1);
+        assert_int_equal(dtls_client_receive(client, &rig->delivered), 0);
+        assert_true(bytes_equal(buf_bytes(&rig->delivered), BYTES_LITERAL("hi")));
+        buf_clear(&rig->delivered);
+}
+
+/* AS-085: every suite with every group and kind of key, by raw public key and by certificate */
+static void suites_with_keys(void **state) {
+        static const struct {
+                const char *priority, *cipher, *group; /* cipher NULL: refused */
+        } cases[] = {
+                { KEYS("AES-128-CCM-8", "X25519"), "AES-128-CCM-8", "X25519" },
+                { KEYS("AES-128-CCM-8", "SECP256R1"), "AES-128-CCM-8", "SECP256R1" },
+                { KEYS("AES-128-CCM", "X25519"), "AES-128-CCM", "X25519" },
+                { KEYS("AES-128-CCM", "SECP256R1"), "AES-128-CCM", "SECP256R1" },
+                { KEYS("AES-128-GCM", "X25519"), "AES-128-GCM", "X25519" },
+                { KEYS("AES-128-GCM", "SECP256R1"), "AES-128-GCM", "SECP256R1" },
+                { KEYS("CHACHA20-POLY1305", "X25519"), "CHACHA20-POLY1305", "X25519" },
+                { KEYS("CHACHA20-POLY1305", "SECP256R1"), "CHACHA20-POLY1305", "SECP256R1" },
+                { KEYS("AES-256-GCM", "X25519"), NULL, NULL },
+                { KEYS("AES-128-CBC", "X25519"), NULL, NULL },
+                { KEYS("AES-128-GCM", "SECP384R1"), NULL, NULL },
+                { "NONE:+VERS-DTLS1.2:+MAC-ALL:+SIGN-ALL:+GROUP-ALL:+COMP-NULL:+ECDHE-RSA:+AES-128-GCM",
+                  NULL, NULL },
+        };
+        static const enum curve curves[] = { CURVE_P256, CURVE_ED25519 };
+        _cleanup_(keyed_done) struct keyed keyed = keyed_new(NULL);
+        unsigned n = 0;
+
+        keyed.rig->rule = "dns:meter";
+        for (size_t i = 0; i < N_ELEMENTS(cases); i++)
+                for (size_t j = 0; j < 2 * N_ELEMENTS(curves); j++, n++) {
+                        _cleanup_(pki_freep) struct pki *pki =
+                                pki_new(&(struct pki_ask){ .subject = "meter", .names = "DNS:meter",
+                                                           .curve = curves[j / 2], .issuer = keyed.root });
+                        bool is_raw = j % 2 == 0;
+                        _cleanup_(dtls_client_freep) struct dtls_client *client =
+                                is_raw ? rpk_client(pki, cases[i].priority) : x509_client(pki, cases[i].priority);
+                        int r;
+
+                        thumbprint_of(pki, keyed.rig->known);
+                        r = shake(keyed.rig, n, client);
+                        if (r != (cases[i].cipher ? 0 : -EPROTO))
+                                fail_msg("%s %zu: %d, GnuTLS %d", cases[i].priority, j, r, dtls_client_error(client));
+                        if (!cases[i].cipher)
+                                continue;
+                        assert_string_equal(dtls_client_cipher(client), cases[i].cipher);
+                        assert_string_equal(dtls_client_group(client), cases[i].group);
+                        assert_served(keyed.rig, n, client, pki, is_raw ? 8 : 9);
+                }
+        assert_int_equal(figures(keyed.rig).n_half_open, 0);
+}
+
+/* RFC 7250 §4: either side shows what the extensions agree on. */
+static void certificate_types(void **state) {
+        static const struct {
+                const char *types;
+                bool client_raw, server_raw;
+        } cases[] = {
+                { ":+CTYPE-CLI-RAWPK:+CTYPE-SRV-RAWPK", true, true },
+                { ":+CTYPE-CLI-RAWPK:+CTYPE-SRV-X509", true, false },
+                { ":+CTYPE-CLI-X509:+CTYPE-SRV-RAWPK", false, true },
+                { ":+CTYPE-CLI-X509:+CTYPE-SRV-X509", false, false },
+        };
+        _cleanup_(keyed_done) struct keyed keyed = keyed_new(NULL);
+        _cleanup_(pki_freep) struct pki *pki =
+                pki_new(&(struct pki_ask){ .subject = "meter", .names = "DNS:meter", .issuer = keyed.root });
+
+        thumbprint_of(pki, keyed.rig->known);
+        keyed.rig->rule = "dns:meter";
+        for (unsigned i = 0; i < N_ELEMENTS(cases); i++) {
+                _cleanup_(dtls_client_freep) struct dtls_client *client = NULL;
+                char priority[256] = "NONE:+VERS-DTLS1.2:+MAC-ALL:+SIGN-ALL:+GROUP-ALL:+COMP-NULL:+ECDHE-ECDSA:"
+                                     "+AES-128-CCM-8";
+                struct bytes shown;
+                bool is_raw;
+
+                strcat(priority, cases[i].types);
+                client = cases[i].client_raw ? rpk_client(pki, priority) : x509_client(pki, priority);
+                assert_int_equal(shake(keyed.rig, i, client), 0);
+                assert_served(keyed.rig, i, client, pki, cases[i].client_raw ? 8 : 9);
+                shown = dtls_client_server(client, &is_raw);
+                assert_int_equal(is_raw, cases[i].server_raw);
+                assert_true(bytes_equal(shown, is_raw ? pki_spki(keyed.own[0]) : pki_der(keyed.own[0])));
+        }
+}
+
+/* A client that reads signatures of one kind alone is shown the key that makes those. */
+static void server_keys(void **state) {
+        static const struct {
+                const char *sign;
+                enum curve curve;
+                unsigned own;
+        } cases[] = { { "+SIGN-EDDSA-ED25519", CURVE_ED25519, 1 }, { "+SIGN-ECDSA-SHA256", CURVE_P256, 0 } };
+        _cleanup_(keyed_done) struct keyed keyed = keyed_new(NULL);
+
+        for (unsigned i = 0; i < N_ELEMENTS(cases); i++) {
+                _cleanup_(pki_freep) struct pki *pki =
+                        pki_new(&(struct pki_ask){ .subject = "meter", .curve = cases[i].curve });
+                _cleanup_(dtls_client_freep) struct dtls_client *client = NULL;
+                char priority[256] = "NONE:+VERS-DTLS1.2:+MAC-ALL:+GROUP-ALL:+COMP-NULL:+ECDHE-ECDSA:+AES-128-CCM-8:"
+                                     "+CTYPE-CLI-RAWPK:+CTYPE-SRV-RAWPK:";
+                bool is_raw;
+
+                thumbprint_of(pki, keyed.rig->known);
+                client = rpk_client(pki, strcat(priority, cases[i].sign));
+                assert_int_equal(shake(keyed.rig, i, client), 0);
+                assert_true(bytes_equal(dtls_client_server(client, &is_raw), pki_spki(keyed.own[cases[i].own])));
+        }
+}
+
+static void assert_failed(struct rig *rig, struct dtls_client *client, int r, int alert, enum dtls_failure why,
+                          const char *what) {
+        if (r != -EPROTO || dtls_client_alert(client) != alert || rig->failure != why)
+                fail_msg("%s: %d, alert %d, GnuTLS %d, failure %d", what, r, dtls_client_alert(client),
+                         dtls_client_error(client), (int)rig->failure);
+        assert_int_equal(rig->n_failures, 1);
+        assert_int_equal(figures(rig).n_failed, 1);
+        assert_int_equal(figures(rig).n_failed_by[why], 1);
+        assert_int_equal(figures(rig).n_sessions, 0);
+        assert_int_equal(rig->n_closed, 0);
+}
+
+/* Certificates that are refused, each with its alert. */
+static void refused_certificates(void **state) {
+        static const struct {
+                const char *what;
+                struct pki_ask ask;
+                bool is_foreign;
+                const char *rule;
+                int result, alert;
+                enum dtls_failure why;
+        } cases[] = {
+                { "expired", { .until_s = NOW_S - 1 }, false, "dns:meter", 0, CERTIFICATE_EXPIRED,
+                  DTLS_FAILED_CERTIFICATE_EXPIRED },
+                { "not yet", { .from_s = NOW_S + 1 }, false, "dns:meter", 0, CERTIFICATE_EXPIRED,
+                  DTLS_FAILED_CERTIFICATE_NOT_YET },
+                { "foreign", {}, true, "dns:meter", 0, UNKNOWN_CA, DTLS_FAILED_CERTIFICATE_FOREIGN },
+                { "server", { .purposes = "serverAuth" }, false, "dns:meter", 0, UNSUPPORTED_CERTIFICATE,
+                  DTLS_FAILED_CERTIFICATE_UNSUPPORTED },
+                { "SHA-1", { .digest = "SHA1" }, false, "dns:meter", 0, BAD_CERTIFICATE, DTLS_FAILED_CERTIFICATE_BAD },
+                { "P-384", { .curve = CURVE_P384 }, false, "dns:meter", 0, UNSUPPORTED_CERTIFICATE,
+                  DTLS_FAILED_CERTIFICATE_UNSUPPORTED },
+                { "nobody's", {}, false, "dns:other", 0, ACCESS_DENIED, DTLS_FAILED_UNMATCHED },
+                { "store broken", {}, false, "dns:meter", -EIO, INTERNAL_ERROR, DTLS_FAILED_INTERNAL },
+        };
+        _cleanup_(pki_freep) struct pki *foreign =
+                pki_new(&(struct pki_ask){ .subject = "foreign", .constraints = CA, .usage = "keyCertSign" });
+
+        for (size_t i = 0; i < N_ELEMENTS(cases); i++) {
+                _cleanup_(keyed_done) struct keyed keyed = keyed_new(NULL);
+                _cleanup_(dtls_client_freep) struct dtls_client *client = NULL;
+                _cleanup_(pki_freep) struct pki *pki = NULL;
+                struct pki_ask ask = cases[i].ask;
+
+                ask.subject = "meter";
+                ask.names = "DNS:meter";
+                ask.issuer = cases[i].is_foreign ? foreign : keyed.root;
+                pki = pki_new(&ask);
+                client = x509_client(pki, NULL);
+                keyed.rig->rule = cases[i].rule;
+                keyed.rig->psk_result = cases[i].result;
+                assert_failed(keyed.rig, client, shake(keyed.rig, 1, client), cases[i].alert, cases[i].why,
+                              cases[i].what);
+        }
+}
+
+/* The chain of a client under the CA at that depth, and other certificates behind it. */
+static int shake_with_chain(struct rig *rig, const struct pki *pki, struct pki *const *cas, unsigned depth,
+                            unsigned padding, struct dtls_client **ret) {
+        _cleanup_(pki_freep) struct pki *other = pki_new(&(struct pki_ask){ .subject = "other", .rsa_bits = 2048 });
+        struct bytes chain[32];
+        unsigned n = 0;
+        int r;
+
+        chain[n++] = pki_der(pki);
+        for (unsigned i = depth; i > 0; i--)
+                chain[n++] = pki_der(cas[i]);
+        for (unsigned i = 0; i < padding; i++)
+                chain[n++] = pki_der(other);
+        *ret = client_of(&(struct dtls_client_options){ .pkcs8 = pki_pkcs8(pki), .chain = chain, .n_chain = n });
+        r = shake(rig, 1, *ret);
+        if (r != -EAGAIN)
+                return r;
+        advance(rig, SECOND / 5); /* over any size: the verdict comes when the wait is over */
+        assert_int_equal(to_client(rig, 1, *ret), 1);
+        return dtls_client_handshake(*ret);
+}
+
+/* Chains as long as may be, one longer, and one over any size. */
+static void long_chains(void **state) {
+        static const struct {
+                unsigned depth, padding;
+                bool is_good;
+        } cases[] = {
+                { 0, 0, true }, { 3, 0, true }, { 3, 2, true }, { 4, 0, false }, { 3, 3, false }, { 3, 16, false },
+        };
+        static const char *const subjects[] = { "", "1", "2", "3", "4" };
+        _cleanup_(keyed_done) struct keyed keyed = keyed_new(NULL);
+        struct pki *cas[N_ELEMENTS(subjects)] = { keyed.root };
+
+        for (unsigned i = 1; i < N_ELEMENTS(cas); i++)
+                cas[i] = pki_new(&(struct pki_ask){ .subject = subjects[i], .constraints = CA, .usage = "keyCertSign",
+                                                    .issuer = cas[i - 1] });
+        for (unsigned i = 0; i < N_ELEMENTS(cases); i++) {
+                _cleanup_(rig_freep) struct rig *rig = rig_new(NULL);
+                _cleanup_(pki_freep) struct pki *pki = pki_new(&(struct pki_ask){
+                        .subject = "meter", .names = "DNS:meter", .issuer = cas[cases[i].depth] });
+                _cleanup_(dtls_client_freep) struct dtls_client *client = NULL;
+                int r;
+
+                give_keys(&keyed, rig);
+                rig->rule = "dns:meter";
+                r = shake_with_chain(rig, pki, cas, cases[i].depth, cases[i].padding, &client);
+                if (!cases[i].is_good) {
+                        assert_failed(rig, client, r, UNKNOWN_CA, DTLS_FAILED_CHAIN_TOO_LONG, "chain");
+                        continue;
+                }
+                assert_int_equal(r, 0);
+                assert_served(rig, 1, client, pki, 9);
+        }
+        for (unsigned i = 1; i < N_ELEMENTS(cas); i++)
+                pki_free(cas[i]);
+}
+
+static void refused_keys(void **state) {
+        static const struct {
+                const char *what;
+                enum curve curve;
+                bool is_shown;
+                int result, alert;
+                enum dtls_failure why;
+        } cases[] = {
+                { "unknown", CURVE_P256, true, 1, CERTIFICATE_UNKNOWN, DTLS_FAILED_KEY_UNKNOWN },
+                { "unknown Ed25519", CURVE_ED25519, true, 1, CERTIFICATE_UNKNOWN, DTLS_FAILED_KEY_UNKNOWN },
+                { "P-384", CURVE_P384, true, 0, UNSUPPORTED_CERTIFICATE, DTLS_FAILED_KEY_UNSUPPORTED },
+                { "store broken", CURVE_P256, true, -EIO, INTERNAL_ERROR, DTLS_FAILED_INTERNAL },
+                { "none", CURVE_P256, false, 0, HANDSHAKE_FAILURE, DTLS_FAILED_NO_CERTIFICATE },
+        };
+
+        for (size_t i = 0; i < N_ELEMENTS(cases); i++) {
+                _cleanup_(keyed_done) struct keyed keyed = keyed_new(NULL);
+                _cleanup_(pki_freep) struct pki *pki =
+                        pki_new(&(struct pki_ask){ .subject = "meter", .curve = cases[i].curve });
+                _cleanup_(dtls_client_freep) struct dtls_client *client =
+                        cases[i].is_shown ? rpk_client(pki, NULL) : client_of(&(struct dtls_client_options){});
+
+                thumbprint_of(pki, keyed.rig->known);
+                keyed.rig->psk_result = cases[i].result;
+                assert_failed(keyed.rig, client, shake(keyed.rig, 1, client), cases[i].alert, cases[i].why,
+                              cases[i].what);
+        }
+}
+
+/* The private key of another one than is shown: registered, but not proved to be held (RFC 5246 §7.4.8). */
+static void stolen_key(void **state) {
+        _cleanup_(keyed_done) struct keyed keyed = keyed_new(NULL);
+        _cleanup_(pki_freep) struct pki *victim = pki_new(&(struct pki_ask){ .subject = "victim" });
+        _cleanup_(pki_freep) struct pki *thief = pki_new(&(struct pki_ask){ .subject = "thief" });
+        _cleanup_(dtls_client_freep) struct dtls_client *client =
+                client_of(&(struct dtls_client_options){ .pkcs8 = pki_pkcs8(thief), .spki = pki_spki(victim) });
+
+        thumbprint_of(victim, keyed.rig->known);
+        assert_failed(keyed.rig, client, shake(keyed.rig, 1, client), DECRYPT_ERROR, DTLS_FAILED_PROTOCOL, "stolen");
+}
+
+/* Each datagram of the client's last flight left out in turn: no session without the proof in it. */
+static void no_session_without_proof(void **state) {
+        _cleanup_(pki_freep) struct pki *pki = pki_new(&(struct pki_ask){ .subject = "meter" });
+
+        for (unsigned left_out = 0, n = 1; left_out < n; left_out++) {
+                _cleanup_(keyed_done) struct keyed keyed = keyed_new(NULL);
+                _cleanup_(dtls_client_freep) struct dtls_client *client = rpk_client(pki, NULL);
+                _cleanup_(flight_done) struct flight flight;
+
+                thumbprint_of(pki, keyed.rig->known);
+                last_flight(keyed.rig, 1, client, &flight);
+                n = flight.n;
+                for (unsigned i = 0; i < n; i++)
+                        if (i != left_out)
+                                input(keyed.rig, 1, buf_bytes(&flight.datagrams[i]));
+                assert_int_equal(figures(keyed.rig).n_done, 0);
+        }
+}
+
+/* PSK and certificates on one port; without keys of the server's own, PSK alone. */
+static void one_port(void **state) {
+        _cleanup_(keyed_done) struct keyed keyed = keyed_new(NULL);
+        _cleanup_(pki_freep) struct pki *pki = pki_new(&(struct pki_ask){ .subject = "meter" });
+        _cleanup_(dtls_client_freep) struct dtls_client *with_key = rpk_client(pki, NULL);
+        _cleanup_(dtls_client_freep) struct dtls_client *refused = rpk_client(pki, NULL);
+
+        thumbprint_of(pki, keyed.rig->known);
+        dtls_client_free(connected(keyed.rig, 1));
+        assert_int_equal(shake(keyed.rig, 2, with_key), 0);
+        assert_served(keyed.rig, 2, with_key, pki, 8);
+        assert_int_equal(dtls_set_keys(keyed.rig->dtls, NULL, 0), 0);
+        assert_served(keyed.rig, 2, with_key, pki, 8); /* who is in stays in */
+        dtls_client_free(connected(keyed.rig, 3));
+        assert_int_equal(shake(keyed.rig, 4, refused), -EPROTO);
+        assert_int_equal(dtls_client_alert(refused), HANDSHAKE_FAILURE);
+}
+
+/* A handshake goes on with the key that it began with. */
+static void keys_change(void **state) {
+        _cleanup_(keyed_done) struct keyed keyed = keyed_new(NULL);
+        _cleanup_(pki_freep) struct pki *pki = pki_new(&(struct pki_ask){ .subject = "meter" });
+        _cleanup_(pki_freep) struct pki *fresh = pki_new(&(struct pki_ask){ .subject = "as" });
+        const struct dtls_key key = { pki_pkcs8(fresh), pki_spki(fresh), BYTES_NONE };
+        const struct dtls_key bad = { BYTES_LITERAL("no key"), pki_spki(fresh), BYTES_NONE };
+        _cleanup_(dtls_client_freep) struct dtls_client *before = rpk_client(pki, RAW), *after = rpk_client(pki, RAW);
+        _cleanup_(flight_done) struct flight flight;
+        bool is_raw;
+
+        thumbprint_of(pki, keyed.rig->known);
+        last_flight(keyed.rig, 1, before, &flight);
+        assert_int_equal(dtls_set_keys(keyed.rig->dtls, &bad, 1), -EINVAL);
+        assert_int_equal(dtls_set_keys(keyed.rig->dtls, &key, 1), 0);
+        for (unsigned i = 0; i < flight.n; i++)
+                input(keyed.rig, 1, buf_bytes(&flight.datagrams[i]));
+        to_client(keyed.rig, 1, before);
+        assert_int_equal(shake(keyed.rig, 1, before), 0);
+        assert_true(bytes_equal(dtls_client_server(before, &is_raw), pki_spki(keyed.own[0])));
+        assert_int_equal(shake(keyed.rig, 2, after), 0);
+        assert_true(bytes_equal(dtls_client_server(after, &is_raw), pki_spki(fresh)));
+        assert_served(keyed.rig, 1, before, pki, 8);
+        assert_served(keyed.rig, 2, after, pki, 8);
+}
+
+/* design.md's bar holds for them too: what a session keeps of its chain counts. */
+static void memory_of_a_session_with_certificate(void **state) {
+        enum { N = 100 };
+        _cleanup_(keyed_done) struct keyed keyed = keyed_new(&(struct dtls_limits){
+                .sessions_max = N + 1, .handshakes_max = N, .handshake_timeout_us = 30 * SECOND,
+                .idle_us = 3600 * SECOND });
+        _cleanup_(pki_freep) struct pki *pki =
+                pki_new(&(struct pki_ask){ .subject = "meter", .names = "DNS:meter", .issuer = keyed.root });
+        size_t before = 0;
+
+        keyed.rig->rule = "dns:meter";
+        for (unsigned n = 0; n <= N; n++) {
+                struct dtls_client *client = x509_client(pki, NULL);
+
+                assert_int_equal(shake(keyed.rig, n, client), 0);
+                dtls_client_free(client);
+                if (n == 0) /* what is allocated once is there now */
+                        before = memory_in_use();
+        }
+        print_message("# %zu bytes a session\n", (memory_in_use() - before) / N);
+        assert_in_range((memory_in_use() - before) / N, 0, 20000);
+}
+
+/*
+ * Two bytes each of six messages that are said to have as much as a chain may: one is believed, and costs no more than it
+ * says.
+ */
+static void fragments_of_long_chains_are_bounded(void **state) {
+        _cleanup_(keyed_done) struct keyed keyed = keyed_new(NULL);
+        _cleanup_(pki_freep) struct pki *pki = pki_new(&(struct pki_ask){ .subject = "meter" });
+        _cleanup_(dtls_client_freep) struct dtls_client *client = rpk_client(pki, NULL);
+        uint8_t fragment[] = { 22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 1, 0, 0, 14,
+                               11, 0, 0x20, 0, 0, 2, 0, 0, 0, 0, 0, 2, 'x', 'y' };
+        _cleanup_(flight_done) struct flight flight;
+        size_t before;
+
+        last_flight(keyed.rig, 1, client, &flight);
+        before = memory_in_use();
+        for (uint8_t n = 0; n < 6; n++) {
+                fragment[10] = 16 + n; /* not one that was there */
+                fragment[18] = (uint8_t)(2 + n);
+                input(keyed.rig, 1, bytes_of(fragment, sizeof(fragment)));
+        }
+        assert_in_range(memory_in_use(), before, before + 8192 + 4096); /* six would be 53 kB */
 }
 
 int main(void) {
@@ -1246,12 +1805,26 @@ int main(void) {
                 cmocka_unit_test(replayed_hello),
                 cmocka_unit_test(handshakes_are_limited),
                 cmocka_unit_test(sessions_are_limited),
+                cmocka_unit_test(one_credential_displaces_its_own),
+                cmocka_unit_test(only_one_session),
                 cmocka_unit_test(limits_change),
                 cmocka_unit_test(idle_sessions_go),
                 cmocka_unit_test(idle_sessions_go_in_portions),
                 cmocka_unit_test(garbage_is_no_use),
                 cmocka_unit_test(memory_of_a_session),
                 cmocka_unit_test(fragments_of_long_messages_cost_nothing),
+                cmocka_unit_test(suites_with_keys),
+                cmocka_unit_test(certificate_types),
+                cmocka_unit_test(server_keys),
+                cmocka_unit_test(refused_certificates),
+                cmocka_unit_test(long_chains),
+                cmocka_unit_test(refused_keys),
+                cmocka_unit_test(stolen_key),
+                cmocka_unit_test(no_session_without_proof),
+                cmocka_unit_test(one_port),
+                cmocka_unit_test(keys_change),
+                cmocka_unit_test(memory_of_a_session_with_certificate),
+                cmocka_unit_test(fragments_of_long_chains_are_bounded),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
