@@ -149,6 +149,11 @@ static bool expand(struct talk *talk, const char *text, struct buf *out) {
                 n = strspn(++text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_");
                 if (n >= sizeof(name))
                         return fail(talk, "name too long");
+                if (n == 0) { /* "${client}" is a policy's */
+                        if (buf_add_byte(out, '$') != 0)
+                                return fail(talk, "statement too long");
+                        continue;
+                }
                 snprintf(name, sizeof(name), "%.*s", (int)n, text);
                 text += n;
                 if (!captured(talk, name, &content))
