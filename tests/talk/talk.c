@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <strings.h>
 
+#include "base/buf.h"
 #include "base/cleanup.h"
 #include "base/config.h"
 #include "base/diag.h"
@@ -31,6 +32,7 @@
 #include "support/edn.h"
 #include "support/fake.h"
 #include "support/resource.h"
+#include "door.h"
 
 #define START_S 1700000000
 #define STATEMENT_SIZE_MAX 16384
@@ -608,6 +610,8 @@ static bool cmd_config(struct talk *talk, const char *verb, char *rest) {
                 { "payload_max", &talk->config->payload_max },
                 { "control_body_max", &talk->config->control_body_max },
                 { "tokens_per_client_max", &talk->config->tokens_per_client_max },
+                { "server_request_rate", &talk->config->server_request_rate },
+                { "server_request_burst", &talk->config->server_request_burst },
         };
 
         if (name && value && strcmp(name, "new_key_for_unknown_kid") == 0) {
@@ -816,6 +820,95 @@ static bool cmd_let(struct talk *talk, const char *verb, char *rest) {
 
 /* ---- scripts */
 
+/* The priority string of a client with this suite and, if given, this group alone. */
+static void write_priority(bool by_psk, const char *suite, const char *group, char *text, size_t size) {
+        snprintf(text, size, "NONE:+VERS-DTLS1.2:+MAC-ALL:+SIGN-ALL:+COMP-NULL:+%s:+%s:%s%s",
+                 !by_psk ? "ECDHE-ECDSA" : group ? "ECDHE-PSK" : "PSK", suite, group ? "+GROUP-" : "+GROUP-ALL",
+                 group ? group : "");
+}
+
+/* "X", or "X Y" up to the word gives */
+static const char *next_option(char **rest) {
+        char *word = next_word(rest);
+
+        return word && strcmp(word, "gives") != 0 ? word : NULL;
+}
+
+static bool check_door(struct talk *talk, const struct dtls_client_options *options, char *expected) {
+        char result[DOOR_RESULT_SIZE];
+        size_t size = strcspn(expected = skip_space(expected), "\n");
+        int r = door_handshake(&talk->as, talk->now_s, options, result);
+
+        if (r != 0)
+                return fail(talk, "no handshake came about (%d)", r);
+        return (strlen(result) == size && strncmp(result, expected, size) == 0) ||
+                fail(talk, "the door gives \"%s\"", result);
+}
+
+/*
+ * handshake psk IDENTITY|hex:HEX KEY-HEX SUITE [GROUP] gives CIPHER [GROUP] | alert NUMBER
+ * handshake rpk CURVE PRIVATE-KEY-HEX SUITE [GROUP] gives …
+ */
+static bool cmd_handshake(struct talk *talk, const char *verb, char *rest) {
+        const char *kind = next_word(&rest), *name = next_word(&rest), *hex = next_word(&rest);
+        const char *suite = next_word(&rest), *group = next_option(&rest);
+        bool by_psk = kind && strcmp(kind, "psk") == 0;
+        _cleanup_(buf_done) struct buf pkcs8 = BUF_INIT(512);
+        char priority[256];
+        struct dtls_client_options options = { .priority = priority };
+        uint8_t key[SECRET_SIZE_MAX], spki[SPKI_SIZE_MAX], identity[512];
+        struct public_key public_key;
+        size_t key_size, spki_size, identity_size;
+
+        if (!suite || bytes_from_hex(hex, key, sizeof(key), &key_size) != 0)
+                return fail(talk, "handshake psk|rpk WHO KEY-HEX SUITE [GROUP] gives WHAT");
+        write_priority(by_psk, suite, group, priority, sizeof(priority));
+        if (by_psk) {
+                options.identity = bytes_text(name);
+                if (strncmp(name, "hex:", 4) == 0) {
+                        if (bytes_from_hex(name + 4, identity, sizeof(identity), &identity_size) != 0)
+                                return fail(talk, "%s is no identity", name);
+                        options.identity = bytes_of(identity, identity_size);
+                }
+                options.key = bytes_of(key, key_size);
+        } else {
+                enum curve curve = curve_from_name(name);
+
+                if (key_public(curve, bytes_of(key, key_size), &public_key) != 0 ||
+                    public_key_spki(&public_key, spki, &spki_size) != 0 ||
+                    key_pkcs8(curve, bytes_of(key, key_size), &pkcs8) != 0)
+                        return fail(talk, "no key of %s", name);
+                options.pkcs8 = buf_bytes(&pkcs8);
+                options.spki = bytes_of(spki, spki_size);
+        }
+        if (group && (!(group = next_word(&rest)) || strcmp(group, "gives") != 0))
+                return fail(talk, "handshake … gives WHAT");
+        return check_door(talk, &options, rest);
+}
+
+/* burst IDENTITY KEY-HEX N limited M PATH PAYLOAD */
+static bool cmd_burst(struct talk *talk, const char *verb, char *rest) {
+        const char *name = next_word(&rest), *hex = next_word(&rest), *n = next_word(&rest), *word = next_word(&rest);
+        const char *limited = next_word(&rest), *path = next_word(&rest);
+        uint8_t key[SECRET_SIZE_MAX];
+        struct dtls_client_options options = { .identity = bytes_text(name) };
+        struct door_burst burst;
+        size_t key_size;
+        int r;
+
+        if (!path || strcmp(word, "limited") != 0 || bytes_from_hex(hex, key, sizeof(key), &key_size) != 0)
+                return fail(talk, "burst IDENTITY KEY-HEX N limited M PATH PAYLOAD");
+        if (!read_payload(talk, CF_ACE_CBOR, rest))
+                return false;
+        options.key = bytes_of(key, key_size);
+        r = door_burst(&talk->as, talk->now_s, &options, path, buf_bytes(&talk->payload),
+                       (unsigned)strtoul(n, NULL, 10), &burst);
+        if (r != 0)
+                return fail(talk, "the burst did not come about (%d)", r);
+        return burst.n_limited == strtoul(limited, NULL, 10) ||
+                fail(talk, "%u were answered 4.29, %u with success", burst.n_limited, burst.n_success);
+}
+
 static bool cmd_title(struct talk *talk, const char *verb, char *rest) {
         snprintf(talk->title, sizeof(talk->title), "%s", rest);
         talk->title[strcspn(talk->title, "\n")] = '\0';
@@ -833,7 +926,7 @@ static const struct {
         { "reopen", cmd_reopen }, { "admin", cmd_admin },     { "=>", cmd_expect },         { "token", cmd_token },
         { "match", cmd_match },   { "same", cmd_compare },    { "differ", cmd_compare },    { "absent", cmd_compare },
         { "let", cmd_let },       { "distinct", cmd_distinct }, { "unwrap", cmd_unwrap },   { "derive", cmd_derive },
-        { "keys", cmd_keys },
+        { "keys", cmd_keys },     { "handshake", cmd_handshake }, { "burst", cmd_burst },
 };
 
 static bool run_statement(struct talk *talk, char *statement) {
