@@ -1408,7 +1408,7 @@ static int run(int argc, char **argv) {
                 return out_of_memory();
         r = parse_global(&invocation, argc, argv);
         if (r == STATUS_DONE && invocation.version) {
-                puts(PACKAGE_STRING);
+                puts("acectl " PACKAGE_VERSION);
                 return check_printed(0);
         }
         if (r == STATUS_DONE)

@@ -1,6 +1,7 @@
 """make install puts everything in its place, and the unit is what it should be."""
 
 import os
+import pathlib
 import re
 import shutil
 
@@ -34,7 +35,8 @@ def test_everything_is_installed(prefix):
 
 def test_installed_programs_run(prefix):
     for name in ("sbin/aced", "bin/acectl", "bin/aceclient"):
-        assert re.search(r"\d+\.\d+", run(prefix / name, "--version").stdout)
+        program_name = pathlib.PurePath(name).name
+        assert re.fullmatch(rf"{program_name} \d+\.\d+\.\d+\n", run(prefix / name, "--version").stdout)
     assert run(prefix / "sbin/aced", "--check", prefix / "etc/aced/aced.conf").returncode == 0
 
 
