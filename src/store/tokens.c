@@ -577,9 +577,14 @@ int query_purge(struct store *store, enum query_id id, int64_t before_s, int64_t
 }
 
 int store_token_purge(struct store *store, int64_t before_s, int64_t limit, int64_t *ret_n) {
-        int64_t n_gone;
+        int64_t n_gone, n_refresh;
         int r = query_purge(store, QUERY_TOKENS_PURGE, before_s, limit, ret_n);
 
+        if (r == 0 && *ret_n < limit) {
+                r = store_refresh_purge(store, before_s, limit - *ret_n, &n_refresh);
+                if (r == 0)
+                        *ret_n += n_refresh;
+        }
         /* who is gone is remembered as long as a token may need the name */
         if (r == 0 && *ret_n < limit)
                 r = query_purge(store, QUERY_GONE_PURGE, before_s, limit, &n_gone);

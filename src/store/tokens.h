@@ -50,5 +50,5 @@ int store_token_each(struct store *store, uint64_t after, int64_t limit, const s
 /* When the token that expires first, of all that are there, does or did; 0: there is none. */
 int store_token_oldest(struct store *store, int64_t *ret_expires_s);
 
-/* Remove at most limit tokens that expired before before_s; *ret_n how many went. */
+/* Remove at most limit tokens and refresh tokens that expired before before_s; *ret_n how many went. */
 int store_token_purge(struct store *store, int64_t before_s, int64_t limit, int64_t *ret_n);
