@@ -14,7 +14,9 @@
 #include "endpoint/aced.h"
 #include "format/cbor.h"
 #include "format/coap.h"
+#include "store/servers.h"
 #include "store/store.h"
+#include "store/trl.h"
 #include "support/dtls_client.h"
 #include "support/fake.h"
 #include "support/parties.h"
@@ -22,14 +24,16 @@
 
 /*
  * A network that loses, doubles, delays and reorders datagrams, between the engine and devices that ask for tokens and
- * links, in single messages and in blocks. All there is follows from a seed, time too: a seed that fails is printed and
+ * links, in single messages and in blocks, and a resource server that observes which tokens are revoked meanwhile. All
+ * there is follows from a seed, time too: a seed that fails is printed and
  * fails again, alone:
  *
  *     ACED_SEED=4711 tests/unit/test_network
  *     ACED_SEEDS=10000 tests/unit/test_network     (or tests/network/run)
  *
  * For each seed: every request that came through had one effect and one answer; what was acknowledged is there; every
- * timer ends; nothing is left in any table. And memory returns.
+ * timer ends; nothing is left in any table. Who observes knows the latest state in the end, unless it was given up. And
+ * memory returns.
  */
 #define SEEDS 200
 #define SEEDS_PER_WORLD 50 /* then the store, whose tokens add up, is made anew, and the heap is weighed */
@@ -48,6 +52,8 @@
 #define STAGES_MAX 200
 #define GIVE_UP 4  /* retransmissions of a client */
 #define PLAIN (DEVICES - 1)
+#define WATCHER DEVICES /* observes, asks nothing */
+#define SETTLE_US (300 * S)
 
 enum kind { TOKEN, LINKS };
 enum progress { NOT_BEGUN, ASKING, PROMISED, ANSWERED, LOST };
@@ -95,7 +101,15 @@ struct simulation {
         struct engine *engine;
         struct engine_time now;
         uint64_t seed, random;
-        struct device devices[DEVICES];
+        struct device devices[DEVICES + 1];
+        struct {
+                bool is_deaf;
+                int64_t cursor;      /* the last update it knows of; -1: none */
+                uint32_t sequence;
+                unsigned n_heard;
+        } watcher;
+        int64_t n_old_tokens;        /* of earlier seeds: to be revoked */
+        uint64_t n_notified, n_given_up;
         struct parcel *parcels;
         size_t n_parcels;
         int64_t run_us; /* when the server gets around to work */
@@ -114,6 +128,15 @@ static uint32_t draw(struct simulation *sim, uint32_t below) {
 
 /* ---- the world */
 
+/* Of rs1, when they are revoked (RFC 9770). */
+static void list_tokens(struct simulation *sim) {
+        struct server server;
+
+        assert_int_equal(store_server_by_name(sim->store, BYTES_LITERAL("rs1"), &server), 0);
+        server.has_trl = server.token_tagged = true;
+        assert_int_equal(store_server_update(sim->store, &server), 0);
+}
+
 static void world_open(struct simulation *sim) {
         static const uint8_t seal_key[32] = { 1 };
         struct diags diags = {};
@@ -131,6 +154,7 @@ static void world_open(struct simulation *sim) {
                                     &diags), 0);
         assert_int_equal(store_begin(sim->store), 0);
         party_add_server(sim->store, "rs1");
+        list_tokens(sim);
         for (unsigned i = 0; i < DEVICES; i++) {
                 snprintf(name, sizeof(name), "c%u", i);
                 party_add_client(sim->store, name, NULL, "read");
@@ -441,6 +465,76 @@ static void hear(struct simulation *sim, unsigned n, struct bytes data) {
         op_answered(sim, n, op, message.token.data[1], &message);
 }
 
+/* ---- who observes */
+
+struct list {
+        struct cbor_item cursor;
+};
+
+static int64_t cursor_of(struct simulation *sim, struct bytes payload) {
+        static const struct cbor_field fields[] = {
+                { TRL_CURSOR, CBOR_UINT | CBOR_NULL, offsetof(struct list, cursor) },
+        };
+        struct list list;
+
+        if (cbor_map(payload, fields, N_ELEMENTS(fields), &list) != 0 || list.cursor.kind == CBOR_ABSENT)
+                FAIL(sim, "a notification without cursor");
+        return list.cursor.kind == CBOR_UINT ? (int64_t)list.cursor.argument : -1;
+}
+
+/* RFC 7641 §3.4: is it newer than what is known? */
+static bool is_newer(uint32_t sequence, uint32_t known) {
+        return ((sequence - known) & 0xffffff) - 1 < 0x7fffff;
+}
+
+static void watcher_hear(struct simulation *sim, struct bytes data) {
+        struct coap_message message;
+        int64_t sequence;
+        bool header_ok;
+
+        assert_int_equal(coap_message_decode(data, &message, &header_ok), 0);
+        if (sim->watcher.is_deaf || message.code == CODE_EMPTY)
+                return;
+        sequence = option_of(&message, OPTION_OBSERVE);
+        if (message.code != CODE_CONTENT || !bytes_equal(message.token, BYTES_LITERAL("watch")) || sequence < 0)
+                FAIL(sim, "a notification with code %02x", message.code);
+        if (message.type == TYPE_CON) {
+                const uint8_t ack[4] = { 0x60, 0, (uint8_t)(message.mid >> 8), (uint8_t)message.mid };
+
+                say(sim, WATCHER, NULL, bytes_of(ack, sizeof(ack)));
+                sim->n_notified++;
+        }
+        if (sim->watcher.n_heard++ > 0 && !is_newer((uint32_t)sequence, sim->watcher.sequence))
+                return;
+        if (cursor_of(sim, message.payload) < sim->watcher.cursor)
+                FAIL(sim, "a newer notification of an older state");
+        sim->watcher.sequence = (uint32_t)sequence;
+        sim->watcher.cursor = cursor_of(sim, message.payload);
+}
+
+/* Of tokens that nobody asks about any more. */
+static void revoke_some(struct simulation *sim) {
+        if (sim->n_old_tokens == 0 || draw(sim, 20) != 0)
+                return;
+        assert_int_equal(store_begin(sim->store), 0);
+        for (uint32_t n = 1 + draw(sim, 3); n > 0; n--)
+                assert_int_equal(store_token_revoke(sim->store, 1 + draw(sim, (uint32_t)sim->n_old_tokens),
+                                                    sim->now.wall_s), 0);
+        assert_int_equal(store_commit(sim->store), 0);
+}
+
+static void check_watcher(struct simulation *sim) {
+        int64_t first, last = -1;
+        struct server server;
+
+        assert_int_equal(store_server_by_name(sim->store, BYTES_LITERAL("rs1"), &server), 0);
+        (void)store_trl_items(sim->store, server.id, &first, &last);
+        if (figures(sim).observe.n_observers == 0)
+                sim->n_given_up++; /* five times nothing came through */
+        else if (sim->watcher.cursor != last)
+                FAIL(sim, "update %lld is known of %lld", (long long)sim->watcher.cursor, (long long)last);
+}
+
 /* ---- time goes on */
 
 static void take_parcel(struct simulation *sim, size_t at) {
@@ -462,7 +556,10 @@ static void take_parcel(struct simulation *sim, size_t at) {
         }
         dtls_client_input(device->dtls, bytes_of(parcel.data, parcel.size));
         while (dtls_client_receive(device->dtls, &sim->heard) == 0)
-                hear(sim, parcel.device, buf_bytes(&sim->heard));
+                if (parcel.device == WATCHER)
+                        watcher_hear(sim, buf_bytes(&sim->heard));
+                else
+                        hear(sim, parcel.device, buf_bytes(&sim->heard));
 }
 
 /* What a lane is about; NULL: all is done. */
@@ -568,6 +665,27 @@ static void device_open(struct simulation *sim, unsigned n, const char *identity
         assert_int_equal(r, 0);
 }
 
+static void watcher_open(struct simulation *sim) {
+        _cleanup_(buf_done) struct buf message = BUF_INIT(256);
+        struct coap_message ask = { .code = CODE_GET, .token = BYTES_LITERAL("watch") };
+        struct device *device = &sim->devices[WATCHER];
+
+        *device = (struct device){ .remote = party_address(WATCHER) };
+        memset(&sim->watcher, 0, sizeof(sim->watcher));
+        sim->watcher.cursor = -1;
+        device_open(sim, WATCHER, "rs1");
+        coap_message_add(&ask, OPTION_OBSERVE, BYTES_NONE);
+        coap_message_add(&ask, OPTION_URI_PATH, BYTES_LITERAL("revoke"));
+        coap_message_add(&ask, OPTION_URI_PATH, BYTES_LITERAL("trl"));
+        coap_message_add(&ask, OPTION_URI_QUERY, BYTES_LITERAL("diff=1"));
+        assert_int_equal(coap_message_encode(&ask, &message), 0);
+        assert_int_equal(dtls_client_send(device->dtls, buf_bytes(&message)), 0);
+        exchange_finely(sim, WATCHER);
+        assert_int_equal(dtls_client_receive(device->dtls, &sim->heard), 0);
+        watcher_hear(sim, buf_bytes(&sim->heard));
+        assert_int_equal(sim->watcher.n_heard, 1);
+}
+
 static void devices_open(struct simulation *sim) {
         for (unsigned n = 0; n < DEVICES; n++) {
                 struct device *device = &sim->devices[n];
@@ -580,6 +698,7 @@ static void devices_open(struct simulation *sim) {
                 if (n != PLAIN)
                         device_open(sim, n, identity);
         }
+        watcher_open(sim);
 }
 
 /* The resource server asks about what a client holds. */
@@ -635,6 +754,8 @@ static void check_nothing_left(const struct simulation *sim) {
                 FAIL(sim, "peers are left");
         if (figures_now.blocks.n_bytes != 0 || figures_now.blocks.n_bodies != 0 || figures_now.blocks.n_answers != 0)
                 FAIL(sim, "transfers are left");
+        if (figures_now.observe.n_observers != 0)
+                FAIL(sim, "an observation is left");
         if (figures_now.blocks.n_evicted != 0)
                 FAIL(sim, "a transfer had to go");
 }
@@ -649,11 +770,25 @@ static void check_tokens(struct simulation *sim) {
         }
 }
 
+/* All has been asked, and nothing changes any more: what is under way arrives. */
+static void settle(struct simulation *sim) {
+        unsigned loss_percent = sim->loss_percent;
+        int64_t end_us = sim->now.monotonic_us + SETTLE_US;
+
+        sim->loss_percent = 0;
+        while (sim->now.monotonic_us < end_us && step(sim))
+                ;
+        check_watcher(sim);
+        sim->loss_percent = loss_percent;
+        sim->watcher.is_deaf = true;
+}
+
 /* Sessions are opened before the weather turns bad; then all is asked, and all timers are let run out. */
 static void simulate(struct simulation *sim, uint64_t seed) {
         static const unsigned losses[] = { 0, 5, 12, 20, 40 };
         int64_t n_before = n_tokens(sim);
 
+        sim->n_old_tokens = n_before;
         sim->seed = sim->random = seed;
         fake_random_seed(seed);
         sim->loss_percent = losses[seed % N_ELEMENTS(losses)];
@@ -663,14 +798,19 @@ static void simulate(struct simulation *sim, uint64_t seed) {
         assert_int_equal(engine_new(&sim->as, &sim->engine), 0);
         devices_open(sim);
         sim->run_us = sim->now.monotonic_us;
-        while (step(sim))
+        while (devices_due(sim) != INT64_MAX) {
+                revoke_some(sim);
+                step(sim);
+        }
+        settle(sim);
+        while (step(sim)) /* the watcher does not listen any more, as if it had been switched off */
                 ;
         check_effects(sim, n_before);
         check_nothing_left(sim);
         check_tokens(sim);
         for (unsigned i = 0; i < DEVICES * LANES * OPS; i++)
                 op_done(&sim->devices[i / (LANES * OPS)].ops[i / OPS % LANES][i % OPS]);
-        for (unsigned n = 0; n < DEVICES; n++)
+        for (unsigned n = 0; n <= WATCHER; n++)
                 dtls_client_free(sim->devices[n].dtls);
         engine_free(TAKE_PTR(sim->engine));
 }
@@ -708,14 +848,17 @@ static void t_bad_network(void **state) {
                 else if (heap_size() > heap_before + HEAP_SLACK)
                         FAIL(sim, "%zu bytes of memory are lost", heap_size() - heap_before);
         }
-        print_message("# %llu seeds: %llu requests answered, %llu lost, %llu blocks, %llu separate answers\n",
+        print_message("# %llu seeds: %llu requests answered, %llu lost, %llu blocks, %llu separate answers, "
+                      "%llu notifications, %llu observers given up\n",
                       (unsigned long long)n_seeds, (unsigned long long)sim->n_answered,
                       (unsigned long long)sim->n_lost, (unsigned long long)sim->n_blocks,
-                      (unsigned long long)sim->n_promised);
+                      (unsigned long long)sim->n_promised, (unsigned long long)sim->n_notified,
+                      (unsigned long long)sim->n_given_up);
         if (!alone) {
                 /* the weather was as bad as it should be, and there was enough of everything */
                 assert_true(sim->n_lost > 0 && sim->n_answered > 4 * sim->n_lost);
                 assert_true(sim->n_blocks > n_seeds && sim->n_promised > n_seeds / 10);
+                assert_true(sim->n_notified > n_seeds && sim->n_given_up > 0 && 4 * sim->n_given_up < n_seeds);
         }
         buf_done(&sim->heard);
         buf_done(&sim->links[0]);
