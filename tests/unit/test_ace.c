@@ -15,6 +15,7 @@
 #include "format/cwt.h"
 #include "format/labels.h"
 #include "support/edn.h"
+#include "support/grants.h"
 #include "support/mutate.h"
 #include "support/notation.h"
 #include "support/vectors.h"
@@ -344,24 +345,35 @@ static void example_answers_are_written(void **state) {
         json_decref(root);
 }
 
-/* ---- answers */
+/* Confirmation methods with public keys: read, and written again byte for byte. */
+static void example_keys_are_written(void **state) {
+        static const char *const names[] = { "9201-rs-cnf-value", "9201-introspect-resp" };
+        static const struct cbor_field fields[] = { { INTRO_CNF, CBOR_MAP, 0 } };
+        static const struct cbor_field cnf_fields[] = { { CNF_COSE_KEY, CBOR_MAP, 0 } };
+        json_t *root = vectors_load("ace-examples");
 
-static struct grant typical_grant(void) {
-        struct grant grant = {
-                .audience = "rs1",
-                .profile = PROFILE_COAP_DTLS,
-                .issued_s = 1700000000,
-                .lifetime_s = 3600,
-                .expires_s = 1700003600,
-                .new_key = true,
-                .number = 0x1234,
-                .key_number = 0x1234,
-        };
+        for (size_t i = 0; i < N_ELEMENTS(names); i++) {
+                _cleanup_(buf_done) struct buf payload = example(root, names[i]), out = BUF_INIT(SIZE_MAX_TEST);
+                struct cbor_writer w = CBOR_WRITER(&out);
+                struct bytes cnf = buf_bytes(&payload);
+                struct cbor_item item;
+                struct cose_key key;
 
-        assert_int_equal(scope_set(&grant.scope, SCOPE_TEXT, BYTES_LITERAL("read")), 0);
-        assert_int_equal(secret_set(&grant.pop_key, BYTES_LITERAL("0123456789abcdef")), 0);
-        return grant;
+                if (i == 1) { /* it stands in an answer */
+                        assert_int_equal(cbor_map(cnf, fields, 1, &item), 0);
+                        cnf = item.raw;
+                }
+                assert_int_equal(cbor_map(cnf, cnf_fields, 1, &item), 0);
+                assert_int_equal(cose_key_decode(item.raw, &key), 0);
+                assert_false(key.is_bad);
+                ace_put_public_cnf(&w, &key.public_key, key.kid);
+                assert_int_equal(cbor_end(&w), 0);
+                assert_true(bytes_equal(buf_bytes(&out), cnf));
+        }
+        json_decref(root);
 }
+
+/* ---- answers */
 
 /* AS-040 ff, AS-046, AS-101 */
 static void token_answers_are_written(void **state) {
@@ -388,6 +400,51 @@ static void token_answers_are_written(void **state) {
                 assert_int_equal(token_answer_encode(&grant, BYTES_LITERAL("\xaa\xbb"), &out), 0);
                 assert_edn(buf_bytes(&out), cases[i].text);
         }
+}
+
+static struct public_key example_key(void) {
+        struct public_key key = { .curve = CURVE_ED25519 };
+
+        memset(key.x, 0x77, 32);
+        return key;
+}
+#define EXAMPLE_X "h'7777777777777777777777777777777777777777777777777777777777777777'"
+
+/* AS-083, AS-047: rs_cnf and no cnf; AS-029: the refresh token */
+static void answers_with_public_keys_are_written(void **state) {
+        _cleanup_(buf_done) struct buf out = BUF_INIT(SIZE_MAX_TEST), refreshed = BUF_INIT(SIZE_MAX_TEST);
+        struct grant grant = typical_grant();
+
+        grant.new_key = false;
+        grant.pop_key.size = 0;
+        grant.public_key = example_key();
+        grant.tell_server_key = true;
+        grant.server_key = example_key();
+        grant.tell_profile = true;
+        assert_int_equal(token_answer_encode(&grant, BYTES_LITERAL("\xaa\xbb"), &out), 0);
+        assert_edn(buf_bytes(&out), "{1: h'aabb', 2: 3600, 38: 1, 41: {1: {1: 1, -1: 6, -2: " EXAMPLE_X "}}}");
+
+        grant.tell_server_key = grant.tell_profile = false;
+        grant.scope_differs = true;
+        refresh_token_write(UINT64_C(0x0102030405060708), (const uint8_t *)"0123456789abcdef", &grant.refresh_token);
+        assert_int_equal(token_answer_encode(&grant, BYTES_LITERAL("\xaa\xbb"), &refreshed), 0);
+        assert_edn(buf_bytes(&refreshed), "{1: h'aabb', 2: 3600, 9: \"read\", "
+                                          "37: h'010203040506070830313233343536373839616263646566'}");
+        grant_done(&grant);
+}
+
+static void refresh_tokens_have_their_number_in_front(void **state) {
+        static const uint8_t random[REFRESH_RANDOM_SIZE] = { 9 };
+        struct secret bytes = {};
+        uint64_t number = 0;
+
+        refresh_token_write(UINT64_C(0x0102030405060708), random, &bytes);
+        assert_int_equal(bytes.size, 24);
+        assert_int_equal(refresh_token_number(secret_bytes(&bytes), &number), 0);
+        assert_true(number == UINT64_C(0x0102030405060708));
+        for (size_t size = 0; size < 24; size++)
+                assert_int_equal(refresh_token_number(bytes_of(bytes.data, size), &number), REFUSE_MALFORMED);
+        assert_int_equal(refresh_token_number(bytes_of(bytes.data, 25), &number), REFUSE_MALFORMED);
 }
 
 static void byte_scopes_stay_bytes(void **state) {
@@ -482,23 +539,6 @@ static void introspections_are_accepted_or_refused(void **state) {
         assert_int_equal(introspect_ask_decode(BYTES_NONE, &ask), REFUSE_MALFORMED);
 }
 
-static struct token typical_token(void) {
-        struct token token = {
-                .number = 0x1235,
-                .key_number = 0x1234,
-                .client_name = "C1",
-                .server_name = "rs1",
-                .audience = "rs1",
-                .profile = PROFILE_COAP_DTLS,
-                .issued_s = 1700000000,
-                .expires_s = 1700003600,
-        };
-
-        assert_int_equal(scope_set(&token.scope, SCOPE_TEXT, BYTES_LITERAL("read")), 0);
-        assert_int_equal(secret_set(&token.pop_key, BYTES_LITERAL("0123456789abcdef")), 0);
-        return token;
-}
-
 /* AS-154, AS-156, AS-160, AS-161, AS-177 */
 static void introspection_answers_are_written(void **state) {
         _cleanup_(buf_done) struct buf active = BUF_INIT(SIZE_MAX_TEST), inactive = BUF_INIT(SIZE_MAX_TEST);
@@ -521,6 +561,29 @@ static void introspection_answers_are_written(void **state) {
                    "8: {1: {1: 4, 2: h'00001234', -1: h'30313233343536373839616263646566'}}, 10: true}");
 }
 
+/* AS-160, AS-161: what else a token may have */
+static void all_that_a_token_has_is_told(void **state) {
+        _cleanup_(buf_done) struct buf whole = BUF_INIT(SIZE_MAX_TEST), named = BUF_INIT(SIZE_MAX_TEST);
+        struct token token = typical_token();
+
+        token.pop_key.size = 0; /* to a client that asks: it has the key */
+        assert_int_equal(introspect_answer_encode(&token, BYTES_LITERAL("as"), &named), 0);
+        assert_edn(buf_bytes(&named), "{1: \"as\", 3: \"rs1\", 4: 1700003600, 6: 1700000000, 7: h'00001235', "
+                                      "8: {1: {1: 4, 2: h'00001234'}}, 9: \"read\", 10: true, 38: 1}");
+
+        token.public_key = example_key();
+        token.kid_size = 2;
+        memcpy(token.kid, "k1", 2);
+        token.nbf_s = 1700000100;
+        token.exi = 7;
+        token.cnonce_size = 5;
+        memcpy(token.cnonce, "nonce", 5);
+        assert_int_equal(introspect_answer_encode(&token, BYTES_LITERAL("as"), &whole), 0);
+        assert_edn(buf_bytes(&whole), "{1: \"as\", 3: \"rs1\", 5: 1700000100, 6: 1700000000, "
+                                      "7: h'000000510000000000000007', 8: {1: {1: 1, 2: h'6b31', -1: 6, -2: " EXAMPLE_X
+                                      "}}, 9: \"read\", 10: true, 38: 1, 39: h'6e6f6e6365', 40: 3600}");
+}
+
 /* The encoders hold ACE_KEY_ROOM at once, so that no buffer grows, and leaves memory behind, with a key in it. */
 static void the_largest_answers_fit_the_room_held(void **state) {
         _cleanup_(buf_done) struct buf answer = BUF_INIT(SIZE_MAX_TEST), introspection = BUF_INIT(SIZE_MAX_TEST);
@@ -534,6 +597,9 @@ static void the_largest_answers_fit_the_room_held(void **state) {
         token.number = token.key_number = UINT64_MAX;
         token.expires_s = token.issued_s = INT64_MAX;
         token.profile = UINT32_MAX;
+        token.nbf_s = INT64_MAX;
+        token.cnonce_size = CNONCE_SIZE_MAX;
+        grant.refresh_token.size = 24;
         grant.scope = token.scope;
         grant.pop_key.size = SECRET_SIZE_MAX;
         grant.key_number = UINT64_MAX;
@@ -544,6 +610,19 @@ static void the_largest_answers_fit_the_room_held(void **state) {
         assert_in_range(introspection.size, AUDIENCE_SIZE_MAX + SCOPE_SIZE_MAX + SECRET_SIZE_MAX, 2 + ACE_KEY_ROOM);
         assert_int_equal(token_answer_encode(&grant, BYTES_LITERAL("token"), &answer), 0);
         assert_in_range(answer.size, SCOPE_SIZE_MAX + SECRET_SIZE_MAX, 5 + ACE_KEY_ROOM);
+
+        /* the largest keys of the other kind */
+        buf_clear(&answer);
+        buf_clear(&introspection);
+        token.public_key.curve = grant.public_key.curve = grant.server_key.curve = CURVE_P384;
+        token.kid_size = grant.kid_size = CREDENTIAL_KID_MAX;
+        token.exi = UINT64_MAX;
+        token.server_id = INT64_MAX;
+        grant.tell_server_key = true;
+        assert_int_equal(introspect_answer_encode(&token, BYTES_LITERAL("as"), &introspection), 0);
+        assert_in_range(introspection.size, AUDIENCE_SIZE_MAX + SCOPE_SIZE_MAX + 96, 2 + ACE_KEY_ROOM);
+        assert_int_equal(token_answer_encode(&grant, BYTES_LITERAL("token"), &answer), 0);
+        assert_in_range(answer.size, SCOPE_SIZE_MAX + 96, 5 + ACE_KEY_ROOM);
 }
 
 static void answers_respect_the_buffers_limit(void **state) {
@@ -611,12 +690,16 @@ int main(void) {
                 cmocka_unit_test(example_requests_are_read),
                 cmocka_unit_test(example_introspections_are_read),
                 cmocka_unit_test(example_answers_are_written),
+                cmocka_unit_test(example_keys_are_written),
                 cmocka_unit_test(token_answers_are_written),
+                cmocka_unit_test(answers_with_public_keys_are_written),
+                cmocka_unit_test(refresh_tokens_have_their_number_in_front),
                 cmocka_unit_test(byte_scopes_stay_bytes),
                 cmocka_unit_test(a_typical_answer_is_at_most_160_bytes),
                 cmocka_unit_test(errors_are_written),
                 cmocka_unit_test(introspections_are_accepted_or_refused),
                 cmocka_unit_test(introspection_answers_are_written),
+                cmocka_unit_test(all_that_a_token_has_is_told),
                 cmocka_unit_test(the_largest_answers_fit_the_room_held),
                 cmocka_unit_test(answers_respect_the_buffers_limit),
                 cmocka_unit_test(mutants_are_refused_or_sound),

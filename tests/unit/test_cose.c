@@ -17,6 +17,7 @@
 #include "format/cwt.h"
 #include "format/labels.h"
 #include "support/edn.h"
+#include "support/grants.h"
 #include "support/mutate.h"
 #include "support/notation.h"
 #include "support/vectors.h"
@@ -794,25 +795,6 @@ static void tags_do_not_change_a_tokens_hash(void **state) {
         assert_int_equal(cwt_hash(forms[0], hash), 0);
         assert_memory_not_equal(hash, expected, sizeof(hash));
         json_decref(root);
-}
-
-static struct grant typical_grant(void) {
-        struct grant grant = {
-                .client_id = 1,
-                .server_id = 1,
-                .audience = "rs1",
-                .profile = PROFILE_COAP_DTLS,
-                .issued_s = 1700000000,
-                .lifetime_s = 3600,
-                .expires_s = 1700003600,
-                .new_key = true,
-                .number = 0x1234,
-                .key_number = 0x1234,
-        };
-
-        assert_int_equal(scope_set(&grant.scope, SCOPE_TEXT, BYTES_LITERAL("read")), 0);
-        assert_int_equal(secret_set(&grant.pop_key, BYTES_LITERAL("0123456789abcdef")), 0);
-        return grant;
 }
 
 static void claims_are_written_in_order(void **state) {

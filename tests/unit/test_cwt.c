@@ -16,37 +16,19 @@
 #include "format/cwt.h"
 #include "format/labels.h"
 #include "support/edn.h"
+#include "support/grants.h"
 #include "support/mutate.h"
 #include "support/notation.h"
 #include "support/vectors.h"
 
 #define ISSUER BYTES_LITERAL("coaps://as.example")
-#define SERVER_ID 0x51
+#define SERVER_ID TYPICAL_SERVER_ID
 
 static const uint8_t server_key[32] = "the key of a server and of ours";
 static const uint8_t wrap_key[32] = "and one for keys in tokens only";
 static const uint8_t nonce[AEAD_NONCE_SIZE_MAX] = "\x01\x02\x03\x04\x05\0\0\0\0\0\0\x12\x34";
 
 DEFINE_FREEP(struct sign_key, sign_key_free)
-
-static struct grant typical_grant(void) {
-        struct grant grant = {
-                .client_id = 1,
-                .server_id = SERVER_ID,
-                .audience = "rs1",
-                .profile = PROFILE_COAP_DTLS,
-                .issued_s = 1700000000,
-                .lifetime_s = 3600,
-                .expires_s = 1700003600,
-                .new_key = true,
-                .number = 0x1234,
-                .key_number = 0x1234,
-        };
-
-        assert_int_equal(scope_set(&grant.scope, SCOPE_TEXT, BYTES_LITERAL("read")), 0);
-        assert_int_equal(secret_set(&grant.pop_key, BYTES_LITERAL("0123456789abcdef")), 0);
-        return grant;
-}
 
 static struct sign_key *new_signer(enum sign_alg alg, struct public_key *ret) {
         static const uint8_t private_key[COORDINATE_SIZE_MAX] = { 7, 7, 7 };

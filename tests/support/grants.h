@@ -1,0 +1,14 @@
+#pragma once
+
+#include "domain/grant.h"
+#include "domain/token.h"
+
+/*
+ * What tests of formats write: a token of client 1 for the resource server "rs1", scope "read", number and kid 0x1234, a
+ * new symmetric key "0123456789abcdef", from 1700000000 on for an hour.
+ */
+#define TYPICAL_SERVER_ID 0x51
+struct grant typical_grant(void);
+
+/* The same as the store keeps it; its number is 0x1235, as the client named the key. */
+struct token typical_token(void);
