@@ -27,6 +27,7 @@
 #include "base/secret.h"
 #include "format/json.h"
 #include "main/audit.h"
+#include "main/bulk.h"
 #include "main/invocation.h"
 #include "main/key_file.h"
 #include "main/policy_test.h"
@@ -343,6 +344,11 @@ static const struct verb verbs[] = {
           .help = "Check that no row of the audit trail was changed or is missing; shows the newest row's hash." },
         { "audit export", {}, audit_export_options, "GET", "/v1/audit/export", .run = run_audit_export,
           .help = "Print the audit trail as lines of JSON that anybody can verify." },
+
+        { "export", { MAYBE("FILE", "file") }, bulk_export_options, "GET", "/v1/export", .run = bulk_export,
+          .help = "Write what is registered as rows, JSON or with -o csv CSV: what acectl apply reads." },
+        { "apply", { AS_MEMBER("FILE", "file") }, bulk_apply_options, "POST", "/v1/apply", .run = bulk_apply,
+          .help = "Make clients, credentials, resource servers and policies what a file says, all of it or nothing." },
 
         { "config show", {}, no_options, "GET", "/v1/config", config_columns,
           .help = "Show the configuration in force." },

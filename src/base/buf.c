@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "base/cleanup.h"
+#include "base/secret.h"
 
 #define BUF_CAPACITY_MIN 64
 
@@ -50,6 +51,30 @@ int buf_add(struct buf *buf, struct bytes bytes) {
                 memcpy(space, bytes.data, bytes.size);
         buf_added(buf, bytes.size);
         return 0;
+}
+
+int buf_add_secret(struct buf *buf, struct bytes bytes) {
+        struct buf wider = BUF_INIT(buf->limit);
+        size_t wanted = 2 * (buf->size + bytes.size);
+        uint8_t *space;
+        int r;
+
+        if (bytes.size <= buf->capacity - buf->size)
+                return buf_add(buf, bytes);
+        if (bytes.size > buf->limit || buf->size > buf->limit - bytes.size)
+                return -EOVERFLOW;
+        r = buf_reserve(&wider, wanted < buf->limit ? wanted : buf->limit, &space);
+        if (r == 0)
+                r = buf_add(&wider, buf_bytes(buf));
+        if (r != 0) {
+                buf_done(&wider);
+                return r;
+        }
+        if (buf->data)
+                wipe(buf->data, buf->capacity);
+        buf_done(buf);
+        *buf = wider;
+        return buf_add(buf, bytes);
 }
 
 int buf_add_byte(struct buf *buf, uint8_t byte) {

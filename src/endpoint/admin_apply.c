@@ -788,7 +788,7 @@ static int tell_row(struct apply *apply) {
         if (r == 0)
                 r = json_print(apply->told, &line);
         if (r == 0)
-                r = bulk_append(apply->answer, buf_bytes(&line));
+                r = buf_add_secret(apply->answer, buf_bytes(&line));
         if (line.data)
                 wipe(line.data, line.capacity); /* a key may be in it */
         return r;
@@ -936,9 +936,9 @@ static int reply(struct apply *apply, bool applied) {
                 r = json_print(sums, &text);
         json_decref(sums);
         if (r == 0)
-                r = bulk_append(apply->answer, BYTES_LITERAL("\n],"));
+                r = buf_add_secret(apply->answer, BYTES_LITERAL("\n],"));
         if (r == 0)
-                r = bulk_append(apply->answer, bytes_of(text.data + 1, text.size - 1)); /* behind its brace */
+                r = buf_add_secret(apply->answer, bytes_of(text.data + 1, text.size - 1)); /* behind its brace */
         return r;
 }
 
@@ -952,7 +952,7 @@ int admin_apply_post(struct aced *as, const struct request *request, struct resp
         if ((r = read_queries(request, response, &apply)) != 0)
                 return r;
         response->payload.limit = RESULTS_SIZE_MAX;
-        r = bulk_append(apply.answer, BYTES_LITERAL("{\"items\":["));
+        r = buf_add_secret(apply.answer, BYTES_LITERAL("{\"items\":["));
         if (r == 0)
                 r = apply_rows(&apply, request->payload);
         if (r != 0)

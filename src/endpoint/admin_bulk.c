@@ -1,10 +1,8 @@
 #include "endpoint/admin_bulk.h"
 
-#include <errno.h>
 #include <string.h>
 
 #include "base/cleanup.h"
-#include "base/secret.h"
 #include "endpoint/audit.h"
 #include "endpoint/handlers.h"
 
@@ -56,30 +54,6 @@ int bulk_audit(struct bulk *bulk) {
         bulk->response.refusal = 0;
         bulk->response.code = codes[bulk->request.method];
         return audit_add(bulk->as, &bulk->request, &bulk->response);
-}
-
-int bulk_append(struct buf *buf, struct bytes bytes) {
-        struct buf wider = BUF_INIT(buf->limit);
-        size_t wanted = 2 * (buf->size + bytes.size);
-        uint8_t *space;
-        int r;
-
-        if (bytes.size <= buf->capacity - buf->size)
-                return buf_add(buf, bytes);
-        if (bytes.size > buf->limit || buf->size > buf->limit - bytes.size)
-                return -EOVERFLOW;
-        r = buf_reserve(&wider, wanted < buf->limit ? wanted : buf->limit, &space);
-        if (r == 0)
-                r = buf_add(&wider, buf_bytes(buf));
-        if (r != 0) {
-                buf_done(&wider);
-                return r;
-        }
-        if (buf->data)
-                wipe(buf->data, buf->capacity);
-        buf_done(buf);
-        *buf = wider;
-        return buf_add(buf, bytes);
 }
 
 int bulk_server_keys(struct bulk *bulk, const char *server, json_t **ret) {

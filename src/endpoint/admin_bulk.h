@@ -37,9 +37,6 @@ int bulk_call(struct bulk *bulk, const struct bulk_call *call, json_t **ret);
 /* The row of the audit trail for the last call, which has changed something. */
 int bulk_audit(struct bulk *bulk);
 
-/* Append what may have keys: a buffer that grows leaves no copy behind. 0, -ENOMEM, -EOVERFLOW. */
-int bulk_append(struct buf *buf, struct bytes bytes);
-
 /* Clients and resource servers: one kind of row each. */
 struct bulk_party {
         const char *kind; /* also the member by which rows of other kinds name one */

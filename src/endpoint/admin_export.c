@@ -58,7 +58,7 @@ static int export_add(struct export *export, json_t *row) {
         if (r == 0)
                 r = buf_add_byte(&line, '\n');
         if (r == 0)
-                r = bulk_append(&export->rows, buf_bytes(&line));
+                r = buf_add_secret(&export->rows, buf_bytes(&line));
         if (line.data)
                 wipe(line.data, line.capacity);
         return r;
@@ -317,7 +317,7 @@ static int export_at_once(struct export *export, struct response *response) {
 
         while (r == 0 && more)
                 r = export_page(export, &more);
-        return r == 0 ? bulk_append(&response->payload, buf_bytes(&export->rows)) : r;
+        return r == 0 ? buf_add_secret(&response->payload, buf_bytes(&export->rows)) : r;
 }
 
 static int read_keys(const struct request *request, struct response *response, bool *ret) {
