@@ -5,7 +5,8 @@
  *
  * A step is a byte: who (1 bit), what (2 bits), batch afterwards, 16-bit length, time (3 bits); a length; bytes. What:
  * a message as it is, the payload of a request to /token, or to /introspect (empty: the last token), or (no bytes
- * follow) an Acknowledgement or Reset of the last message heard.
+ * follow) an Acknowledgement or Reset of the last message heard. To /token an empty payload stands for the last refresh
+ * token.
  */
 #include <errno.h>
 
@@ -33,7 +34,7 @@ struct device {
 struct session {
         struct world world;
         struct device devices[DEVICES];
-        struct buf scratch, token;
+        struct buf scratch, token, refresh_token;
 };
 
 enum what { MESSAGE, TOKEN, INTROSPECT, ANSWER };
@@ -71,16 +72,27 @@ static void open_session(struct session *session, unsigned n, const char *name) 
         MUST(r == 0);
 }
 
-/* { 1: token } of an answer becomes the one that is asked about next. */
-static void keep_token(struct session *session, const struct coap_message *message) {
-        static const struct cbor_field field = { ACE_ACCESS_TOKEN, CBOR_BYTES, 0 };
-        struct cbor_item token;
-
-        if (message->code != CODE_CREATED || cbor_map(message->payload, &field, 1, &token) != 0 ||
-            token.kind != CBOR_BYTES)
+static void keep_bytes(struct buf *kept, const struct cbor_item *item) {
+        if (item->kind != CBOR_BYTES)
                 return;
-        buf_clear(&session->token);
-        MUST(buf_add(&session->token, token.content) == 0);
+        buf_clear(kept);
+        MUST(buf_add(kept, item->content) == 0);
+}
+
+/* { 1: token, 37: refresh token } of an answer become those that are asked about and with next. */
+static void keep_tokens(struct session *session, const struct coap_message *message) {
+        struct {
+                struct cbor_item token, refresh_token;
+        } answer;
+        static const struct cbor_field fields[] = {
+                { ACE_ACCESS_TOKEN, CBOR_BYTES, 0 },
+                { ACE_REFRESH_TOKEN, CBOR_BYTES, sizeof(struct cbor_item) },
+        };
+
+        if (message->code != CODE_CREATED || cbor_map(message->payload, fields, N_ELEMENTS(fields), &answer) != 0)
+                return;
+        keep_bytes(&session->token, &answer.token);
+        keep_bytes(&session->refresh_token, &answer.refresh_token);
 }
 
 static void take_answer(struct session *session, struct device *device, struct bytes data) {
@@ -91,7 +103,7 @@ static void take_answer(struct session *session, struct device *device, struct b
                 MUST(device->sent_mids[message.mid / 8] & 1 << message.mid % 8);
         else
                 device->heard_mid = message.mid;
-        keep_token(session, &message);
+        keep_tokens(session, &message);
         if (bytes_equal(message.token, BYTES_LITERAL("discover")) && message.code == CODE_CONTENT)
                 device->is_served = true;
 }
@@ -128,6 +140,19 @@ static void ask(struct session *session, struct device *device, const char *path
         say(session, device, buf_bytes(&encoded));
 }
 
+static void refresh(struct session *session, struct device *device, struct bytes payload) {
+        _cleanup_(buf_done) struct buf map = BUF_INIT(2 * TOKEN_MAX);
+        struct cbor_writer w = CBOR_WRITER(&map);
+
+        cbor_put_map(&w, 2);
+        cbor_put_uint(&w, ACE_GRANT_TYPE);
+        cbor_put_uint(&w, GRANT_REFRESH_TOKEN);
+        cbor_put_uint(&w, ACE_REFRESH_TOKEN);
+        cbor_put_bytes(&w, buf_bytes(&session->refresh_token));
+        MUST(cbor_end(&w) == 0);
+        ask(session, device, "token", payload.size > 0 ? payload : buf_bytes(&map));
+}
+
 static void introspect(struct session *session, struct device *device, struct bytes payload) {
         _cleanup_(buf_done) struct buf map = BUF_INIT(2 * TOKEN_MAX);
         struct cbor_writer w = CBOR_WRITER(&map);
@@ -158,7 +183,7 @@ static void step(struct session *session, struct bytes *in) {
         if (what == MESSAGE)
                 say(session, device, bytes);
         else if (what == TOKEN)
-                ask(session, device, "token", bytes);
+                refresh(session, device, bytes);
         else if (what == INTROSPECT)
                 introspect(session, device, bytes);
         else
@@ -194,7 +219,8 @@ static void must_end(struct session *session) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-        struct session session = { .scratch = BUF_INIT(1 << 17), .token = BUF_INIT(TOKEN_MAX) };
+        struct session session = { .scratch = BUF_INIT(1 << 17), .token = BUF_INIT(TOKEN_MAX),
+                                   .refresh_token = BUF_INIT(TOKEN_MAX) };
         struct bytes in = bytes_of(data, size);
 
         world_open(&session.world);
@@ -213,6 +239,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                 dtls_client_free(session.devices[i].dtls);
         buf_done(&session.scratch);
         buf_done(&session.token);
+        buf_done(&session.refresh_token);
         world_close(&session.world);
         return 0;
 }

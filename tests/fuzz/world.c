@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "endpoint/router.h"
 #include "fuzz.h"
+#include "store/clients.h"
 #include "store/credentials.h"
 #include "store/store.h"
 #include "support/fake.h"
@@ -22,6 +23,17 @@
 
 const char *const world_parties[WORLD_PARTIES] = { "c0", "c1", "rs1" };
 
+/* One that may have all that a client may. */
+static void add_able_client(struct store *store, const char *name) {
+        struct client client;
+
+        party_add_client(store, name, "rs1", "read write");
+        MUST(store_client_by_name(store, bytes_text(name), &client) == 0);
+        client.refresh_lifetime_s = 86400;
+        client.may_introspect = true;
+        MUST(store_client_update(store, &client) == 0);
+}
+
 static struct store *filled_store(void) {
         static const uint8_t seal_key[32] = { 1 };
         _cleanup_(diags_done) struct diags faults = {};
@@ -31,7 +43,7 @@ static struct store *filled_store(void) {
         MUST(store_open(&(struct store_options){ .seal_key = bytes_of(seal_key, sizeof(seal_key)) }, &store,
                         &faults) == 0);
         MUST(store_begin(store) == 0);
-        party_add_client(store, world_parties[0], "rs1", "read write");
+        add_able_client(store, world_parties[0]);
         party_add_client(store, world_parties[1], "rs1", "read write");
         party_add_server(store, world_parties[2]);
         MUST(store_commit(store) == 0);
