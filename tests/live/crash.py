@@ -3,12 +3,14 @@
     tests/live/crash ROUNDS [--seed N]
 
 In each round devices ask for tokens, several at a time over each session, and operators register, suspend, resume,
-delete and revoke at the control socket. aced is killed: at a moment, after so many answers, while it stops, while it
+delete and revoke at the control socket; one resource server follows the token revocation list (RFC 9770). aced is killed: at a moment, after so many answers, while it stops, while it
 starts. Its files are judged as they lie there; then it is started on them and asked about everything.
 """
 
 import argparse
+import base64
 import dataclasses
+import hashlib
 import http.client
 import json
 import os
@@ -29,7 +31,7 @@ import cbor2
 import coap
 import dtls
 from realm import FAULTS, Party, Realm, introspect, program
-from tokens import open_token
+from tokens import open_token, untag
 
 DEVICES, WINDOW = 3, 4        # sessions that ask for tokens, and requests under way on each
 OPERATORS, REVOKERS = 3, 2
@@ -47,12 +49,31 @@ CONFIG = {
     "limits": {"tokens_per_client_max": 1000000, "peer_request_rate": 0, "server_request_rate": 0, "source_request_rate": 0, "source_hello_rate": 0,
                "source_handshake_rate": 0},
 }
+BLOCK2, ETAG = 23, 4
+
 # what a caller sees of a server that is gone
 LOST = (OSError, http.client.HTTPException, dtls.HandshakeError, json.JSONDecodeError)
 
 
 class Lost(Exception):
     """The server went before it answered."""
+
+
+def hash_of(access_token):
+    """RFC 9770 §4"""
+    return b"\x01" + hashlib.sha256(base64.urlsafe_b64encode(access_token).rstrip(b"=")).digest()
+
+
+def read_list(session):
+    """The asker's part of the revocation list, however many blocks it takes."""
+    body, number, etag = b"", 0, None
+    while True:
+        options = [(BLOCK2, (number << 4 | 6).to_bytes(3, "big").lstrip(b"\0"))]
+        answer = session.confirmed(coap.GET, "revoke/trl", options=options)
+        assert answer.status == "2.05" and etag in (None, answer.option(ETAG)), answer.status
+        body, number, etag = body + answer.payload, number + 1, answer.option(ETAG)
+        if not answer.option(BLOCK2) or not answer.option(BLOCK2) & 8:
+            return set(cbor2.loads(body)[0])
 
 
 class Control:
@@ -159,7 +180,8 @@ class Ledger:
 
     def add_token(self, answer, rs, client, round_number):
         _, _, unprotected, claims = open_token(answer[1], rs.token_key)
-        cti, kid, nonce = claims[7], answer[8][1][2], unprotected[5]
+        header = {**cbor2.loads(untag(answer[1])[1][0]), **unprotected}
+        cti, kid, nonce = claims[7], answer[8][1][2], header[5]
         with self.lock:
             assert cti not in self.ctis, f"cti {cti.hex()} came twice"
             assert kid not in self.kids, f"kid {kid.hex()} came twice"
@@ -407,7 +429,13 @@ class Image:
         self.lifetimes = self.group(db, "SELECT subject, max_lifetime_s FROM policies WHERE NOT for_label")
         self.tokens = {number: (key_number, hash, client, revoked) for number, key_number, hash, client, revoked in
                        db.execute("SELECT number, key_number, hash, client_id, revoked_s FROM tokens")}
-        self.gone = {id for id, in db.execute("SELECT id FROM gone")}
+        self.gone = {id for id, in db.execute("SELECT id FROM gone WHERE trl_after IS NULL")}
+        self.listable = {number: hash for number, hash in
+                         db.execute("SELECT number, trl_hash FROM tokens WHERE trl_hash IS NOT NULL AND expires_s > ?",
+                                    (time.time(),))}
+        self.listed = dict(db.execute("SELECT number, hash FROM trl"))
+        self.items = {(party, item): (removed, added) for party, item, removed, added in
+                      db.execute("SELECT party_id, item, removed, added FROM trl_updates")}
         # nonce ‖ ciphertext ‖ tag, under the one sealing key
         self.sealed = [blob for table, column in (("tokens", "pop_key"), ("credentials", "secret"), ("server_keys", "secret"))
                        for blob, in db.execute(f"SELECT {column} FROM {table}")]
@@ -434,13 +462,14 @@ class Crash:
     def __init__(self, seed, quiet=False):
         self.random, self.quiet = random.Random(seed), quiet
         self.ledger, self.round, self.starts_s = Ledger(), 0, []
-        self.token_hashes, self.nonces = {}, {}
+        self.token_hashes, self.nonces, self.items = {}, {}, {}
         self.operated = [[] for _ in range(OPERATORS)]
         self.realm = Realm(CONFIG)
         self.realm.init()
         self.start()
-        rss = [self.realm.add_rs(None, alg=alg) for alg in ("AES-CCM-16-64-128", "A128GCM", "A256GCM")]
-        self.rss = rss
+        rss = [self.realm.add_rs(None, alg=alg) for alg in ("AES-CCM-16-64-128", "A128GCM")]
+        rss += [self.realm.add_rs(None, "--trl", "yes", alg="A256GCM")]
+        self.rss, self.follower = rss, rss[-1]
         self.devices = [self.realm.add_client() for _ in range(DEVICES)]
         self.noise = self.realm.add_client()
         for client in [*self.devices, self.noise]:
@@ -552,6 +581,23 @@ class Crash:
             self.judge_registrations(clients, image)
         self.judge_tokens(image)
         self.judge_numbers(image)
+        self.judge_list(image)
+
+    def judge_list(self, image):
+        """What is revoked is listed and was told, with the same commit; and no item was ever another one."""
+        for number, hash in image.listable.items():
+            _, _, client_id, revoked_s = image.tokens[number]
+            is_revoked = revoked_s != 0 or client_id in image.gone
+            assert image.listed.get(number) == (hash if is_revoked else None), f"token {number} in the list"
+        told = b"".join(added for (party, _), (_, added) in image.items.items() if party == 0)
+        latest = max((item for party, item in image.items if party == 0), default=-1)
+        if latest < len([party for party, _ in image.items if party == 0]):  # none was forgotten yet
+            assert len(told) == 33 * len(image.listed) and all(hash in told for hash in image.listed.values())
+        for key, item in image.items.items():
+            assert self.items.setdefault(key, item) == item, f"item {key} was another one"
+        for party in {party for party, _ in image.items}:
+            items = sorted(item for owner, item in image.items if owner == party)
+            assert items == list(range(items[0], items[-1] + 1)) and len(items) <= 128, f"items of party {party}: {items}"
 
     @staticmethod
     def judge_registrations(clients, image):
@@ -607,6 +653,11 @@ class Crash:
             client.policies = lifetimes
         control.close()
         self.judge_credentials(self.random.choice(list(latest.values())) if latest else None)
+        with self.realm.connect(self.follower) as session:
+            listed = read_list(session)
+            for each in self.ledger.tokens:
+                if each.rs is self.follower:
+                    assert (hash_of(each.data) in listed) != each.is_active(), f"token {each.cti.hex()} in the list"
         old = [each for each in self.ledger.tokens if each.round != self.round]
         self.introspect_all([each for each in self.ledger.tokens if each.round == self.round] +
                             self.random.sample(old, min(len(old), OLD_TOKENS_ASKED)))
