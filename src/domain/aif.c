@@ -156,12 +156,21 @@ bool aif_subtract(struct scope *scope, const struct scope *taken) {
         return left.kind != SCOPE_NONE;
 }
 
+/* Text (RFC 9237 §2.1), in which our own marks cannot come up. */
+static bool is_toid(struct bytes toid) {
+        for (size_t n; toid.size > 0; toid = (struct bytes){ toid.data + n, toid.size - n }) {
+                n = bytes_utf8_size(toid);
+                if (n == 0 || toid.data[0] < ' ' || toid.data[0] == 0x7f)
+                        return false;
+        }
+        return true;
+}
+
 int aif_add(struct scope *scope, struct bytes toid, uint64_t tperm) {
         struct scope one;
 
-        for (size_t i = 0; i < toid.size; i++)
-                if (toid.data[i] < ' ' || toid.data[i] == 0x7f)
-                        return REFUSE_SCOPE;
+        if (!is_toid(toid))
+                return REFUSE_SCOPE;
         if (tperm == 0)
                 return 0;
         scope_empty(&one);

@@ -41,7 +41,9 @@ STORY = [
     "rs add rs-{f} --scope read --token-alg A128GCM", "rs list", "rs show rs-{f}", "rs set rs-{f} --max-lifetime 100",
     "rs suspend rs-{f}", "rs resume rs-{f}", "rs credential add rs-{f}", "rs credential list rs-{f}", "rs key set rs-{f}",
     "policy add --client odd@name:1+2.x_y-z --audience rs-{f} --scope read", "policy list",
-    "explain odd@name:1+2.x_y-z rs-{f} read", "explain odd@name:1+2.x_y-z rs-{f}",
+    "policy add --label a --audience rs-{f} --effect deny --shadow yes --days sat,sun --hours 22:00-06:00",
+    "explain odd@name:1+2.x_y-z rs-{f} read", "explain odd@name:1+2.x_y-z rs-{f} --at 2026-01-05T08:00:00Z --key P-256",
+    "policy test {expectations}",
     "token list --client {client}", "token list", "token list --all", "token show {cti}", "token revoke {cti}",
     "policy delete {policy}", "client credential delete odd@name:1+2.x_y-z {client_credential}",
     "rs credential delete rs-{f} {rs_credential}", "rs delete rs-{f}", "client delete odd@name:1+2.x_y-z",
@@ -63,7 +65,9 @@ def readable(output, text):
 def test_every_verb(shared, output):
     client, rs = shared.pair()
     cti = open_token(shared.token(client, rs, "read")[1], rs.token_key)[3][7].hex()
-    values = {"f": output, "config": shared.config_path, "backup": shared.directory / "backup", "client": client.name, "cti": cti}
+    values = {"f": output, "config": shared.config_path, "backup": shared.directory / "backup", "client": client.name, "cti": cti,
+              "expectations": shared.directory / "expect"}
+    values["expectations"].write_text(f"deny {client.name} {rs.name} nothing\n")
     told = set()
     for line in STORY:
         if "{policy}" in line:

@@ -185,6 +185,7 @@ static void test_text(void **state) {
                 { "aif:a\\=1", NULL },
                 { "aif:a\\n=1", NULL },
                 { "aif:a\t=1", NULL },
+                { "aif:caf\xe9=1", NULL },
                 { "aif:", NULL },
                 { "aif", NULL },
                 { "AIF:/a=1", NULL },
