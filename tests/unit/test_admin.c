@@ -328,7 +328,7 @@ static const struct {
         { "POST", "/v1/clients/c2/credentials", "{'identity_hex':''}", 422, "1 to 128 bytes" },
         { "POST", "/v1/clients/c2/credentials", "{'identity':'" NAME_65 NAME_65 "'}", 422, "1 to 128 bytes" },
         { "POST", "/v1/clients/c2/credentials", "{'identity':'a','identity_hex':'61'}", 422, "one of the two" },
-        { "POST", "/v1/clients/c2/credentials", "{'kind':'rpk'}", 422, "psk is" },
+        { "POST", "/v1/clients/c2/credentials", "{'kind':'rpk'}", 422, "a raw public key is expected" },
         { "DELETE", "/v1/clients/c1/credentials/99", NULL, 404, "\"c1\" has no credential 99" },
         { "DELETE", "/v1/clients/c1/credentials/x", NULL, 404, "\"x\" is no id of a credential" },
         { "DELETE", "/v1/clients/c1/credentials/99999999999999999999", NULL, 404, "is no id" },
@@ -1171,7 +1171,7 @@ static void status_is_told(void **state) {
                     "'shadow_differences':0,'tokens_purged':0,"
                     "'purge_lag_seconds':0,'database_bytes':-1,'wal_bytes':-1},"
                     "'audit':{'audit_purged':0,'audit_rows':8,'audit_newest':8},"
-                    "'figures':{'cats':7,'dogs':8},'limits':{'cats_max':9}}");
+                    "'figures':{'cats':7,'dogs':8},'limits':{'cats_max':9},'keys':[]}");
         result = -ENOMEM;
         log_set_level((enum log_level)0);
         assert_int_equal(ask(world, "GET", "/v1/status", NULL, NULL), 500);
