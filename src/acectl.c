@@ -1250,7 +1250,7 @@ static int copy_create(const struct invocation *invocation, const char *path, st
 }
 
 /* What is wrong with the copy in itself, a row each. Only what could not be tried is a failure. */
-static int copy_check(struct copy *copy, json_t *rows) {
+static int copy_check(struct copy *copy, int (*check)(const char *path, struct diags *diags), json_t *rows) {
         _cleanup_(diags_done) struct diags faults = {};
         int r = store_check_file(copy->path, &faults);
 
@@ -1306,7 +1306,7 @@ static int run_backup(struct invocation *invocation) {
         if ((r = copy_create(invocation, path, &copy)) != STATUS_DONE ||
             (r = copy_fetch(invocation, &copy)) != STATUS_DONE)
                 return r;
-        if (copy_check(&copy, rows) != 0)
+        if (copy_check(&copy, store_check_file, rows) != 0)
                 return out_of_memory();
         if (json_array_size(rows) > 0)
                 return say_faults(invocation, rows);
@@ -1367,7 +1367,8 @@ static int run_check(struct invocation *invocation) {
         if ((r = copy_create(invocation, path, &copy)) != STATUS_DONE ||
             (r = copy_fetch(invocation, &copy)) != STATUS_DONE)
                 return r;
-        if (copy_check(&copy, rows) != 0)
+        if (copy_check(&copy, store_check_file, rows) != 0 ||
+            (json_array_size(rows) == 0 && copy_check(&copy, store_check_audit_file, rows) != 0))
                 return out_of_memory();
         r = check_secrets(invocation, rows);
         return r == STATUS_DONE ? check_print(invocation, rows) : r;

@@ -132,6 +132,54 @@ static int check_log(const char *path, struct diags *diags) {
                      "");
 }
 
+static int check_structure(sqlite3 *db, const char *path, struct diags *diags) {
+        int64_t version = 0;
+        bool go_on;
+        int r = check_kind(db, path, diags, &version);
+
+        go_on = version != 0;
+        for (size_t i = 0; r == 0 && go_on && i < N_ELEMENTS(rules); i++) {
+                size_t n_before = diags->n_items;
+
+                if (version < rules[i].since)
+                        continue;
+                r = check_rule(db, path, &rules[i], diags);
+                go_on = i > 0 || diags->n_items == n_before; /* what is damaged tells nothing more */
+        }
+        return r;
+}
+
+/* check: what to do with the file once it is open. */
+static int check_file(const char *path, int (*check)(sqlite3 *db, const char *path, struct diags *diags),
+                      struct diags *diags) {
+        char uri[URI_MAX];
+        sqlite3 *db = NULL;
+        int r, code, flags = SQLITE_OPEN_READONLY | SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX;
+
+        if ((r = uri_of(path, uri, sizeof(uri))) != 0 || (r = check_log(path, diags)) != 0)
+                return r;
+        code = sqlite3_open_v2(uri, &db, flags, NULL);
+        if (code == SQLITE_OK) {
+                (void)sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+                (void)sqlite3_db_config(db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
+                (void)sqlite3_db_config(db, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, NULL);
+                (void)sqlite3_db_config(db, SQLITE_DBCONFIG_ENABLE_VIEW, 0, NULL);
+                r = check(db, path, diags);
+        } else if (diags_add(diags, path, 0, "cannot be opened: %s", db ? sqlite3_errmsg(db) : "out of memory") != 0 ||
+                 code == SQLITE_NOMEM)
+                r = -ENOMEM;
+        else
+                r = -EIO;
+        (void)sqlite3_close_v2(db);
+        return r;
+}
+
+int store_check_file(const char *path, struct diags *diags) {
+        return check_file(path, check_structure, diags);
+}
+
+/* ---- the audit trail */
+
 /* Up to the first row of the audit trail that does not follow from the one before. */
 static int check_audit_rows(sqlite3 *db, const char *path, sqlite3_stmt *stmt, struct audit_mark *last,
                             struct diags *diags) {
@@ -163,8 +211,11 @@ static int check_audit_rows(sqlite3 *db, const char *path, sqlite3_stmt *stmt, s
 static int check_audit(sqlite3 *db, const char *path, struct diags *diags) {
         struct audit_mark last = {};
         sqlite3_stmt *stmt = NULL;
-        int r = 0, code;
+        int64_t version = 0;
+        int code, r = check_kind(db, path, diags, &version);
 
+        if (r != 0 || version < AUDIT_SINCE)
+                return r;
         code = sqlite3_prepare_v2(db, query_sql(QUERY_AUDIT_START_GET), -1, &stmt, NULL);
         if (code == SQLITE_OK && sqlite3_step(stmt) == SQLITE_ROW)
                 (void)audit_mark_read(bytes_of(sqlite3_column_blob(stmt, 0), (size_t)sqlite3_column_bytes(stmt, 0)),
@@ -180,45 +231,8 @@ static int check_audit(sqlite3 *db, const char *path, struct diags *diags) {
         return r;
 }
 
-static int check_open(sqlite3 *db, const char *path, struct diags *diags) {
-        int64_t version = 0;
-        bool go_on;
-        int r;
-
-        (void)sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
-        (void)sqlite3_db_config(db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
-        (void)sqlite3_db_config(db, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, NULL);
-        (void)sqlite3_db_config(db, SQLITE_DBCONFIG_ENABLE_VIEW, 0, NULL);
-        r = check_kind(db, path, diags, &version);
-        go_on = version != 0;
-        for (size_t i = 0; r == 0 && go_on && i < N_ELEMENTS(rules); i++) {
-                size_t n_before = diags->n_items;
-
-                if (version < rules[i].since)
-                        continue;
-                r = check_rule(db, path, &rules[i], diags);
-                go_on = i > 0 || diags->n_items == n_before; /* what is damaged tells nothing more */
-        }
-        return r == 0 && go_on && version >= AUDIT_SINCE ? check_audit(db, path, diags) : r;
-}
-
-int store_check_file(const char *path, struct diags *diags) {
-        char uri[URI_MAX];
-        sqlite3 *db = NULL;
-        int r, code, flags = SQLITE_OPEN_READONLY | SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX;
-
-        if ((r = uri_of(path, uri, sizeof(uri))) != 0 || (r = check_log(path, diags)) != 0)
-                return r;
-        code = sqlite3_open_v2(uri, &db, flags, NULL);
-        if (code == SQLITE_OK)
-                r = check_open(db, path, diags);
-        else if (diags_add(diags, path, 0, "cannot be opened: %s", db ? sqlite3_errmsg(db) : "out of memory") != 0 ||
-                 code == SQLITE_NOMEM)
-                r = -ENOMEM;
-        else
-                r = -EIO;
-        (void)sqlite3_close_v2(db);
-        return r;
+int store_check_audit_file(const char *path, struct diags *diags) {
+        return check_file(path, check_audit, diags);
 }
 
 /* ---- secrets, and what stands for them */

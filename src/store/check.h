@@ -15,6 +15,11 @@ struct store;
  * is written beside it. Every fault is a row of *diags. 0, also with faults; -ENOMEM; -EIO when it cannot be read.
  */
 int store_check_file(const char *path, struct diags *diags);
+/*
+ * Do the hashes of its audit trail fit (audit.h)? A row that was tampered with makes no database useless, so that this is
+ * asked for itself. The first row that does not fit is the fault; results as above.
+ */
+int store_check_audit_file(const char *path, struct diags *diags);
 
 /* How far a walk over all sealed secrets, public keys and rules has come. Starts as {}. */
 struct check_place {

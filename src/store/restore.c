@@ -6,8 +6,11 @@
 #include <stdio.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
+#include "format/audit.h"
+#include "store/audit.h"
 #include "store/check.h"
 #include "store/private.h"
 
@@ -105,11 +108,24 @@ static int check_secrets(struct store *store, const char *backup, struct diags *
         return r == 0 && diags->n_items > n_before ? -EINVAL : r;
 }
 
+/* From here on the audit trail is not the one that was there before. */
+static int audit(struct store *store, int64_t now_s) {
+        const struct audit_record record = {
+                .has_uid = true, .uid = getuid(), .action = BYTES_LITERAL("restore"),
+                .why = BYTES_LITERAL("a backup with the rows up to here was put in the place of the database"),
+        };
+        _cleanup_(buf_done) struct buf encoded = BUF_INIT(AUDIT_RECORD_MAX);
+        int64_t seq;
+        int r = audit_record_encode(&record, &encoded);
+
+        return r == 0 ? store_audit_add(store, now_s, buf_bytes(&encoded), &seq) : r;
+}
+
 /*
  * The rows are advanced behind the back of what this store has leased: it notices when it gives its leases back, and
  * lets them go.
  */
-static int advance(struct store *store, const char *backup, struct diags *diags) {
+static int advance(struct store *store, const struct restore *restore, struct diags *diags) {
         char sql[160];
         int r;
 
@@ -119,13 +135,15 @@ static int advance(struct store *store, const char *backup, struct diags *diags)
         if ((r = store_begin(store)) == 0) {
                 if (sqlite3_exec(store->db, sql, NULL, NULL, NULL) != SQLITE_OK)
                         r = -EIO;
+                else
+                        r = audit(store, restore->now_s);
                 if (r == 0)
                         r = store_commit(store);
                 else
                         store_rollback(store);
         }
         if (r != 0)
-                (void)diags_add(diags, backup, 0, "cannot advance its numbers: %s", sqlite3_errmsg(store->db));
+                (void)diags_add(diags, restore->backup, 0, "cannot advance its numbers: %s", sqlite3_errmsg(store->db));
         return r;
 }
 
@@ -137,7 +155,7 @@ static int prepare(const struct restore *restore, const char *copy, struct diags
                 return r;
         if ((r = check_secrets(store, restore->backup, diags)) != 0)
                 return r;
-        return advance(store, restore->backup, diags);
+        return advance(store, restore, diags);
 }
 
 /* Closing brought the log in and removed it; else the copy would have to move with it. */
@@ -222,6 +240,9 @@ int store_restore(const struct restore *restore, char **ret_kept, struct diags *
                 return r;
         if (diags->n_items > n_before)
                 return -EINVAL;
+        /* told, and restored nevertheless: the rest of it is good, and it may be all that there is */
+        if ((r = store_check_audit_file(restore->backup, diags)) != 0)
+                return r;
         if ((r = remove_parts(copy, diags)) == 0 && (r = copy_backup(restore->backup, copy, diags)) == 0 &&
             (r = prepare(restore, copy, diags)) == 0 && (r = finish_copy(copy, diags)) == 0)
                 return exchange(restore, copy, ret_kept, diags);

@@ -30,6 +30,7 @@ import cbor2
 
 import coap
 import dtls
+import trail
 from realm import FAULTS, Party, Realm, introspect, program
 from tokens import open_token, untag
 
@@ -407,7 +408,9 @@ class Operator(Worker):
 class Image:
     """The database as it lies there, opened on a copy; SQLite recovers it as aced will."""
 
-    def __init__(self, state):
+    def __init__(self, state, audit_seq=0):
+        """audit_seq: the row of the audit trail up to which it is known."""
+        self.audit_seq = audit_seq
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="aced-image-"))
         try:
             for name in ("aced.db", "aced.db-wal"):
@@ -436,6 +439,7 @@ class Image:
         self.listed = dict(db.execute("SELECT number, hash FROM trl"))
         self.items = {(party, item): (removed, added) for party, item, removed, added in
                       db.execute("SELECT party_id, item, removed, added FROM trl_updates")}
+        self.audit = trail.read_database(db, self.audit_seq)
         # nonce ‖ ciphertext ‖ tag, under the one sealing key
         self.sealed = [blob for table, column in (("tokens", "pop_key"), ("credentials", "secret"), ("server_keys", "secret"))
                        for blob, in db.execute(f"SELECT {column} FROM {table}")]
@@ -463,6 +467,7 @@ class Crash:
         self.random, self.quiet = random.Random(seed), quiet
         self.ledger, self.round, self.starts_s = Ledger(), 0, []
         self.token_hashes, self.nonces, self.items = {}, {}, {}
+        self.audited, self.tokens_audited, self.revocations_audited = trail.Mark(), {}, set()
         self.operated = [[] for _ in range(OPERATORS)]
         self.realm = Realm(CONFIG)
         self.realm.init()
@@ -576,7 +581,8 @@ class Crash:
     # ---- judgement
 
     def judge_image(self):
-        image = Image(self.realm.state)
+        image = Image(self.realm.state, self.audited.seq)
+        self.judge_audit(image)
         for clients in self.operated:
             self.judge_registrations(clients, image)
         self.judge_tokens(image)
@@ -628,6 +634,19 @@ class Crash:
                                  for each in self.ledger.tokens)
             n_most = n_acknowledged + self.ledger.n_unanswered[device.name]
             assert n_acknowledged <= n <= n_most, f"{device.name} has {n} tokens, not {n_acknowledged} to {n_most}"
+
+    def judge_audit(self, image):
+        """Rows go on behind those of earlier rounds, without a gap; each token has its own, and none is without token."""
+        self.audited = trail.follow(self.audited, image.audit)
+        for record in trail.decode(image.audit):
+            if record[trail.ACTION] == "POST /token" and record[trail.CODE] == 0x41:
+                assert record[trail.TOKEN] not in self.tokens_audited, f"token {record[trail.TOKEN]:x} is audited twice"
+                self.tokens_audited[record[trail.TOKEN]] = record[trail.PARTY]
+            elif record[trail.ACTION].startswith(("DELETE /v1/tokens/", "POST /revoke")) and record[trail.CODE] >> 5 == 2:
+                self.revocations_audited.add(record.get(trail.TOKEN))
+        assert self.tokens_audited.keys() == image.tokens.keys(), "tokens and their rows"
+        for each in self.ledger.tokens:
+            assert not each.revoked or each.number in self.revocations_audited, f"{each.cti.hex()} is revoked unaudited"
 
     def judge_numbers(self, image):
         for number, (key_number, hash, _, _) in image.tokens.items():
