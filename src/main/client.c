@@ -15,6 +15,16 @@ void settings_done(struct settings *settings) {
         secret_done(&settings->derivation_key);
 }
 
+void buf_wiped(struct buf *buf) {
+        if (buf->data)
+                wipe(buf->data, buf->capacity);
+        buf_done(buf);
+}
+
+void answer_wiped(struct talk_answer *answer) {
+        buf_wiped(&answer->payload);
+}
+
 /* ---- what goes wrong */
 
 int fail(int status, const char *format, ...) {
@@ -170,7 +180,7 @@ int read_file(const char *name, struct buf *out) {
 
 /* A file may hold the bytes themselves or hexadecimal and white space after it. */
 static int read_token_file(const char *name, struct buf *out) {
-        _cleanup_(buf_done) struct buf content = BUF_INIT(2 * out->limit);
+        _cleanup_(buf_wiped) struct buf content = BUF_INIT(2 * out->limit);
         struct bytes text;
         int status;
 
@@ -212,19 +222,15 @@ int read_key_line(const char *name, struct secret *ret) {
         return 0;
 }
 
-#define PEM_SIZE_MAX (16 * 1024)
-
 int read_public_key(const char *argument, const char *option, struct public_key *ret) {
-        _cleanup_(buf_done) struct buf given = BUF_INIT(PEM_SIZE_MAX);
+        _cleanup_(buf_wiped) struct buf given = BUF_INIT(PEM_SIZE_MAX); /* PEM may be of a private key */
         struct cose_key key;
         int status = read_argument(argument, &given);
 
         if (status != 0)
                 return status;
-        if (pem_public_key(buf_bytes(&given), ret) == 0 || public_key_from_spki(buf_bytes(&given), ret) == 0) {
-                wipe(given.data, given.size); /* PEM may have been of a private key */
+        if (pem_public_key(buf_bytes(&given), ret) == 0 || public_key_from_spki(buf_bytes(&given), ret) == 0)
                 return 0;
-        }
         if (cose_key_decode(buf_bytes(&given), &key) != 0 || key.is_bad || key.public_key.curve == CURVE_NONE)
                 return fail(EXIT_USAGE, "--%s: no public key of P-256, P-384, Ed25519 or X25519, in PEM, as "
                                         "SubjectPublicKeyInfo or as COSE_Key", option);

@@ -4,6 +4,7 @@
 #include <stdbool.h>
 
 #include "base/buf.h"
+#include "base/cleanup.h"
 #include "base/secret.h"
 #include "crypto/key.h"
 #include "format/describe.h"
@@ -49,6 +50,13 @@ void settings_done(struct settings *settings);
 static inline struct bytes value_bytes(const struct value *value) {
         return value->set ? bytes_of(value->data, value->size) : BYTES_NONE;
 }
+
+#define PEM_SIZE_MAX (16 * 1024) /* of a file of keys or certificates */
+
+/* For what may hold a key: forgotten before it is freed. */
+void buf_wiped(struct buf *buf);
+void answer_wiped(struct talk_answer *answer);
+DEFINE_FREEP(struct device_identity, device_identity_free)
 
 /* ---- what goes wrong: tell stderr, return the status */
 

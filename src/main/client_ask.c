@@ -6,16 +6,6 @@
 
 #include "base/cleanup.h"
 
-#define PEM_SIZE_MAX (16 * 1024)
-
-DEFINE_FREEP(struct device_identity, device_identity_free)
-
-static void wiped(struct buf *buf) {
-        if (buf->data)
-                wipe(buf->data, buf->capacity);
-        buf_done(buf);
-}
-
 /* "coaps://host:port/path" → *target. Exit status. */
 static int target_parse(const char *uri, struct target *target) {
         coap_uri_t parts;
@@ -57,7 +47,7 @@ static int check_credential(const struct settings *settings) {
 
 static int make_identity(const struct settings *settings, const struct target *target,
                          struct device_identity **ret) {
-        _cleanup_(wiped) struct buf private_key = BUF_INIT(PEM_SIZE_MAX);
+        _cleanup_(buf_wiped) struct buf private_key = BUF_INIT(PEM_SIZE_MAX);
         _cleanup_(buf_done) struct buf chain = BUF_INIT(PEM_SIZE_MAX), anchors = BUF_INIT(8 * PEM_SIZE_MAX);
         struct device_credential credential = {
                 .identity = value_bytes(&settings->identity), .psk = secret_bytes(&settings->key),

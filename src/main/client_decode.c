@@ -24,12 +24,6 @@ struct layer {
         size_t n_items;
 };
 
-static void wiped(struct buf *buf) {
-        if (buf->data)
-                wipe(buf->data, buf->capacity);
-        buf_done(buf);
-}
-
 static const char *cose_name(uint64_t tag) {
         switch (tag) {
         case TAG_COSE_ENCRYPT0:
@@ -168,7 +162,7 @@ static int show_encrypted_key(const struct settings *settings, struct bytes clai
                 { CNF_ENCRYPTED_COSE_KEY, CBOR_ARRAY | CBOR_TAG, offsetof(struct cnf, encrypted_key) },
         };
         const struct secret *key = settings->wrap_key.size > 0 ? &settings->wrap_key : &settings->key;
-        _cleanup_(wiped) struct buf plain = BUF_INIT(TALK_BODY_MAX);
+        _cleanup_(buf_wiped) struct buf plain = BUF_INIT(TALK_BODY_MAX);
         struct claims found;
         struct cnf cnf;
         json_t *described = NULL;
@@ -214,7 +208,7 @@ static int show_content(const struct settings *settings, struct bytes content, u
 }
 
 static int show_layer(const struct settings *settings, struct bytes object, unsigned depth, json_t *shown) {
-        _cleanup_(wiped) struct buf plain = BUF_INIT(TALK_BODY_MAX);
+        _cleanup_(buf_wiped) struct buf plain = BUF_INIT(TALK_BODY_MAX);
         struct layer layer = { .object = object };
         int status;
 
@@ -274,7 +268,7 @@ static int show_token(const struct settings *settings, struct bytes token, json_
 
 int verb_decode(const struct settings *settings, char *const *arguments) {
         _cleanup_(json_decrefp) json_t *shown = json_object(), *token = json_object();
-        _cleanup_(wiped) struct buf given = BUF_INIT(TALK_BODY_MAX);
+        _cleanup_(buf_wiped) struct buf given = BUF_INIT(TALK_BODY_MAX);
         json_t *answer = NULL;
         struct bytes bytes;
         int status;

@@ -6,10 +6,6 @@
 
 /* Link format (RFC 6690). */
 
-static void answer_done(struct talk_answer *answer) {
-        buf_done(&answer->payload);
-}
-
 static bool take_char(struct bytes *text, char c) {
         if (text->size == 0 || text->data[0] != (uint8_t)c)
                 return false;
@@ -76,7 +72,7 @@ static json_t *links_parse(struct bytes text) {
 }
 
 int verb_discover(const struct settings *settings, char *const *arguments) {
-        _cleanup_(answer_done) struct talk_answer answer = TALK_ANSWER_INIT;
+        _cleanup_(answer_wiped) struct talk_answer answer = TALK_ANSWER_INIT;
         _cleanup_(json_decrefp) json_t *links = NULL;
         const struct talk_ask ask = { .code = CODE_GET, .path = ".well-known/core", .queries = { arguments[0] },
                                       .content_format = CF_NONE, .accept = CF_LINK_FORMAT };

@@ -9,14 +9,7 @@
 #include "format/cbor.h"
 #include "format/cose.h"
 
-#define PEM_SIZE_MAX 2048
 #define COSE_KEY_SIZE_MAX (VALUE_SIZE_MAX + 256)
-
-static void wiped(struct buf *buf) {
-        if (buf->data)
-                wipe(buf->data, buf->capacity);
-        buf_done(buf);
-}
 
 /* A new file that only its owner reads; one that is there is somebody's key, and stays. */
 static int write_key(const char *name, struct bytes text) {
@@ -64,7 +57,7 @@ static int show_key(const struct settings *settings, const struct public_key *ke
 
 int verb_keygen(const struct settings *settings, char *const *arguments) {
         _cleanup_(secret_done) struct secret private_key = {};
-        _cleanup_(wiped) struct buf pem = BUF_INIT(PEM_SIZE_MAX);
+        _cleanup_(buf_wiped) struct buf pem = BUF_INIT(PEM_SIZE_MAX);
         struct public_key key;
         int status;
 

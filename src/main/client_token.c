@@ -89,14 +89,8 @@ static int token_request(const struct settings *settings, struct bytes refresh_t
         return cbor_end(&w);
 }
 
-static void wiped_answer(struct talk_answer *answer) {
-        if (answer->payload.data)
-                wipe(answer->payload.data, answer->payload.capacity);
-        buf_done(&answer->payload);
-}
-
 static int post(const struct settings *settings, const char *path, struct bytes payload, enum vocabulary vocabulary) {
-        _cleanup_(wiped_answer) struct talk_answer answer = TALK_ANSWER_INIT;
+        _cleanup_(answer_wiped) struct talk_answer answer = TALK_ANSWER_INIT;
         const struct talk_ask ask = { .code = CODE_POST, .path = path, .payload = payload,
                                       .content_format = CF_ACE_CBOR, .accept = CF_NONE };
         int status = ask_once(settings, &ask, &answer);
@@ -119,7 +113,7 @@ int verb_token(const struct settings *settings, char *const *arguments) {
 }
 
 int verb_refresh(const struct settings *settings, char *const *arguments) {
-        _cleanup_(buf_done) struct buf given = BUF_INIT(TALK_BODY_MAX);
+        _cleanup_(buf_wiped) struct buf given = BUF_INIT(TALK_BODY_MAX);
         struct bytes token;
         int status = read_token(arguments[0], ACE_REFRESH_TOKEN, &given, &token);
 
@@ -129,7 +123,7 @@ int verb_refresh(const struct settings *settings, char *const *arguments) {
 /* ---- /introspect and /revoke: both are asked with { 11: token } */
 
 static int post_token(const struct settings *settings, const char *path, const char *argument, int label) {
-        _cleanup_(buf_done) struct buf given = BUF_INIT(TALK_BODY_MAX), payload = BUF_INIT(TALK_BODY_MAX);
+        _cleanup_(buf_wiped) struct buf given = BUF_INIT(TALK_BODY_MAX), payload = BUF_INIT(TALK_BODY_MAX);
         struct cbor_writer w = CBOR_WRITER(&payload);
         struct bytes token;
         int status;

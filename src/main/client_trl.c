@@ -8,12 +8,6 @@
 
 #define QUERY_SIZE 48
 
-DEFINE_FREEP(struct device_identity, device_identity_free)
-
-static void answer_done(struct talk_answer *answer) {
-        buf_done(&answer->payload);
-}
-
 static int show_list(const struct settings *settings, const struct talk_answer *answer) {
         return show_answer(settings, answer,
                            answer->code == CODE_CONTENT ? VOCABULARY_TRL : VOCABULARY_TRL_PROBLEM);
@@ -37,7 +31,7 @@ static int follow(const struct settings *settings, struct talk *talk, struct tal
 int verb_trl(const struct settings *settings, char *const *arguments) {
         _cleanup_(device_identity_freep) struct device_identity *identity = NULL;
         _cleanup_(talk_close) struct talk talk = { .device = DEVICE_INIT };
-        _cleanup_(answer_done) struct talk_answer answer = TALK_ANSWER_INIT;
+        _cleanup_(answer_wiped) struct talk_answer answer = TALK_ANSWER_INIT;
         struct talk_ask ask = { .code = CODE_GET, .path = "revoke/trl", .content_format = CF_NONE,
                                 .accept = CF_ACE_TRL, .observe = settings->observe };
         char diff[QUERY_SIZE], cursor[QUERY_SIZE];
