@@ -236,13 +236,14 @@ static const char *const table[QUERIES] = {
                              "ORDER BY until_s LIMIT ?2)",
 
         [QUERY_AUDIT_ADD] = "INSERT INTO audit (seq, at_s, record, hash) VALUES (?1, ?2, ?3, ?4)",
-        [QUERY_AUDIT_HEAD] = "SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1",
+        [QUERY_AUDIT_HEAD] = "SELECT seq, hash FROM audit WHERE seq = (SELECT max(seq) FROM audit)",
         [QUERY_AUDIT_EACH] = "SELECT seq, at_s, record, hash FROM audit WHERE seq > ?1 ORDER BY seq LIMIT ?2",
         [QUERY_AUDIT_FROM] = "SELECT seq, at_s FROM audit WHERE seq >= ?1 ORDER BY seq LIMIT 1",
         [QUERY_AUDIT_START_GET] = "SELECT value FROM meta WHERE name = 'audit_start'",
         [QUERY_AUDIT_START_SET] = "INSERT INTO meta (name, value) VALUES ('audit_start', ?1) "
                                   "ON CONFLICT DO UPDATE SET value = excluded.value",
-        [QUERY_AUDIT_LAST_OLD] = "SELECT seq, hash FROM (SELECT seq, at_s, hash FROM audit ORDER BY seq LIMIT ?2) "
+        [QUERY_AUDIT_LAST_OLD] = "SELECT seq, hash FROM (SELECT seq, at_s, hash FROM audit WHERE seq > 0 "
+                                 "ORDER BY seq LIMIT ?2) "
                                  "WHERE at_s < ?1 AND seq < (SELECT max(seq) FROM audit) ORDER BY seq DESC LIMIT 1",
         [QUERY_AUDIT_PURGE] = "DELETE FROM audit WHERE seq <= ?1",
 
