@@ -69,6 +69,7 @@ static void defaults_are_valid(void **state) {
         assert_int_equal(config->n_coap_listen, 1);
         assert_string_equal(config->coaps_listen[0].text, "*:5684");
         assert_int_equal(config->default_lifetime_s, 3600);
+        assert_false(config->unknown_kid_makes_key);
         assert_int_equal(config->tokens_per_client_max, 1000);
 }
 
@@ -84,6 +85,8 @@ static void values_are_read(void **state) {
                 "listen =\n"
                 "[coaps]\n"
                 "listen = 127.0.0.1:0, [::1]:0\t:5684 *:61616,[fe80::1%2]:5684\n"
+                "[token]\n"
+                "new_key_for_unknown_kid = yes\n"
                 "[limits]\n"
                 "sessions_max = 1000000\n"
                 "handshakes_max = 0001\n"
@@ -109,6 +112,7 @@ static void values_are_read(void **state) {
         assert_string_equal(config->coaps_listen[4].text, "[fe80::1%2]:5684");
         assert_int_equal(config->sessions_max, 1000000);
         assert_int_equal(config->handshakes_max, 1);
+        assert_true(config->unknown_kid_makes_key);
         assert_string_equal(config->control_group, "");
         assert_string_equal(config->control_socket, "/run/x.sock");
 }
@@ -183,6 +187,10 @@ static const struct {
           "2: [coaps] listen '*:1 *:2 *:3 *:4 *:5 *:6 *:7 *:8 *:9' has more than 8 addresses\n" },
         { BYTES_LITERAL("[coaps]\nlisten = *:5683\n"), "2: [coap] listen and [coaps] listen both have '*:5683'\n" },
 
+        { BYTES_LITERAL("[token]\nnew_key_for_unknown_kid = true\n"),
+          "2: [token] new_key_for_unknown_kid 'true' is not yes or no\n" },
+        { BYTES_LITERAL("[token]\nnew_key_for_unknown_kid =\n"),
+          "2: [token] new_key_for_unknown_kid '' is not yes or no\n" },
         { BYTES_LITERAL("[token]\nmax_lifetime_s = 600\n"),
           "2: [token] default_lifetime_s (3600) is over max_lifetime_s (600)\n" },
         { BYTES_LITERAL("[token]\ndefault_lifetime_s = 601\nmax_lifetime_s = 600\n"),
