@@ -6,7 +6,8 @@
  * A step is a byte: who (1 bit), what (2 bits), batch afterwards, 16-bit length, time (3 bits); a length; bytes. What:
  * a message as it is, the payload of a request to /token, or to /introspect (empty: the last token), or (no bytes
  * follow) an Acknowledgement or Reset of the last message heard. To /token an empty payload stands for the last refresh
- * token.
+ * token. A client that asks about nothing in 16 bits gives the last token back at /revoke; the server may observe that at
+ * /revoke/trl.
  */
 #include <errno.h>
 
@@ -153,7 +154,7 @@ static void refresh(struct session *session, struct device *device, struct bytes
         ask(session, device, "token", payload.size > 0 ? payload : buf_bytes(&map));
 }
 
-static void introspect(struct session *session, struct device *device, struct bytes payload) {
+static void about_token(struct session *session, struct device *device, const char *path, struct bytes payload) {
         _cleanup_(buf_done) struct buf map = BUF_INIT(2 * TOKEN_MAX);
         struct cbor_writer w = CBOR_WRITER(&map);
 
@@ -161,7 +162,9 @@ static void introspect(struct session *session, struct device *device, struct by
         cbor_put_uint(&w, INTRO_TOKEN);
         cbor_put_bytes(&w, buf_bytes(&session->token));
         MUST(cbor_end(&w) == 0);
-        ask(session, device, "introspect", payload.size > 0 ? payload : buf_bytes(&map));
+        if (strcmp(path, "revoke") == 0)
+                session->world.is_changed = true; /* no token more, but one that is good no longer */
+        ask(session, device, path, payload.size > 0 ? payload : buf_bytes(&map));
 }
 
 static void acknowledge(struct session *session, struct device *device, bool reset) {
@@ -185,7 +188,7 @@ static void step(struct session *session, struct bytes *in) {
         else if (what == TOKEN)
                 refresh(session, device, bytes);
         else if (what == INTROSPECT)
-                introspect(session, device, bytes);
+                about_token(session, device, control & 16 && bytes.size == 0 ? "revoke" : "introspect", bytes);
         else
                 acknowledge(session, device, control & 16);
         if (control & 8)
@@ -214,7 +217,7 @@ static void must_end(struct session *session) {
         world_wait_us(&session->world, 48 * HOUR_US);
         world_run(&session->world);
         engine_figures(session->world.engine, &figures);
-        MUST(figures.n_sessions == 0 && figures.n_pending == 0);
+        MUST(figures.n_sessions == 0 && figures.n_pending == 0 && figures.observe.n_observers == 0);
         MUST(engine_due(session->world.engine) == INT64_MAX);
 }
 

@@ -8,6 +8,7 @@
 #include "fuzz.h"
 #include "store/clients.h"
 #include "store/credentials.h"
+#include "store/servers.h"
 #include "store/store.h"
 #include "support/fake.h"
 #include "support/parties.h"
@@ -34,6 +35,16 @@ static void add_able_client(struct store *store, const char *name) {
         MUST(store_client_update(store, &client) == 0);
 }
 
+/* Its tokens are in the revocation list (RFC 9770). */
+static void add_following_server(struct store *store, const char *name) {
+        struct server server;
+
+        party_add_server(store, name);
+        MUST(store_server_by_name(store, bytes_text(name), &server) == 0);
+        server.has_trl = server.token_tagged = true;
+        MUST(store_server_update(store, &server) == 0);
+}
+
 static struct store *filled_store(void) {
         static const uint8_t seal_key[32] = { 1 };
         _cleanup_(diags_done) struct diags faults = {};
@@ -45,7 +56,7 @@ static struct store *filled_store(void) {
         MUST(store_begin(store) == 0);
         add_able_client(store, world_parties[0]);
         party_add_client(store, world_parties[1], "rs1", "read write");
-        party_add_server(store, world_parties[2]);
+        add_following_server(store, world_parties[2]);
         MUST(store_commit(store) == 0);
         return store;
 }
