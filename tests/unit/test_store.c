@@ -14,6 +14,7 @@
 
 #include "base/cleanup.h"
 #include "crypto/hash.h"
+#include "domain/aif.h"
 #include "domain/refusal.h"
 #include "format/cwt.h"
 #include "store/clients.h"
@@ -22,6 +23,7 @@
 #include "store/private.h"
 #include "store/schema.h"
 #include "store/seal_key.h"
+#include "store/restore.h"
 #include "store/servers.h"
 #include "store/tokens.h"
 #include "store/trl.h"
@@ -1346,6 +1348,32 @@ static void test_exi_numbers(void **state) {
         assert_int_equal(store_exi_next(store, 999, &n), REFUSE_ADMIN_UNKNOWN);
 }
 
+/* What was given out after the backup was made is not known any more, and is not given out again. */
+static void test_restore_advances_numbers(void **state) {
+        struct folder *folder = *state;
+        _cleanup_(diags_done) struct diags diags = {};
+        _cleanup_(freep) char *kept = NULL;
+        struct store *store = open_and_begin(folder->db);
+        int64_t rs1 = add_server(store, "rs1");
+        uint8_t key[SEAL_KEY_SIZE];
+        uint64_t exi, number;
+
+        memset(key, 1, sizeof(key));
+        assert_int_equal(store_exi_next(store, rs1, &exi), 0);
+        assert_int_equal(store_commit(store), 0);
+        store_free(store);
+        assert_int_equal(store_restore(&(struct restore){ .backup = folder->db, .database = folder->copy,
+                                                          .seal_key = { key, sizeof(key) }, .now_s = NOW_S },
+                                       &kept, &diags), 0);
+        assert_null(kept);
+        store = open_and_begin(folder->copy);
+        assert_int_equal(store_exi_next(store, rs1, &exi), 0);
+        assert_true(exi == 2 + (uint64_t)RESTORE_ADVANCE);
+        assert_int_equal(store_number(store, NUMBER_TOKEN, &number), 0);
+        assert_true(number > (uint64_t)RESTORE_ADVANCE);
+        store_free(store);
+}
+
 static void test_server_delete(void **state) {
         _cleanup_(store_freep) struct store *store = open_and_begin(NULL);
         int64_t rs1 = add_server(store, "rs1"), rs2 = add_server(store, "rs2"), c1 = add_client(store, "c1");
@@ -1661,6 +1689,80 @@ static void test_facts_group(void **state) {
         expect_facts(&world, world.credential_c1, &ask, &facts);
         assert_int_equal(facts.n_servers, 5);
         assert_int_equal(facts.server.id, 0);
+}
+
+/* All that a policy says comes back, also when it is only tried or denies everything. */
+static int keep_policy(void *context, const struct policy *policy) {
+        *(struct policy *)context = *policy;
+        return 0;
+}
+
+static void test_policy_kinds(void **state) {
+        _cleanup_(store_freep) struct store *store = open_and_begin(NULL);
+        struct policy policy = policy_of(true, "door", "rs-${floor}", "read"), kept = {};
+        struct scope scopes[] = { policy.scopes, {}, { .kind = SCOPE_BYTES, .size = 1 }, {} };
+
+        assert_int_equal(aif_add(&scopes[3], BYTES_LITERAL("/s/temp"), 5), 0);
+        policy.effect = POLICY_DENY;
+        policy.is_shadow = true;
+        policy.valid_from_s = 1;
+        policy.valid_until_s = 2;
+        policy.advance_s = 3;
+        policy.weekdays = 0x41;
+        policy.day_from_s = 3600;
+        policy.day_until_s = 7200;
+        for (size_t i = 0; i < N_ELEMENTS(scopes); i++) {
+                policy.scopes = scopes[i];
+                assert_int_equal(store_policy_add(store, &policy), 0);
+                assert_int_equal(store_policy_each(store, policy.id - 1, 1, BYTES_NONE, BYTES_NONE, keep_policy, &kept), 0);
+                assert_int_equal(kept.id, policy.id);
+                assert_true(kept.for_label && kept.is_shadow && kept.audience_varies && kept.effect == POLICY_DENY);
+                assert_string_equal(kept.audience, "rs-${floor}");
+                assert_true(scope_equal(&kept.scopes, &policy.scopes));
+                assert_true(kept.valid_from_s == 1 && kept.valid_until_s == 2 && kept.advance_s == 3 &&
+                            kept.weekdays == 0x41 && kept.day_from_s == 3600 && kept.day_until_s == 7200);
+                assert_int_equal(store_policy_add(store, &policy), REFUSE_ADMIN_EXISTS);
+        }
+        /* each difference makes another one */
+        policy.effect = POLICY_ALLOW;
+        assert_int_equal(store_policy_add(store, &policy), 0);
+        policy.is_shadow = false;
+        assert_int_equal(store_policy_add(store, &policy), 0);
+        policy.advance_s = 0;
+        assert_int_equal(store_policy_add(store, &policy), 0);
+        policy.weekdays = 0;
+        assert_int_equal(store_policy_add(store, &policy), 0);
+        policy.day_until_s = 0;
+        assert_int_equal(store_policy_add(store, &policy), 0);
+        assert_int_equal(store_policy_add(store, &policy), REFUSE_ADMIN_EXISTS);
+}
+
+/* Variables have their values when the decision sees them; what is about other audiences is not seen. */
+static void test_facts_variables(void **state) {
+        struct asked world = facts_world();
+        _cleanup_(store_freep) struct store *store = world.store;
+        struct bytes labels[] = { BYTES_LITERAL("nr:1"), BYTES_LITERAL("nr:7"), BYTES_LITERAL("door") };
+        struct token_ask ask = { .audience = BYTES_LITERAL("rs1") };
+        struct token_facts facts = {};
+        struct scope all = {}, wanted = text_scope("1:read c1:own plain rs1:x");
+
+        assert_int_equal(store_client_labels_set(store, world.c1, labels, 3), 0);
+        (void)add_policy(store, false, "c1", "rs${nr}", "${nr}:read");
+        (void)add_policy(store, true, "door", "rs${nr}", "${client}:own");
+        (void)add_policy(store, true, "door", "rs1", "plain ${audience}:x");
+        (void)add_policy(store, false, "c1", "rs2${nr}", "elsewhere");
+        (void)add_policy(store, false, "c1", "rs${floor}", "no-label");
+        (void)add_policy(store, false, "c2", "rs${nr}", "not-mine");
+        (void)add_policy(store, true, "window", "rs${nr}", "not-my-label");
+        expect_facts(&world, world.credential_c1, &ask, &facts);
+        assert_int_equal(facts.n_policies, 4);
+        for (size_t i = 0; i < facts.n_policies; i++)
+                if (facts.policies[i].fit == POLICY_FITS)
+                        assert_int_equal(scope_unite(&all, &facts.policies[i].scopes), 0);
+                else
+                        assert_int_equal(facts.policies[i].fit, POLICY_LACKS_LABEL);
+        assert_true(scope_equal(&all, &wanted));
+        token_facts_done(&facts);
 }
 
 static void test_facts_policies(void **state) {
@@ -2064,6 +2166,9 @@ static void test_many(void **state) {
         assert_int_equal(store_client_labels_set(store, world.c1, &label, 1), 0);
         (void)add_policy(store, false, "c1", "rs1", "read");
         (void)add_policy(store, true, "door", "rs1", "write");
+        fill_table(store, MANY "INSERT INTO policies (id, for_label, subject, audience, audience_varies, scopes, "
+                          "max_lifetime_s, valid_from_s, valid_until_s, created_s) "
+                          "SELECT n + 1000000, 0, 'name' || n, 'rs${nr}', 1, 'read', 0, 0, 0, 0 FROM i");
 
         ask.kid = bytes_of(kid, number_to_bytes(number, kid));
         assert_int_equal(store_psk_find(store, BYTES_LITERAL("one"), &credential, &psk), 0);
@@ -2429,6 +2534,7 @@ int main(void) {
                 cmocka_unit_test(test_seal_damaged),
                 cmocka_unit_test(test_seal_moved),
                 with_folder(test_no_secret_in_file),
+                with_folder(test_restore_advances_numbers),
                 cmocka_unit_test(test_mark),
                 cmocka_unit_test(test_clients),
                 cmocka_unit_test(test_clients_refused),
@@ -2454,6 +2560,8 @@ int main(void) {
                 cmocka_unit_test(test_facts_audience),
                 cmocka_unit_test(test_facts_no_audience_at_all),
                 cmocka_unit_test(test_facts_group),
+                cmocka_unit_test(test_policy_kinds),
+                cmocka_unit_test(test_facts_variables),
                 cmocka_unit_test(test_facts_policies),
                 cmocka_unit_test(test_facts_pop_key),
                 cmocka_unit_test(test_facts_shared_key),
