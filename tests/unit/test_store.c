@@ -23,6 +23,7 @@
 #include "store/private.h"
 #include "store/schema.h"
 #include "store/seal_key.h"
+#include "store/restore.h"
 #include "store/servers.h"
 #include "store/tokens.h"
 #include "store/trl.h"
@@ -1347,6 +1348,32 @@ static void test_exi_numbers(void **state) {
         assert_int_equal(store_exi_next(store, 999, &n), REFUSE_ADMIN_UNKNOWN);
 }
 
+/* What was given out after the backup was made is not known any more, and is not given out again. */
+static void test_restore_advances_numbers(void **state) {
+        struct folder *folder = *state;
+        _cleanup_(diags_done) struct diags diags = {};
+        _cleanup_(freep) char *kept = NULL;
+        struct store *store = open_and_begin(folder->db);
+        int64_t rs1 = add_server(store, "rs1");
+        uint8_t key[SEAL_KEY_SIZE];
+        uint64_t exi, number;
+
+        memset(key, 1, sizeof(key));
+        assert_int_equal(store_exi_next(store, rs1, &exi), 0);
+        assert_int_equal(store_commit(store), 0);
+        store_free(store);
+        assert_int_equal(store_restore(&(struct restore){ .backup = folder->db, .database = folder->copy,
+                                                          .seal_key = { key, sizeof(key) }, .now_s = NOW_S },
+                                       &kept, &diags), 0);
+        assert_null(kept);
+        store = open_and_begin(folder->copy);
+        assert_int_equal(store_exi_next(store, rs1, &exi), 0);
+        assert_true(exi == 2 + (uint64_t)RESTORE_ADVANCE);
+        assert_int_equal(store_number(store, NUMBER_TOKEN, &number), 0);
+        assert_true(number > (uint64_t)RESTORE_ADVANCE);
+        store_free(store);
+}
+
 static void test_server_delete(void **state) {
         _cleanup_(store_freep) struct store *store = open_and_begin(NULL);
         int64_t rs1 = add_server(store, "rs1"), rs2 = add_server(store, "rs2"), c1 = add_client(store, "c1");
@@ -2507,6 +2534,7 @@ int main(void) {
                 cmocka_unit_test(test_seal_damaged),
                 cmocka_unit_test(test_seal_moved),
                 with_folder(test_no_secret_in_file),
+                with_folder(test_restore_advances_numbers),
                 cmocka_unit_test(test_mark),
                 cmocka_unit_test(test_clients),
                 cmocka_unit_test(test_clients_refused),
