@@ -17,7 +17,7 @@ struct buf {
 
 /* Append. 0, -ENOMEM, or -EOVERFLOW when the limit would be passed; then nothing is appended. */
 int buf_add(struct buf *buf, struct bytes bytes);
-/* Append what may be secret: a buffer that grows leaves no copy behind. The owner wipes it at the end. Errors as above. */
+/* Append what may be secret: a buffer that grows leaves no copy behind. The owner wipes it at the end. */
 int buf_add_secret(struct buf *buf, struct bytes bytes);
 int buf_add_byte(struct buf *buf, uint8_t byte);
 int buf_printf(struct buf *buf, const char *format, ...) __attribute__((format(printf, 2, 3)));

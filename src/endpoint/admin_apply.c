@@ -507,7 +507,11 @@ static int apply_party(struct apply *apply, const struct bulk_party *party, json
                 json_object_del(row, "name");
                 r = party_change(apply, party, name, row, before);
         }
-        return r == 0 && credential ? apply_credential(apply, party, name, credential, false) : r;
+        if (r == 0 && credential)
+                r = apply_credential(apply, party, name, credential, false);
+        if (found == 0 && apply->result != RESULT_UNCHANGED)
+                apply->result = RESULT_CHANGED; /* the party, be it that its credential was created */
+        return r;
 }
 
 static int apply_client_row(struct apply *apply, json_t *row) {
@@ -544,8 +548,6 @@ static int set_activation(struct apply *apply, json_t *row) {
         json_t *from = json_object_get(row, "active_from_s");
         json_int_t wait_s = json_integer_value(from) - apply->bulk.request.now_s;
 
-        if (from && !json_is_integer(from))
-                return refuse_member(apply, "active_from_s", "an integer is expected");
         json_object_del(row, "active_from_s");
         if (wait_s <= 0)
                 return 0;
@@ -554,10 +556,13 @@ static int set_activation(struct apply *apply, json_t *row) {
 
 static int apply_key_row(struct apply *apply, json_t *row) {
         _cleanup_(json_decrefp) json_t *keys = NULL, *answer = NULL, *held = NULL;
+        const json_t *from = json_object_get(row, "active_from_s");
         const char *server = NULL;
         json_t *item;
         int r;
 
+        if (from && !json_is_integer(from))
+                return refuse_member(apply, "active_from_s", "an integer is expected");
         if ((r = read_text(apply, row, "server", &server)) != 0 ||
             (r = key_item(apply, row, server, &keys, &item)) != 0 || item)
                 return r;

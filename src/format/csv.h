@@ -3,8 +3,8 @@
 #include "base/bytes.h"
 
 /*
- * Comma-separated values (RFC 4180), as spreadsheets write them: lines end with LF or CR LF, the separator is a comma, a
- * semicolon or a tab, whichever stands behind the first cell, and a byte order mark in front is passed over.
+ * Comma-separated values (RFC 4180), as spreadsheets write them: lines end with LF or CR LF, the separator is a comma,
+ * a semicolon or a tab, whichever stands behind the first cell, and a byte order mark in front is passed over.
  */
 #define CSV_CELLS_MAX 128
 

@@ -497,8 +497,10 @@ static void print_sums(const struct applying *applying) {
         for (size_t i = 0; i < N_ELEMENTS(names); i++)
                 printf("%s %" JSON_INTEGER_FORMAT " %s", i > 0 ? "," : "",
                        json_integer_value(json_object_get(applying->sums, names[i])), names[i]);
-        puts(applying->stopped && applying->applied ? "; batches in front of the refused one were applied, the others not" :
-             applying->applied ? "" : "; nothing was applied");
+        if (!applying->applied)
+                puts("; nothing was applied");
+        else
+                puts(applying->stopped ? "; batches in front of the refused one were applied, the others not" : "");
 }
 
 static int print_results(struct applying *applying) {

@@ -343,7 +343,7 @@ static bool can_be_written(const json_t *value) {
         size_t i;
 
         json_array_foreach(value, i, item)
-                if (!json_is_string(item) || strpbrk(json_string_value(item), "\" "))
+                if (json_string_length(item) == 0 || strpbrk(json_string_value(item), "\" "))
                         return false;
         return !json_is_object(value) && !json_is_null(value) && !json_is_real(value) &&
                (!json_is_string(value) || strcmp(json_string_value(value), CELL_EMPTY) != 0);

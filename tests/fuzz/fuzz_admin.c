@@ -73,7 +73,7 @@ static void run(struct world *world, struct request *request) {
         response_init(&work.response);
         router_batch(&world->as, works, 1);
         must_be_answer(work.resource, &work.response);
-        if (work.response.refusal == 0 && work.resource->changes)
+        if (work.response.refusal == 0 && (work.resource->changes || work.resource->alone))
                 world->is_changed = true;
         response_done(&work.response);
 }
