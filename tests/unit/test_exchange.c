@@ -653,6 +653,45 @@ static void t_outgoing_is_bounded(void **state) {
 }
 
 /* Nothing that is repeated goes to an address that may be somebody else's. */
+static int notify(struct line *line, uint64_t number) {
+        uint8_t payload[MESSAGE_SIZE_MAX] = {};
+        struct coap_message message = { .code = CODE_CONTENT, .token = BYTES_LITERAL("\xaa"),
+                                        .payload = bytes_of(payload, number == 0 ? sizeof(payload) : 5) };
+
+        return exchange_notify(line->peer, EXCHANGE_TICKET_OWN | number, &message, line->now_us);
+}
+
+/* RFC 7641 §4.5: a message of our own is confirmable, waits for its turn, and its outcome is told. */
+static void t_notify(void **state) {
+        struct line line;
+        uint16_t mid;
+
+        open_line(&line, 8, true);
+        assert_int_equal(notify(&line, 0), -EOVERFLOW);
+        for (uint64_t i = 1; i <= EXCHANGE_OUTGOING_MAX; i++)
+                assert_int_equal(notify(&line, i), 0);
+        assert_int_equal(notify(&line, 99), -EBUSY);
+        assert_int_equal(line.n_sent, 1);
+        assert_int_equal(last_sent(&line)[0], 0x41);
+        assert_int_equal(last_sent(&line)[1], CODE_CONTENT);
+        assert_int_equal(last_sent(&line)[4], 0xaa);
+        mid = last_mid(&line);
+        hear_back(&line, "6000", mid);
+        assert_true(line.ended == (EXCHANGE_TICKET_OWN | 1) && line.outcome == 1);
+        assert_int_equal(line.n_sent, 2);
+        hear_back(&line, "7000", last_mid(&line));
+        assert_true(line.ended == (EXCHANGE_TICKET_OWN | 2) && line.outcome == 0);
+        for (int i = 0; i < 5; i++)
+                wait_until(&line, exchange_due(line.exchange));
+        assert_true(line.ended == (EXCHANGE_TICKET_OWN | 3) && line.outcome == 0); /* given up */
+        close_line(&line);
+
+        open_line(&line, 8, false);
+        assert_int_equal(notify(&line, 1), -EPERM); /* nobody is sent what could be turned against a third */
+        assert_int_equal(line.n_sent, 0);
+        close_line(&line);
+}
+
 static void t_unauthenticated_is_not_repeated_to(void **state) {
         struct line line;
 
@@ -874,6 +913,7 @@ int main(void) {
                 cmocka_unit_test(t_separate_given_up),
                 cmocka_unit_test(t_one_confirmable_at_a_time),
                 cmocka_unit_test(t_outgoing_is_bounded),
+                cmocka_unit_test(t_notify),
                 cmocka_unit_test(t_unauthenticated_is_not_repeated_to),
                 cmocka_unit_test(t_own_mids_start_anywhere),
                 cmocka_unit_test(t_own_mids_rest),
