@@ -140,6 +140,19 @@ static void client_begin(struct party *party, const char *name, bool is_eager) {
                              &party->dtls) == 0);
 }
 
+/* With a key of its own, shown raw or in a certificate. */
+static void client_begin_with_key(struct party *party, bool is_raw) {
+        const struct world_key *key = world_key();
+        const struct bytes certificate = bytes_of(key->certificate, key->certificate_size);
+
+        MUST(dtls_client_new(&(struct dtls_client_options){ .pkcs8 = buf_bytes(&key->pkcs8),
+                                                            .spki = is_raw ? bytes_of(key->spki, key->spki_size) :
+                                                                             BYTES_NONE,
+                                                            .chain = &certificate, .n_chain = is_raw ? 0 : 1,
+                                                            .is_eager = true },
+                             &party->dtls) == 0);
+}
+
 /* Let the client read what came and go on. */
 static void client_step(struct party *party) {
         _cleanup_(buf_done) struct buf data = BUF_INIT(1 << 17);
@@ -195,8 +208,12 @@ static void step(struct scene *scene, struct bytes *in) {
         const struct party *whose;
 
         world_wait(&scene->world, control >> 5);
-        if (what >= STEP && what != REPEAT && !party->dtls)
-                client_begin(party, world_parties[control % WORLD_PARTIES], true);
+        if (what >= STEP && what != REPEAT && !party->dtls) {
+                if (control % PEERS < 2)
+                        client_begin(party, world_parties[control % WORLD_PARTIES], true);
+                else
+                        client_begin_with_key(party, control % PEERS == 2);
+        }
         if (what == RAW) {
                 say(scene, party, fuzz_take(in, fuzz_take_u16(in)));
         } else if (what == RAW_WITH_COOKIE) {

@@ -4,8 +4,10 @@
 #include "base/cleanup.h"
 #include "base/config.h"
 #include "base/log.h"
+#include "crypto/certificate.h"
 #include "endpoint/router.h"
 #include "fuzz.h"
+#include "store/as_keys.h"
 #include "store/clients.h"
 #include "store/credentials.h"
 #include "store/servers.h"
@@ -45,6 +47,47 @@ static void add_following_server(struct store *store, const char *name) {
         MUST(store_server_update(store, &server) == 0);
 }
 
+static void make_key(struct world_key *key) {
+        static const uint8_t private[32] = { 1, 2, 3, 4 };
+        _cleanup_(buf_done) struct buf pem = BUF_INIT(4096);
+        _cleanup_(diags_done) struct diags faults = {};
+        struct certificate_ask ask = { .curve = CURVE_P256, .private_key = bytes_of(private, sizeof(private)),
+                                       .host = "c1", .serial = 1, .from_s = START_S - 1 };
+        struct public_key public_key;
+
+        key->pkcs8 = BUF_INIT(256);
+        MUST(key_public(CURVE_P256, ask.private_key, &public_key) == 0);
+        MUST(key_pkcs8(CURVE_P256, ask.private_key, &key->pkcs8) == 0);
+        MUST(public_key_spki(&public_key, key->spki, &key->spki_size) == 0);
+        MUST(certificate_make(&ask, key->certificate, sizeof(key->certificate), &key->certificate_size) == 0);
+        MUST(certificate_put_pem(bytes_of(key->certificate, key->certificate_size), &pem) == 0);
+        MUST(trust_anchors_new(buf_bytes(&pem), "fuzz", &key->anchors, &faults) == 0);
+}
+
+const struct world_key *world_key(void) {
+        static struct world_key key;
+
+        if (!key.anchors)
+                make_key(&key);
+        return &key;
+}
+
+static void register_key(struct store *store, const char *name) {
+        const struct world_key *key = world_key();
+        struct credential rpk = { .kind = CREDENTIAL_RPK }, x509 = { .kind = CREDENTIAL_X509, .rule = "dns:c1" };
+        struct secret none = {};
+        struct client client;
+        unsigned made;
+        bool same;
+
+        MUST(store_client_by_name(store, bytes_text(name), &client) == 0);
+        rpk.client_id = x509.client_id = client.id;
+        MUST(public_key_from_spki(bytes_of(key->spki, key->spki_size), &rpk.key) == 0);
+        MUST(store_credential_add(store, &rpk, &none, &same) == 0);
+        MUST(store_credential_add(store, &x509, &none, &same) == 0);
+        MUST(store_as_keys_ensure(store, BYTES_LITERAL("as"), START_S, &made) == 0);
+}
+
 static struct store *filled_store(void) {
         static const uint8_t seal_key[32] = { 1 };
         _cleanup_(diags_done) struct diags faults = {};
@@ -57,6 +100,7 @@ static struct store *filled_store(void) {
         add_able_client(store, world_parties[0]);
         party_add_client(store, world_parties[1], "rs1", "read write");
         add_following_server(store, world_parties[2]);
+        register_key(store, world_parties[1]);
         MUST(store_commit(store) == 0);
         return store;
 }
@@ -97,7 +141,8 @@ void world_open(struct world *world) {
         if (is_new)
                 world->store = filled_store();
         MUST(config_load(NULL, &world->config, &faults) == 0);
-        world->as = (struct aced){ .config = world->config, .store = world->store, .started_s = START_S };
+        world->as = (struct aced){ .config = world->config, .store = world->store, .started_s = START_S,
+                                    .trust_anchors = world_key()->anchors };
         if (is_new)
                 issue_token(&world->as);
         fake_random_seed(12);

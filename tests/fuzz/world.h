@@ -1,6 +1,7 @@
 #pragma once
 
 #include "base/buf.h"
+#include "crypto/key.h"
 #include "endpoint/aced.h"
 #include "format/coap.h"
 #include "transport/engine.h"
@@ -21,6 +22,17 @@ struct world {
 
 #define WORLD_PARTIES 3
 extern const char *const world_parties[WORLD_PARTIES]; /* c0, c1, rs1 */
+
+/*
+ * A key pair that c1 is registered with, as raw public key and by the rule for its certificate, which is a trust anchor: DER.
+ */
+struct world_key {
+        struct buf pkcs8;
+        uint8_t spki[SPKI_SIZE_MAX], certificate[2048];
+        size_t spki_size, certificate_size;
+        struct trust_anchors *anchors;
+};
+const struct world_key *world_key(void);
 
 void world_open(struct world *world);
 void world_close(struct world *world);
