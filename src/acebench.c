@@ -661,7 +661,10 @@ static int options_target(struct options *options, int n, char **args) {
         return 0;
 }
 
-enum { OPT_KEY_HEX = 256, OPT_PRIVATE_KEY, OPT_CERTIFICATE, OPT_SCOPE, OPT_TOKEN, OPT_PATH, OPT_PRIORITY, OPT_PLAIN, OPT_VERSION };
+enum {
+        OPT_KEY_HEX = 256, OPT_PRIVATE_KEY, OPT_CERTIFICATE, OPT_SCOPE, OPT_TOKEN, OPT_PATH, OPT_PRIORITY, OPT_PLAIN,
+        OPT_VERSION
+};
 
 static int option_take(struct options *options, int option, const char *value) {
         double got = 0;
@@ -713,7 +716,8 @@ static int options_read(struct options *options, int argc, char **argv) {
                 { "identity", required_argument, NULL, 'u' },  { "key", required_argument, NULL, 'k' },
                 { "key-hex", required_argument, NULL, OPT_KEY_HEX },
                 { "private-key", required_argument, NULL, OPT_PRIVATE_KEY },
-                { "certificate", required_argument, NULL, OPT_CERTIFICATE }, { "audience", required_argument, NULL, 'a' },
+                { "certificate", required_argument, NULL, OPT_CERTIFICATE },
+                { "audience", required_argument, NULL, 'a' },
                 { "scope", required_argument, NULL, OPT_SCOPE }, { "token-hex", required_argument, NULL, OPT_TOKEN },
                 { "path", required_argument, NULL, OPT_PATH }, { "sessions", required_argument, NULL, 'c' },
                 { "requests", required_argument, NULL, 'n' },  { "duration", required_argument, NULL, 'd' },

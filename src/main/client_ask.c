@@ -41,7 +41,7 @@ static int check_credential(const struct settings *settings) {
                 return fail(EXIT_USAGE, "coaps needs a PSK: --identity[-hex], and --key, --key-hex or --key-file; or a "
                                         "key pair: --private-key");
         if (settings->private_key && !knows_server)
-                return fail(EXIT_USAGE, "whom to take for the server? Say --server-key or --ca, or --any-server to try");
+                return fail(EXIT_USAGE, "whom to take for the server? --server-key or --ca says it, or --any-server");
         return 0;
 }
 

@@ -52,8 +52,8 @@ static int take_tags(struct layer *layer, json_t *shown) {
                 return out_of_memory();
         for (unsigned n = 0;; n++) {
                 if (cbor_item(layer->object, &item) != 0)
-                        return fail(EXIT_REFUSED, "this is not one well-formed CBOR item, so no CWT; if it is an opaque "
-                                                  "token, introspect it");
+                        return fail(EXIT_REFUSED, "this is not one well-formed CBOR item, so no CWT; if it is an "
+                                                  "opaque token, introspect it");
                 if (item.kind != CBOR_TAG)
                         return 0;
                 if (n == TAGS_MAX)
@@ -67,7 +67,7 @@ static int take_tags(struct layer *layer, json_t *shown) {
         }
 }
 
-/* Three items are encrypted; of four, a MAC or a signature, the algorithm tells which (RFC 9053: those are negative). */
+/* Three items are encrypted; of four, the algorithm tells a MAC from a signature (RFC 9053: those are negative). */
 static uint64_t tag_by_shape(const struct layer *layer) {
         struct {
                 struct cbor_item alg;

@@ -8,8 +8,8 @@
 #include "crypto/key.h"
 
 /*
- * A device's end of a wire to a server: UDP, or DTLS 1.2 by GnuTLS with a pre-shared key, a raw public key (RFC 7250) or
- * certificates. What aceclient speaks through, and acebench with thousands at a time: nothing here waits.
+ * A device's end of a wire to a server: UDP, or DTLS 1.2 by GnuTLS with a pre-shared key, a raw public key (RFC 7250)
+ * or certificates. What aceclient speaks through, and acebench with thousands at a time: nothing here waits.
  */
 
 /* Who a device is, and whom it takes for its server. Everything is borrowed during device_identity_new() only. */
@@ -26,8 +26,8 @@ struct device_credential {
 struct device_identity;
 
 /*
- * 0; -EINVAL with *ret_fault, a constant text: what is wrong with it (GnuTLS's reason, where it has one); -ENOMEM. May be
- * shared by any number of devices, and must outlive them. free() wipes keys.
+ * 0; -EINVAL with *ret_fault, a constant text: what is wrong with it, as GnuTLS says it; -ENOMEM. May be shared by any
+ * number of devices, and must outlive them. free() wipes keys.
  */
 int device_identity_new(const struct device_credential *credential, struct device_identity **ret,
                         const char **ret_fault);

@@ -116,11 +116,11 @@ static int send_message(struct talk *talk, struct bytes datagram) {
 
         if (n == -ECONNREFUSED)
                 return give_up(talk, "nobody listens there");
-        /* what the network did not take is like what it lost */
-        return n < 0 && n != -EAGAIN && n != -ENOBUFS ?
-                       (talk->device.tls_error ? give_up_as_device(talk) :
-                                                 give_up(talk, "the request could not be sent: %s", strerror((int)-n))) :
-                       0;
+        if (n >= 0 || n == -EAGAIN || n == -ENOBUFS)
+                return 0; /* what the network did not take is like what it lost */
+        if (talk->device.tls_error != 0)
+                return give_up_as_device(talk);
+        return give_up(talk, "the request could not be sent: %s", strerror((int)-n));
 }
 
 /* An empty message: an acknowledgement or a reset. */
