@@ -75,6 +75,13 @@ static int put_scope(json_t *object, const char *member, enum scope_kind kind, s
         return put(object, member, admin_scope(&scope));
 }
 
+/* null: with the policies that are only tried nothing would have been granted. */
+static int put_shadow(json_t *object, const struct audit_record *record) {
+        if (record->has_shadow && record->shadow_kind == SCOPE_NONE)
+                return put(object, "shadow", json_null());
+        return put_scope(object, "shadow", record->shadow_kind, record->shadow);
+}
+
 static int put_policies(json_t *object, const struct audit_record *record) {
         json_t *ids = record->n_policies > 0 ? json_array() : NULL;
         int r = 0;
@@ -118,8 +125,7 @@ static int put_record(json_t *object, const struct audit_record *record) {
             (r = put_text(object, "why", record->why)) != 0 ||
             (r = put_scope(object, "asked", record->asked_kind, record->asked)) != 0 ||
             (r = put_scope(object, "scope", record->granted_kind, record->granted)) != 0 ||
-            (r = put_scope(object, "shadow", record->shadow_kind, record->shadow)) != 0 ||
-            (r = record->has_shadow && record->shadow_kind == SCOPE_NONE ? put(object, "shadow", json_null()) : 0) != 0 ||
+            (r = put_shadow(object, record)) != 0 ||
             (r = record->token != 0 ? put(object, "cti", admin_cti(record->token)) : 0) != 0 ||
             (r = put_number(object, "expires_s", record->expires_s)) != 0 ||
             (r = put_policies(object, record)) != 0 ||

@@ -54,7 +54,7 @@ static void put_scope(struct cbor_writer *w, enum key key, enum scope_kind kind,
         if (kind == SCOPE_NONE)
                 return;
         cbor_put_uint(w, key);
-        if (kind == SCOPE_TEXT || kind == SCOPE_AIF) /* as struct scope has it: what AIF begins with no text scope does */
+        if (kind == SCOPE_TEXT || kind == SCOPE_AIF) /* as struct scope has it: no text scope begins as AIF does */
                 cbor_put_text(w, scope);
         else
                 cbor_put_bytes(w, scope);

@@ -4,8 +4,8 @@
 #include "domain/scope.h"
 
 /*
- * The record of one row of the audit trail: a CBOR map with the integer keys that stand beside the members. What is absent
- * (0, no bytes, SCOPE_NONE, false) is not written. aced(8) has the same list for readers of exports.
+ * The record of one row of the audit trail: a CBOR map with the integer keys that stand beside the members. What is
+ * absent (0, no bytes, SCOPE_NONE, false) is not written. aced(8) has the same list for readers of exports.
  */
 #define AUDIT_POLICIES_MAX 16
 #define AUDIT_BODY_MAX 2048 /* bytes; a longer one is cut */

@@ -5,9 +5,9 @@
 struct store;
 
 /*
- * The audit trail: rows are only ever added at its end (and removed at its beginning, when they are older than they have
- * to be kept). Each has a hash of the one before it and of itself, so that a row changed, left out, moved or put in
- * between shows. Written in the transaction of what it tells of; numbered from 1 on without gaps.
+ * The audit trail: rows are only ever added at its end (and removed at its beginning, when they are older than they
+ * have to be kept). Each has a hash of the one before it and of itself, so that a row changed, left out, moved or put
+ * in between shows. Written in the transaction of what it tells of; numbered from 1 on without gaps.
  *
  * Who can write the file can write all of the chain anew from any row on. That shows to who has noted the number and
  * the hash of a later row elsewhere (store_audit_verify()).

@@ -480,8 +480,8 @@ static int look(struct store *store, int64_t from, int64_t *ret_number, int64_t 
 }
 
 /*
- * Numbers are drawn in the order of time: no token before *ret was issued at issued_s or later, as long as the clock was
- * not set back. By halving, as an index by that time would be one more page to write for every token.
+ * Numbers are drawn in the order of time: no token before *ret was issued at issued_s or later, as long as the clock
+ * was not set back. By halving, as an index by that time would be one more page to write for every token.
  */
 static int skip_older(struct store *store, int64_t issued_s, int64_t *ret) {
         int64_t low = 0, high = INT64_MAX, number, found_s;

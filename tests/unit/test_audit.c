@@ -693,7 +693,8 @@ static void secrets_are_hidden(void **state) {
         static const struct {
                 const char *target, *body, *told;
         } cases[] = {
-                { "/v1/clients/C1/credentials", "{\"identity\":\"i1\",\"key_hex\":\"c0ffee00c0ffee00c0ffee00c0ffee00\"}",
+                { "/v1/clients/C1/credentials",
+                  "{\"identity\":\"i1\",\"key_hex\":\"c0ffee00c0ffee00c0ffee00c0ffee00\"}",
                   "{\"identity\":\"i1\",\"key_hex\":\"hidden\"}" },
                 { "/v1/servers", "{\"name\":\"s\",\"token_key_hex\":\"c0ffee00c0ffee00c0ffee00c0ffee01\"}",
                   "{\"name\":\"s\",\"token_key_hex\":\"hidden\"}" },
