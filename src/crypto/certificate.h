@@ -37,8 +37,8 @@ int certificate_public_key(struct bytes der, struct public_key *ret);
 /* The certificates that chains must end in (RFC 5280 §6.1.1); one that is no root does as well. */
 struct trust_anchors;
 /*
- * From PEM. Every fault is a row of *faults, of file: what is no certificate, of a key or signature too weak; none at all.
- * A line of text between them is none. 0, -EINVAL with faults, -ENOMEM.
+ * From PEM. Every fault is a row of *faults, of file: what is no certificate, a key too weak; none at all. A line of
+ * text between them is none. 0, -EINVAL with faults, -ENOMEM.
  */
 int trust_anchors_new(struct bytes pem, const char *file, struct trust_anchors **ret, struct diags *faults);
 void trust_anchors_free(struct trust_anchors *anchors);

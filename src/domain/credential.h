@@ -39,8 +39,8 @@ struct credential {
 };
 
 /*
- * A rule as people write it, in the form in which it is compared with the names of a certificate: hexadecimal and DNS names
- * in small letters, addresses in their shortest form; all else as it stands. False: it is none.
+ * A rule as people write it, in the form in which it is compared with the names of a certificate: hexadecimal and DNS
+ * names in small letters, addresses in their shortest form; all else as it stands. False: it is none.
  */
 bool credential_rule_read(const char *text, char ret[static CREDENTIAL_RULE_MAX + 1]);
 

@@ -163,7 +163,7 @@ static int rpk_read(const struct credential_ask *ask, struct response *response,
         int r;
 
         if (!ask->public_key_hex) {
-                response_why(response, "member \"public_key_hex\" is missing: a raw public key is expected with kind rpk");
+                response_why(response, "member \"public_key_hex\" is missing: kind rpk is a raw public key");
                 return REFUSE_ADMIN_VALUE;
         }
         if (ask->kid_hex && (r = admin_read_hex(response, "kid_hex", ask->kid_hex, 1, CREDENTIAL_KID_MAX,
@@ -181,9 +181,9 @@ static int rpk_read(const struct credential_ask *ask, struct response *response,
 static int x509_read(const struct credential_ask *ask, struct response *response, struct credential *credential) {
         if (ask->match && credential_rule_read(ask->match, credential->rule))
                 return 0;
-        response_why(response, "member \"match\": spki: with the SHA-256 of a SubjectPublicKeyInfo in hexadecimal, dns:, "
-                     "uri:, email:, ip: with a subject alternative name, or subject: with a name (RFC 4514) is expected; "
-                     "%d bytes at most", CREDENTIAL_RULE_MAX);
+        response_why(response, "member \"match\": spki: with the SHA-256 of a SubjectPublicKeyInfo in hexadecimal, "
+                     "dns:, uri:, email:, ip: with a subject alternative name, or subject: with a name (RFC 4514) is "
+                     "expected; %d bytes at most", CREDENTIAL_RULE_MAX);
         return REFUSE_ADMIN_VALUE;
 }
 
@@ -264,8 +264,8 @@ static void say_refusal(struct response *response, int r, const struct credentia
                 response_why(response, "member \"public_key_hex\": this key is registered already: each party has its "
                              "own");
         else if (r == REFUSE_ADMIN_EXISTS && credential->kind == CREDENTIAL_X509)
-                response_why(response, "member \"match\": this rule is registered already: a certificate stands for one "
-                             "party");
+                response_why(response, "member \"match\": this rule is registered already: a certificate stands for "
+                             "one party");
         else if (r == REFUSE_ADMIN_EXISTS)
                 identity_is_taken(response, credential_identity(credential));
 }

@@ -32,8 +32,8 @@ struct key_list {
 };
 
 /*
- * Rows of one role and algorithm come in order of time: in force is the last that is not of the future, or, when all are,
- * the first (as_keys.h).
+ * Rows of one role and algorithm come in order of time: in force is the last that is not of the future, or, when all
+ * are, the first (as_keys.h).
  */
 static const char *judge(struct key_list *list, const struct as_key *key, json_t *item) {
         bool is_first = key->role != list->role || key->alg != list->alg;
@@ -166,7 +166,8 @@ int admin_key_delete(struct aced *as, const struct request *request, struct resp
         if (r == REFUSE_ADMIN_UNKNOWN)
                 return say_unknown(response, id);
         if (r == REFUSE_ADMIN_CONFLICT)
-                response_why(response, "key %lld is in force: rotate first, and wait until the new one is", (long long)id);
+                response_why(response, "key %lld is in force: rotate first, and wait until the new one is",
+                             (long long)id);
         return r;
 }
 
@@ -183,7 +184,8 @@ static const struct json_field key_fields[] = {
         ADMIN_FIELD(key_ask, overlap_s, INT, .min = 0, .max = LIFETIME_MAX_S),
 };
 
-static int key_read(const struct request *request, struct response *response, struct as_key *ret, int64_t *ret_overlap_s) {
+static int key_read(const struct request *request, struct response *response, struct as_key *ret,
+                    int64_t *ret_overlap_s) {
         _cleanup_(json_document_done) struct json_document document = {};
         struct key_ask ask;
         int r = admin_read(request, response, key_fields, N_ELEMENTS(key_fields), &ask, &document);
@@ -222,10 +224,11 @@ int admin_keys_post(struct aced *as, const struct request *request, struct respo
         if ((r = key_read(request, response, &wanted, &overlap_s)) != 0 ||
             (r = active_from(as->store, &wanted, overlap_s, request->now_s, &from_s)) != 0)
                 return r;
-        r = store_as_key_make(as->store, wanted.role, wanted.alg, bytes_text(as->config->issuer), from_s, request->now_s,
-                              &key);
+        r = store_as_key_make(as->store, wanted.role, wanted.alg, bytes_text(as->config->issuer), from_s,
+                              request->now_s, &key);
         if (r == REFUSE_ADMIN_CONFLICT)
-                response_why(response, "there are %d keys, which is the most: delete those that are retired", AS_KEYS_MAX);
+                response_why(response, "there are %d keys, which is the most: delete those that are retired",
+                             AS_KEYS_MAX);
         if (r != 0)
                 return r;
         object = key_json(&key);

@@ -31,6 +31,7 @@ struct check_place {
 /*
  * One step of that walk, over at most limit rows: each secret opens under the sealing key at the place where it stands,
  * and has the mark that finds it; a public key or rule of a credential has its mark and identity; the server's own keys
- * have the public key and certificate that belong to them. Every one that does not is a row of *diags. 0, -ENOMEM, -EIO.
+ * have the public key and certificate that belong to them. Every one that does not is a row of *diags. 0, -ENOMEM,
+ * -EIO.
  */
 int store_check_secrets(struct store *store, struct check_place *place, int64_t limit, struct diags *diags);

@@ -8,8 +8,8 @@ struct store;
 /*
  * credential->id is drawn and filled in; identity of kinds RPK and X509 is made here, and secret is not looked at.
  * REFUSE_ADMIN_EXISTS: the identity is taken, or (AS-008) the same secret is registered already; *ret_same_secret tells
- * which. REFUSE_ADMIN_CONFLICT: a second public key of one curve for a server (AS-074), or a second one of a client that
- * kid would name.
+ * which. REFUSE_ADMIN_CONFLICT: a second public key of one curve for a server (AS-074), or a second one of a client
+ * that kid would name.
  */
 int store_credential_add(struct store *store, struct credential *credential, const struct secret *secret,
                          bool *ret_same_secret);
@@ -25,8 +25,8 @@ int store_credential_each(struct store *store, int64_t client_id, int64_t server
 int store_psk_find(struct store *store, struct bytes identity, struct credential *ret, struct secret *ret_psk);
 
 /*
- * What the DTLS door asks about a raw public key: whose it is, of a party that is not suspended. May be called outside a
- * transaction. REFUSE_ADMIN_UNKNOWN.
+ * What the DTLS door asks about a raw public key: whose it is, of a party that is not suspended. May be called outside
+ * a transaction. REFUSE_ADMIN_UNKNOWN.
  */
 int store_rpk_find(struct store *store, const uint8_t thumbprint[static THUMBPRINT_SIZE], struct credential *ret);
 /* The same for one name that a valid certificate has, written as a rule (struct credential). */

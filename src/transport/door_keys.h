@@ -14,7 +14,7 @@ struct door_keys {
 };
 
 /*
- * Give the door the keys that are in force at now_s, if others may be than it has. Costs nothing when not. When something
- * breaks the door keeps what it has, and the next second tries again.
+ * Give the door the keys that are in force at now_s, if others may be than it has. Costs nothing when not. When
+ * something breaks the door keeps what it has, and the next second tries again.
  */
 void door_keys_refresh(struct door_keys *door, struct store *store, struct dtls *dtls, int64_t now_s);

@@ -14,8 +14,8 @@ struct trust_anchors;
  * sessions are found in O(1) by door socket and remote address. Records that carry application data go to deliver().
  *
  * Suites with a pre-shared key: TLS_PSK_WITH_{AES_128_CCM_8, AES_128_CCM, AES_128_GCM_SHA256, CHACHA20_POLY1305_SHA256}
- * and, with ECDHE over X25519 or P-256, TLS_ECDHE_PSK_WITH_CHACHA20_POLY1305_SHA256: the one AEAD suite of ECDHE-PSK that
- * GnuTLS 3.7 and 3.8 have. With raw public keys (RFC 7250) or certificates on both sides, of P-256 or Ed25519 keys:
+ * and, with ECDHE over X25519 or P-256, TLS_ECDHE_PSK_WITH_CHACHA20_POLY1305_SHA256: the one AEAD suite of ECDHE-PSK
+ * that GnuTLS 3.7 and 3.8 have. With raw public keys (RFC 7250) or certificates on both sides, of P-256 or Ed25519 keys:
  * TLS_ECDHE_ECDSA_WITH_{AES_128_CCM_8, AES_128_CCM, AES_128_GCM_SHA256, CHACHA20_POLY1305_SHA256}; which of the two
  * either side shows the certificate type extensions say. Who fails is told why by an alert (dtls_failure.h).
  *
@@ -69,9 +69,9 @@ void dtls_free(struct dtls *dtls);
 void dtls_set_limits(struct dtls *dtls, const struct dtls_limits *limits);
 
 /*
- * What the server shows from now on, and what certificates of clients must lead to; sessions stay as they are, handshakes
- * go on with what they began with. No keys: PSK only. The anchors are borrowed; NULL: no certificate is good. 0, -EINVAL: a
- * key that GnuTLS cannot use, -ENOMEM; then all stays as it was.
+ * What the server shows from now on, and what certificates of clients must lead to; sessions stay as they are,
+ * handshakes go on with what they began with. No keys: PSK only. The anchors are borrowed; NULL: no certificate is
+ * good. 0, -EINVAL: a key that GnuTLS cannot use, -ENOMEM; then all stays as it was.
  */
 int dtls_set_keys(struct dtls *dtls, const struct dtls_key *keys, size_t n);
 void dtls_set_trust_anchors(struct dtls *dtls, const struct trust_anchors *anchors);

@@ -18,7 +18,8 @@ static gnutls_datum_t datum(struct bytes bytes) {
 
 /* The same key in both forms: which one is shown, the certificate type extensions decide (RFC 7250 §4). */
 static int add(struct dtls_keys *keys, const struct dtls_key *key) {
-        const gnutls_datum_t private = datum(key->pkcs8), public = datum(key->spki), certificate = datum(key->certificate);
+        const gnutls_datum_t private = datum(key->pkcs8), public = datum(key->spki);
+        const gnutls_datum_t certificate = datum(key->certificate);
         int r = gnutls_certificate_set_rawpk_key_mem(keys->credentials, &public, &private, GNUTLS_X509_FMT_DER, NULL,
                                                      GNUTLS_KEY_DIGITAL_SIGNATURE, NULL, 0, 0);
 

@@ -120,7 +120,8 @@ def test_command_line_clients(trusting, authority, tmp_path):
     host, port = trusting.address("coaps")
     done = subprocess.run(
         ["openssl", "s_client", "-dtls1_2", "-cert", tmp_path / "certificate", "-key", tmp_path / "key",
-         "-CAfile", tmp_path / "server", "-verify_return_error", "-cipher", "ECDHE-ECDSA-AES128-CCM8:@SECLEVEL=0", "-curves", "X25519:P-256",
+         "-CAfile", tmp_path / "server", "-verify_return_error", "-cipher", "ECDHE-ECDSA-AES128-CCM8:@SECLEVEL=0",
+         "-curves", "X25519:P-256",
          "-connect", f"{host}:{port}"], input=b"Q\n", capture_output=True, timeout=COMMAND_TIMEOUT_S)
     assert b"Cipher is ECDHE-ECDSA-AES128-CCM8" in done.stdout, done.stdout + done.stderr
     assert b"Verify return code: 0 (ok)" in done.stdout and b"Peer Temp Key: X25519" in done.stdout.replace(b"Server", b"Peer")

@@ -56,7 +56,8 @@ static void fill(struct pki *pki, const struct pki_ask *ask) {
 
         MUST(X509_set_version(pki->certificate, X509_VERSION_3) == 1 &&
              ASN1_INTEGER_set_int64(X509_get_serialNumber(pki->certificate), serial++) == 1 &&
-             X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_UTF8, (const unsigned char *)ask->subject, -1, -1, 0) == 1 &&
+             X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_UTF8, (const unsigned char *)ask->subject, -1, -1,
+                                        0) == 1 &&
              X509_set_issuer_name(pki->certificate, X509_get_subject_name(issuer)) == 1 &&
              X509_set_pubkey(pki->certificate, pki->key) == 1 &&
              ASN1_TIME_set(X509_getm_notBefore(pki->certificate), (time_t)(ask->from_s ? ask->from_s : FROM_S)) &&

@@ -25,7 +25,8 @@ static struct store *open_store(void) {
         _cleanup_(diags_done) struct diags diags = {};
         struct store *store = NULL;
 
-        assert_int_equal(store_open(&(struct store_options){ .seal_key = bytes_of(key, sizeof(key)) }, &store, &diags), 0);
+        assert_int_equal(store_open(&(struct store_options){ .seal_key = bytes_of(key, sizeof(key)) }, &store,
+                                    &diags), 0);
         assert_int_equal(store_begin(store), 0);
         return store;
 }
@@ -93,7 +94,8 @@ static void public_keys(void **state) {
                 assert_true(public_key_equal(&found.key, &key));
                 assert_int_equal(found.client_id, c1);
                 assert_int_equal(store_client_key_find(store, c1, thumbprint, BYTES_NONE, &found), 0);
-                assert_int_equal(store_client_key_find(store, c2, thumbprint, BYTES_NONE, &found), REFUSE_ADMIN_UNKNOWN);
+                assert_int_equal(store_client_key_find(store, c2, thumbprint, BYTES_NONE, &found),
+                                 REFUSE_ADMIN_UNKNOWN);
                 assert_int_equal(store_client_key_find(store, c1, NULL, bytes_text(curve_name(curve)), &found), 0);
                 assert_true(public_key_equal(&found.key, &key));
                 assert_int_equal(store_client_key_find(store, c2, NULL, bytes_text(curve_name(curve)), &found),
@@ -211,7 +213,7 @@ static void rotated(void **state) {
         assert_int_equal(current(store, AS_KEY_SIGN, SIGN_ES256, NOW_S + 100), later.id);
         assert_int_equal(current(store, AS_KEY_SIGN, SIGN_ES256, NOW_S - 1), first.id); /* a clock set back */
         assert_int_equal(store_as_key_make(store, AS_KEY_SIGN, SIGN_ES256, ISSUER, NOW_S + 100, NOW_S + 1, &last), 0);
-        assert_int_equal(current(store, AS_KEY_SIGN, SIGN_ES256, NOW_S + 100), last.id); /* of one moment the last made */
+        assert_int_equal(current(store, AS_KEY_SIGN, SIGN_ES256, NOW_S + 100), last.id); /* of one moment: the last */
 
         generation = store_as_keys_generation(store);
         assert_int_equal(store_as_key_delete(store, first.id, NOW_S), REFUSE_ADMIN_CONFLICT);
@@ -265,7 +267,8 @@ static size_t faults(struct store *store, const char *expected) {
         while (!place.done)
                 assert_int_equal(store_check_secrets(store, &place, 2, &diags), 0);
         if (expected && (diags.n_items != 1 || !strstr(diags.items[0].text, expected)))
-                fail_msg("%zu faults, '%s' for '%s'", diags.n_items, diags.n_items > 0 ? diags.items[0].text : "", expected);
+                fail_msg("%zu faults, '%s' for '%s'", diags.n_items, diags.n_items > 0 ? diags.items[0].text : "",
+                         expected);
         return diags.n_items;
 }
 
@@ -273,8 +276,8 @@ static void changes_are_found(void **state) {
         static const struct {
                 const char *sql, *fault;
         } cases[] = {
-                { "UPDATE credentials SET public = (SELECT public FROM credentials WHERE client_id = ?1) WHERE kind = 2 "
-                  "AND client_id <> ?1", "its mark is that of another key or rule" },
+                { "UPDATE credentials SET public = (SELECT public FROM credentials WHERE client_id = ?1) "
+                  "WHERE kind = 2 AND client_id <> ?1", "its mark is that of another key or rule" },
                 { "UPDATE credentials SET public = CAST('dns:b' AS BLOB) WHERE kind = 3",
                   "its mark is that of another key or rule" },
                 { "UPDATE credentials SET identity = x'00' WHERE kind = 3", "its identity that of another one" },

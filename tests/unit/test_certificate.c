@@ -67,7 +67,8 @@ static void anchors(void **state) {
         _cleanup_(pki_freep) struct pki *weak = pki_new(&(struct pki_ask){ .subject = "weak", .rsa_bits = 1024 });
         static const char broken[] = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         static const char cut[] = "-----BEGIN CERTIFICATE-----\nMIIB";
-        static const char key[] = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAsTrr1CgxEE7Ty+ioa9ZHS8vWdf2hKfyZzRi4BwSfMHI=\n"
+        static const char key[] = "-----BEGIN PUBLIC KEY-----\n"
+                                  "MCowBQYDK2VwAyEAsTrr1CgxEE7Ty+ioa9ZHS8vWdf2hKfyZzRi4BwSfMHI=\n"
                                   "-----END PUBLIC KEY-----\n";
         const struct {
                 const struct pki *first, *second;
@@ -139,7 +140,8 @@ static void certificates(void **state) {
         } cases[] = {
                 { "plain", { .issuer = root }, CERTIFICATE_GOOD },
                 { "Ed25519", { .issuer = root, .curve = CURVE_ED25519 }, CERTIFICATE_GOOD },
-                { "client", { .issuer = root, .usage = "digitalSignature", .purposes = "clientAuth" }, CERTIFICATE_GOOD },
+                { "client", { .issuer = root, .usage = "digitalSignature", .purposes = "clientAuth" },
+                  CERTIFICATE_GOOD },
                 { "SHA-384", { .issuer = root, .digest = "SHA384" }, CERTIFICATE_GOOD },
                 { "another CA of that name", { .issuer = other }, CERTIFICATE_SIGNATURE },
                 { "itself", {}, CERTIFICATE_FOREIGN },
@@ -288,7 +290,8 @@ static void names(void **state) {
                 { "DNS:Pump-7.Example.COM,URI:urn:dev:7,email:P@Example.com,IP:192.0.2.1,IP:2001:db8:0::1,RID:1.2.3",
                   "dns:pump-7.example.com\nuri:urn:dev:7\nemail:P@Example.com\nip:192.0.2.1\nip:2001:db8::1\n"
                   "subject:CN=pump 7\\, east\n" },
-                { "DNS:a,DNS:b,DNS:c,DNS:d,DNS:e,DNS:f,DNS:g,DNS:h,DNS:i,DNS:j,DNS:k,DNS:l,DNS:m,DNS:n,DNS:o,DNS:p,DNS:q",
+                { "DNS:a,DNS:b,DNS:c,DNS:d,DNS:e,DNS:f,DNS:g,DNS:h,DNS:i,DNS:j,DNS:k,DNS:l,DNS:m,DNS:n,DNS:o,DNS:p,"
+                  "DNS:q",
                   "dns:a\ndns:b\ndns:c\ndns:d\ndns:e\ndns:f\ndns:g\ndns:h\ndns:i\ndns:j\ndns:k\ndns:l\ndns:m\ndns:n\n"
                   "dns:o\ndns:p\nsubject:CN=pump 7\\, east\n" },
         };

@@ -68,8 +68,10 @@ static int psk(void *context, struct bytes identity, struct credential *ret, str
                 return rig->psk_result;
         if (identity.size > IDENTITY_SIZE_MAX || bytes_equal(identity, BYTES_LITERAL("nobody")))
                 return 1;
+        bool is_letter = identity.size == 1 && identity.data[0] >= 'a' && identity.data[0] <= 'z';
+
         /* identities of one small letter have credentials of their own */
-        *ret = (struct credential){ .id = identity.size == 1 && identity.data[0] >= 'a' && identity.data[0] <= 'z' ? identity.data[0] : 7,
+        *ret = (struct credential){ .id = is_letter ? identity.data[0] : 7,
                                     .kind = CREDENTIAL_PSK, .client_id = 3, .identity_size = identity.size };
         memcpy(ret->identity, identity.data, identity.size);
         return secret_set(ret_psk, KEY);
@@ -1142,7 +1144,7 @@ static void one_credential_displaces_its_own(void **state) {
                 { "g", "010011111" },    /* four again */
                 { "d", "0000111111" },   /* b's is the oldest */
                 { "e", "00000111111" },  /* then one of g's, which has three now */
-                { "g", "000000111111" }, /* three are half, and no more than that: the oldest of all, which is its own */
+                { "g", "000000111111" }, /* three are half and no more: the oldest of all, which is its own */
         };
         const struct dtls_limits own = { .sessions_max = 6, .handshakes_max = 4, .handshake_timeout_us = 30 * SECOND,
                                          .idle_us = 3600 * SECOND };
@@ -1327,7 +1329,8 @@ static void give_keys(const struct keyed *keyed, struct rig *rig) {
         struct dtls_key keys[N_ELEMENTS(keyed->own)];
 
         for (size_t i = 0; i < N_ELEMENTS(keys); i++)
-                keys[i] = (struct dtls_key){ pki_pkcs8(keyed->own[i]), pki_spki(keyed->own[i]), pki_der(keyed->own[i]) };
+                keys[i] = (struct dtls_key){ pki_pkcs8(keyed->own[i]), pki_spki(keyed->own[i]),
+                                             pki_der(keyed->own[i]) };
         assert_int_equal(dtls_set_keys(rig->dtls, keys, N_ELEMENTS(keys)), 0);
         dtls_set_trust_anchors(rig->dtls, keyed->anchors);
 }
@@ -1743,8 +1746,8 @@ static void memory_of_a_session_with_certificate(void **state) {
 }
 
 /*
- * Two bytes each of six messages that are said to have as much as a chain may: one is believed, and costs no more than it
- * says.
+ * Two bytes each of six messages that are said to have as much as a chain may: one is believed, and costs no more
+ * than it says.
  */
 static void fragments_of_long_chains_are_bounded(void **state) {
         _cleanup_(keyed_done) struct keyed keyed = keyed_new(NULL);
