@@ -89,7 +89,7 @@ static const struct option credential_options[] = {
         { "--public-key", "public_key_hex", OPTION_PUBLIC_KEY_FILE, "FILE", "a raw public key, from a PEM file" },
         { "--public-key-hex", "public_key_hex", OPTION_TEXT, "HEX", "the same: COSE_Key, or SubjectPublicKeyInfo" },
         { "--kid-hex", "kid_hex", OPTION_TEXT, "HEX", "what a client may call that key in req_cnf" },
-        { "--match", "match", OPTION_TEXT, "RULE", "certificates with this dns:, uri:, email:, ip:, subject: or spki:" },
+        { "--match", "match", OPTION_TEXT, "RULE", "certificates with this dns:, uri:, email:, ip:, subject:, spki:" },
         { "--certificate", "match", OPTION_RULE_FILE, "FILE", "certificates with the key of this one, a PEM file" },
         {},
 };
@@ -270,7 +270,8 @@ static const struct verb verbs[] = {
 
         { "key list", {}, no_options, "GET", "/v1/keys", key_columns,
           .help = "List the server's own keys, without private parts." },
-        { "key show", { IN_PATH("ID") }, no_options, "GET", "/v1/keys/{}", .help = "Show one of the server's own keys." },
+        { "key show", { IN_PATH("ID") }, no_options, "GET", "/v1/keys/{}",
+          .help = "Show one of the server's own keys." },
         { "key pem", { IN_PATH("ID") }, no_options, "GET", "/v1/keys/{}/pem", .is_text = true,
           .help = "Print its public key and certificate, for clients that are to know the server." },
         { "key rotate", {}, rotate_options, "POST", "/v1/keys",

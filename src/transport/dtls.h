@@ -15,7 +15,7 @@ struct trust_anchors;
  *
  * Suites with a pre-shared key: TLS_PSK_WITH_{AES_128_CCM_8, AES_128_CCM, AES_128_GCM_SHA256, CHACHA20_POLY1305_SHA256}
  * and, with ECDHE over X25519 or P-256, TLS_ECDHE_PSK_WITH_CHACHA20_POLY1305_SHA256: the one AEAD suite of ECDHE-PSK
- * that GnuTLS 3.7 and 3.8 have. With raw public keys (RFC 7250) or certificates on both sides, of P-256 or Ed25519 keys:
+ * that GnuTLS 3.7 and 3.8 have. With raw public keys (RFC 7250) or certificates on both sides, on P-256 or Ed25519:
  * TLS_ECDHE_ECDSA_WITH_{AES_128_CCM_8, AES_128_CCM, AES_128_GCM_SHA256, CHACHA20_POLY1305_SHA256}; which of the two
  * either side shows the certificate type extensions say. Who fails is told why by an alert (dtls_failure.h).
  *
