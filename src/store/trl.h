@@ -18,7 +18,7 @@ struct store;
 #define TRL_HASH_SIZE (1 + TOKEN_HASH_SIZE)
 #define TRL_UPDATES_MAX 128     /* items kept for each party: MAX_N may be configured up to that */
 #define TRL_ITEM_MAX INT64_MAX  /* MAX_INDEX: at a million changes a second it lasts for 290 000 years */
-#define TRL_STEP_MAX 1000       /* tokens looked at in one step, so that none takes long */
+#define TRL_STEP_MAX 250        /* tokens looked at in one step, so that it takes some milliseconds */
 
 #define PARTY_ALL 0             /* administrators; no client or server has this id */
 

@@ -589,18 +589,18 @@ static void test_revoke_many(void **state) {
 
         n = walk(&world, &(struct revocation){ .server_id = rs2 }, &n_steps);
         assert_int_equal(n, 780); /* 0 + 1 + … + 39 */
-        assert_int_equal(n_steps, 2);
+        assert_int_equal(n_steps, 780 / TRL_STEP_MAX + 2); /* the last one for refresh tokens */
         n = walk(&world, &(struct revocation){ .label = BYTES_LITERAL("valves") }, &n_steps);
         assert_int_equal(n, 780); /* the others of each */
-        assert_int_equal(n_steps, 3); /* 1560 tokens and 40 clients to look at, then no refresh tokens */
+        assert_in_range(n_steps, 1600 / TRL_STEP_MAX + 2, 1600 / TRL_STEP_MAX + 4); /* 1560 tokens, 40 clients and more */
         assert_int_equal(walk(&world, &(struct revocation){ .label = BYTES_LITERAL("valves") }, &n_steps), 0);
         n = walk(&world, &(struct revocation){ .client_id = c1 }, &n_steps);
         assert_int_equal(n, 1000); /* but those that have expired */
-        assert_int_equal(n_steps, 3);
+        assert_int_equal(n_steps, 1500 / TRL_STEP_MAX + 2);
         assert_int_equal(walk(&world, &(struct revocation){ .label = BYTES_LITERAL("nobody") }, &n_steps), 0);
         assert_int_equal(n_steps, 2);
-        expect_items(&world, rs2, 0); /* a step is one update */
-        expect_items(&world, c1, 1);
+        expect_items(&world, rs2, 780 / TRL_STEP_MAX); /* a step is one update */
+        expect_items(&world, c1, 1000 / TRL_STEP_MAX - 1);
         assert_int_equal(store_trl_count(world.store, labelled[39], 1000, &n), 0);
         assert_int_equal(n, 78);
 }
@@ -619,7 +619,7 @@ static void test_revoke_resumes(void **state) {
                 (void)add_token(&world, big, rs1, LIFETIME_S, true);
         (void)add_token(&world, small, rs1, LIFETIME_S, true);
         assert_int_equal(walk(&world, &(struct revocation){ .label = BYTES_LITERAL("valves") }, &n_steps), 2501);
-        assert_int_equal(n_steps, 4);
+        assert_in_range(n_steps, 2501 / TRL_STEP_MAX + 2, 2501 / TRL_STEP_MAX + 4);
 }
 
 /* ---- POST /revoke */
