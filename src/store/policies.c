@@ -97,6 +97,7 @@ int store_policy_add(struct store *store, struct policy *policy) {
                 return r;
 
         policy->id = (int64_t)id;
+        store->policies_vary = store->policies_vary || policy->audience_varies; /* stays so, also after a roll-back */
         bind_policy(&q, policy);
         return query_run(&q);
 }
@@ -137,6 +138,15 @@ int store_policy_each(struct store *store, int64_t after, int64_t limit, struct 
 
 /* ---- for a decision */
 
+int policies_look(struct store *store) {
+        int64_t vary;
+        int r = pragma_int(store, "SELECT EXISTS (SELECT 1 FROM policies WHERE audience_varies = 1)", &vary);
+
+        if (r == 0)
+                store->policies_vary = vary != 0;
+        return r;
+}
+
 struct policy_list {
         struct policy *policies;
         size_t n, capacity;
@@ -159,7 +169,7 @@ static int make_room(struct policy_list *list) {
 static int find_policies(struct store *store, const struct client *client, const char *audience,
                          struct policy_list *list) {
         _cleanup_(query_done) struct query q = {};
-        int r = query_begin(store, QUERY_POLICIES_FOR_CLIENT, &q);
+        int r = query_begin(store, store->policies_vary ? QUERY_POLICIES_AND_VARYING : QUERY_POLICIES_FOR_CLIENT, &q);
 
         if (r != 0)
                 return r;

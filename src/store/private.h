@@ -95,6 +95,7 @@ enum query_id {
 
         QUERY_ASKER,
         QUERY_POLICIES_FOR_CLIENT,
+        QUERY_POLICIES_AND_VARYING,
         QUERY_KEY_BY_KID,
         QUERY_KEY_BY_CLIENTS_KID,
         QUERY_TOKENS_LIVE,
@@ -207,6 +208,7 @@ struct store {
         struct audit_end audit;
         void (*trl_touch)(void *context, int64_t party_id); /* who listens (trl.h); NULL nobody */
         void *trl_context;
+        bool policies_vary; /* there are policies whose audience has variables, or have been since open */
         struct backup *backup; /* the one under way: the log is not brought into the database file */
         struct store *snapshot; /* the one under way; its origin, which the keys are borrowed from */
         struct store *origin;
@@ -316,6 +318,9 @@ int row_public_key(struct query *query, int at, struct public_key *ret, uint8_t 
 
 /* Statements that remove at most limit rows which ended before before_s. */
 int query_purge(struct store *store, enum query_id id, int64_t before_s, int64_t limit, int64_t *ret_n);
+
+/* Once, when the database is opened: are there policies whose audience varies? Most have none, and look for none. */
+int policies_look(struct store *store);
 
 /* Is a secret with this mark registered? 0, REFUSE_ADMIN_EXISTS, < 0. server_id: its own key does not count. */
 int secret_is_free(struct store *store, const uint8_t mark[static 32], int64_t server_id);

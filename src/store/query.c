@@ -39,6 +39,14 @@
 #define REVOCATION_COLUMNS "number, client_id, server_id, audience, expires_s, revoked_s, trl_hash"
 #define REFRESH_COLUMNS "number, client_id, server_id, audience, expires_s, revoked_s, NULL"
 
+/* For a client and its labels: ?1 its name, ?2 the audience, ?3 its id. */
+#define POLICIES_AT                                                                                                 \
+        "SELECT " POLICY_COLUMNS " FROM policies WHERE for_label = 0 AND subject = ?1 "                             \
+        "AND audience_varies = 0 AND audience = ?2 UNION ALL "                                                      \
+        "SELECT " POLICY_COLUMNS " FROM client_labels l CROSS JOIN policies p "                                     \
+        "WHERE l.client_id = ?3 AND p.for_label = 1 AND p.subject = l.label "                                       \
+        "AND p.audience_varies = 0 AND p.audience = ?2"
+
 static const char *const table[QUERIES] = {
         [QUERY_BEGIN] = "BEGIN IMMEDIATE",
         [QUERY_COMMIT] = "COMMIT",
@@ -183,16 +191,13 @@ static const char *const table[QUERIES] = {
 
         [QUERY_ASKER] = "SELECT cr.server_id, " CLIENT_COLUMNS("c") " FROM credentials cr "
                         "LEFT JOIN clients c ON c.id = cr.client_id WHERE cr.id = ?1",
-        [QUERY_POLICIES_FOR_CLIENT] = "SELECT " POLICY_COLUMNS " FROM policies WHERE for_label = 0 AND subject = ?1 "
-                                      "AND audience_varies = 0 AND audience = ?2 UNION ALL "
-                                      "SELECT " POLICY_COLUMNS " FROM policies INDEXED BY policies_varying "
-                                      "WHERE for_label = 0 AND subject = ?1 AND audience_varies = 1 UNION ALL "
-                                      "SELECT " POLICY_COLUMNS " FROM client_labels l CROSS JOIN policies p "
-                                      "WHERE l.client_id = ?3 AND p.for_label = 1 AND p.subject = l.label "
-                                      "AND p.audience_varies = 0 AND p.audience = ?2 UNION ALL "
-                                      "SELECT " POLICY_COLUMNS " FROM client_labels l CROSS JOIN policies p "
-                                      "INDEXED BY policies_varying WHERE l.client_id = ?3 AND p.for_label = 1 "
-                                      "AND p.subject = l.label AND p.audience_varies = 1",
+        [QUERY_POLICIES_FOR_CLIENT] = POLICIES_AT,
+        [QUERY_POLICIES_AND_VARYING] = POLICIES_AT " UNION ALL "
+                                       "SELECT " POLICY_COLUMNS " FROM policies INDEXED BY policies_varying "
+                                       "WHERE for_label = 0 AND subject = ?1 AND audience_varies = 1 UNION ALL "
+                                       "SELECT " POLICY_COLUMNS " FROM client_labels l CROSS JOIN policies p "
+                                       "INDEXED BY policies_varying WHERE l.client_id = ?3 AND p.for_label = 1 "
+                                       "AND p.subject = l.label AND p.audience_varies = 1",
         [QUERY_KEY_BY_KID] = "SELECT number, pop_key FROM tokens WHERE number = ?1 AND key_number = ?1 "
                              "AND client_id = ?2 AND server_id = ?3 AND revoked_s = 0 AND expires_s > ?4 UNION ALL "
                              "SELECT number, pop_key FROM tokens INDEXED BY tokens_sharing_key "

@@ -256,6 +256,11 @@ int store_open(const struct store_options *options, struct store **ret, struct d
         r = open_database(store, options, diags);
         if (r != 0)
                 return r;
+        r = policies_look(store);
+        if (r != 0) {
+                (void)diags_add(diags, options->path, 0, "its policies cannot be read");
+                return r;
+        }
 
         *ret = TAKE_PTR(store);
         return 0;

@@ -1765,6 +1765,24 @@ static void test_facts_variables(void **state) {
         token_facts_done(&facts);
 }
 
+/* Policies whose audience varies are found also when somebody else than this store has added them. */
+static void test_varying_after_reopen(void **state) {
+        struct folder *folder = *state;
+        struct store *store = open_and_begin(folder->db);
+
+        assert_false(store->policies_vary);
+        (void)add_policy(store, false, "c1", "rs1", "read");
+        assert_false(store->policies_vary);
+        (void)add_policy(store, false, "c1", "rs${nr}", "read");
+        assert_true(store->policies_vary);
+        assert_int_equal(store_commit(store), 0);
+        store_free(store);
+        store = open_and_begin(folder->db);
+        assert_true(store->policies_vary);
+        store_free(store);
+}
+
+
 static void test_facts_policies(void **state) {
         struct asked world = facts_world();
         _cleanup_(store_freep) struct store *store = world.store;
@@ -2098,7 +2116,8 @@ static void test_status(void **state) {
 /* Those that a request over CoAP runs, and those whose table grows with use. */
 static const enum query_id hot[] = {
         QUERY_CREDENTIAL_FIND, QUERY_CREDENTIAL_BY_ID, QUERY_ASKER,       QUERY_AUDIENCE_SERVERS,   QUERY_AUDIENCE_ONLY,
-        QUERY_POLICIES_FOR_CLIENT, QUERY_KEY_BY_KID,   QUERY_TOKENS_LIVE, QUERY_TOKEN_ADD,          QUERY_TOKEN_FIND,
+        QUERY_POLICIES_FOR_CLIENT, QUERY_POLICIES_AND_VARYING, QUERY_KEY_BY_KID, QUERY_TOKENS_LIVE, QUERY_TOKEN_ADD,
+        QUERY_TOKEN_FIND,
         QUERY_TOKEN_BY_NUMBER, QUERY_TOKEN_REVOKE,     QUERY_TOKEN_DELETE, QUERY_SERVER_KEY_GET,    QUERY_SECRET_TAKEN,
         QUERY_TOKENS_PURGE,    QUERY_GONE_PURGE,       QUERY_CLIENT_BY_NAME, QUERY_CLIENT_BY_ID,    QUERY_CLIENT_EACH,
         QUERY_CLIENT_DELETE,   QUERY_CLIENT_GONE,      QUERY_CLIENT_POLICIES_DELETE, QUERY_LABELS,  QUERY_TOKENS,
@@ -2175,6 +2194,11 @@ static void test_many(void **state) {
         assert_int_equal(store_token_facts(store, world.credential_c1, 0, &ask, NOW_S, &facts), 0);
         assert_int_equal(facts.n_policies, 2);
         assert_true(facts.pop_key_found);
+        token_facts_done(&facts);
+        (void)add_policy(store, false, "c1", "rs${nr}", "read"); /* from now on those that vary are looked for, too */
+        (void)add_policy(store, true, "door", "rs${nr}", "read");
+        assert_int_equal(store_token_facts(store, world.credential_c1, 0, &ask, NOW_S, &facts), 0);
+        assert_int_equal(facts.n_policies, 4);
         (void)add_token(store, world.c1, world.rs1, NOW_S + LIFETIME_S);
         assert_int_equal(find_token(store, number, &token), 0);
         assert_int_equal(store_token_revoke(store, number, NOW_S), 0);
@@ -2562,6 +2586,7 @@ int main(void) {
                 cmocka_unit_test(test_facts_group),
                 cmocka_unit_test(test_policy_kinds),
                 cmocka_unit_test(test_facts_variables),
+                with_folder(test_varying_after_reopen),
                 cmocka_unit_test(test_facts_policies),
                 cmocka_unit_test(test_facts_pop_key),
                 cmocka_unit_test(test_facts_shared_key),
