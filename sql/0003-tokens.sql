@@ -20,8 +20,8 @@ CREATE UNIQUE INDEX tokens_by_exi ON tokens (server_id, exi) WHERE exi <> 0;
 CREATE INDEX tokens_of_family ON tokens (family) WHERE family <> 0;
 CREATE INDEX tokens_by_kid ON tokens (client_id, kid) WHERE kid IS NOT NULL;
 
--- number is drawn with those of tokens. family: the number of the first. used_s: when it was exchanged for the next one.
--- Bound to a key as tokens are.
+-- number is drawn with those of tokens. family: the number of the first. used_s: when it was exchanged for the next
+-- one. Bound to a key as tokens are.
 CREATE TABLE refresh_tokens (
         number INTEGER PRIMARY KEY,
         family INTEGER NOT NULL,

@@ -105,8 +105,8 @@ static int check_refresh_audience(struct deciding *d) {
                               "RFC 9200 §5.8.1: the refresh token is for another audience than the one asked");
         if (facts->n_servers > 0 && facts->refresh.server_id != (facts->is_group ? 0 : facts->server.id))
                 return refuse(d, REFUSE_AUDIENCE,
-                              "RFC 9200 §6.1: the audience is another resource server's than when the refresh token was "
-                              "given");
+                              "RFC 9200 §6.1: the audience is another resource server's than when the refresh token "
+                              "was given");
         return 0;
 }
 

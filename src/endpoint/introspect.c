@@ -29,8 +29,8 @@ static int admit_client(struct aced *as, int64_t client_id, struct response *res
         }
         if (ret->may_introspect)
                 return 0;
-        response_why(response, "RFC 9200 §5.9.3: client %s asked; introspection is for resource servers, and for clients "
-                     "that are registered for it: acectl client set %s --introspect yes", ret->name, ret->name);
+        response_why(response, "RFC 9200 §5.9.3: client %s asked; introspection is for resource servers, and for "
+                     "clients that are registered for it: acectl client set %s --introspect yes", ret->name, ret->name);
         return REFUSE_FORBIDDEN;
 }
 

@@ -69,8 +69,8 @@ static void note_decision(const struct token_facts *facts, const struct explanat
 }
 
 /*
- * RFC 6749 §10.4: a refresh token that comes a second time is in two hands, and nobody can tell which is the thief's. The
- * request is refused; that its family is revoked stays.
+ * RFC 6749 §10.4: a refresh token that comes a second time is in two hands, and nobody can tell which is the thief's.
+ * The request is refused; that its family is revoked stays.
  */
 static int revoke_reused(struct aced *as, const struct request *request, struct response *response,
                          const struct token_facts *facts, int refusal) {
@@ -99,7 +99,8 @@ static int decide(struct aced *as, const struct request *request, struct respons
 }
 
 /* The first of a family, when the client has not too many already; or the next one. */
-static int make_refresh_token(struct aced *as, const struct request *request, struct grant *grant, uint64_t *ret_number) {
+static int make_refresh_token(struct aced *as, const struct request *request, struct grant *grant,
+                              uint64_t *ret_number) {
         uint8_t random[REFRESH_RANDOM_SIZE];
         int64_t n = 0;
         int r;

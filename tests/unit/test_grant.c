@@ -401,7 +401,7 @@ static void set_fault(struct world *world, int refusal, bool is_there) {
         }
 }
 
-/* Every two of these faults at once: the one that is first here is told. Of one place in the order there is one at once. */
+/* Every two of these faults at once: the one that is first here is told. Of one place there is one at a time. */
 static void test_order(void **state) {
         static const struct {
                 int refusal, place;
