@@ -882,7 +882,7 @@ static uint64_t count_rows(const struct request *request) {
         uint64_t n = rest.size > 0;
         const uint8_t *end;
 
-        while ((end = memchr(rest.data, '\n', rest.size)) != NULL) {
+        while (rest.size > 0 && (end = memchr(rest.data, '\n', rest.size)) != NULL) {
                 rest = bytes_of(end + 1, rest.size - (size_t)(end + 1 - rest.data));
                 n += rest.size > 0;
         }

@@ -131,7 +131,7 @@ static json_t *value_from_cell(struct bytes name, struct bytes cell) {
         json_t *value = NULL;
 
         if (kind == CELL_LIST)
-                return list_from_cell(is_empty ? BYTES_NONE : cell);
+                return is_empty ? json_array() : list_from_cell(cell);
         if (is_empty)
                 return json_string("");
         if (kind == CELL_NUMBER)
@@ -288,6 +288,8 @@ int rows_read(char *text, size_t size, enum rows_format format, int (*row)(void 
         struct reading reading = { row, context, faults };
         size_t blank = 0;
 
+        if (size == 0)
+                return 0;
         while (blank < size && strchr(" \t\r\n", text[blank]) && text[blank] != '\0')
                 blank++;
         if (format == ROWS_ANY)
