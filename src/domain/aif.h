@@ -25,8 +25,8 @@ bool aif_next(const struct scope *scope, size_t *at, struct aif_entry *ret);
 
 /*
  * Give permissions on an object to a scope of kind AIF or NONE, beside those it has. None at all add nothing. Returns
- * 0, or REFUSE_SCOPE for an object that is no UTF-8 or has control characters, or when it does not fit, and leaves scope
- * as it was.
+ * 0, or REFUSE_SCOPE for an object that is no UTF-8 or has control characters, or when it does not fit, and leaves
+ * scope as it was.
  */
 int aif_add(struct scope *scope, struct bytes toid, uint64_t tperm);
 

@@ -37,7 +37,7 @@ struct policy {
         int64_t valid_from_s, valid_until_s;  /* 0: open; from <= now < until */
         int64_t advance_s;                    /* so long before its time tokens are given, not valid before it: nbf */
         unsigned weekdays;                    /* bit 0 Monday … bit 6 Sunday, UTC; 0: every day */
-        int64_t day_from_s, day_until_s;      /* seconds of the day, UTC; from > until: over midnight; both 0: all day */
+        int64_t day_from_s, day_until_s;      /* seconds of the day, UTC; from > until: over midnight; 0, 0: all day */
         int64_t created_s;
 };
 

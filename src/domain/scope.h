@@ -36,8 +36,8 @@ int scope_set(struct scope *scope, enum scope_kind kind, struct bytes value);
 
 /*
  * *ret = the tokens of asked that allowed has too, in asked's order. Byte scopes: asked itself when equal, else none.
- * AIF: per object the permissions that both give. Of different kinds: none. Returns true when something is left. ret may
- * be asked.
+ * AIF: per object the permissions that both give. Of different kinds: none. Returns true when something is left. ret
+ * may be asked.
  */
 bool scope_intersect(const struct scope *asked, const struct scope *allowed, struct scope *ret);
 
@@ -48,8 +48,8 @@ bool scope_intersect(const struct scope *asked, const struct scope *allowed, str
 bool scope_subtract(struct scope *scope, const struct scope *taken);
 
 /*
- * Add other's tokens, or permissions, that scope lacks. Returns 0, or REFUSE_SCOPE when they do not fit or kinds differ (NONE takes
- * any), and leaves scope as it was.
+ * Add other's tokens, or permissions, that scope lacks. Returns 0, or REFUSE_SCOPE when they do not fit or kinds differ
+ * (NONE takes any), and leaves scope as it was.
  */
 int scope_unite(struct scope *scope, const struct scope *other);
 

@@ -25,9 +25,10 @@ struct variable_values {
 };
 
 /*
- * Put the values in for the variables of a policy that has any: its audience becomes the one asked, its scopes what they
- * stand for, fit says whether it applies. A label's key with several values is tried with each; a variable that is there
- * more than once has one value at a time, and the scopes are those of the values that make the audience the one asked.
+ * Put the values in for the variables of a policy that has any: its audience becomes the one asked, its scopes what
+ * they stand for, fit says whether it applies. A label's key with several values is tried with each; a variable that is
+ * there more than once has one value at a time, and the scopes are those of the values that make the audience the one
+ * asked.
  *
  * A value is a part of one scope token, or of one object's name, and never becomes more: names have no spaces, and
  * objects are put together one by one.

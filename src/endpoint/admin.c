@@ -201,12 +201,13 @@ int admin_read_scope(struct response *response, const char *member, const char *
                 return read_bytes_scope(response, member, text, ret);
         if (strncmp(text, AIF_PREFIX, strlen(AIF_PREFIX)) == 0)
                 return aif_parse(bytes_text(text), ret) == 0 ? 0 :
-                       admin_refuse_value(response, member, text, "is no scope: aif:OBJECT=PERMISSIONS;... is expected, "
-                                          "permissions being methods or numbers with commas between, 255 bytes at most");
+                       admin_refuse_value(response, member, text, "is no scope: aif:OBJECT=PERMISSIONS;... is "
+                                          "expected, permissions being methods or numbers with commas between, 255 "
+                                          "bytes at most");
         if (scope_set(ret, SCOPE_TEXT, bytes_text(text)) == 0)
                 return 0;
-        return admin_refuse_value(response, member, text, "is no scope: tokens with spaces between, at most 255 bytes, of "
-                                  "printable ASCII but quote and backslash; or hex: and bytes; or aif: and objects");
+        return admin_refuse_value(response, member, text, "is no scope: tokens with spaces between, at most 255 bytes, "
+                                  "of printable ASCII but quote and backslash; or hex: and bytes; or aif: and objects");
 }
 
 static json_t *aif_scope(const struct scope *scope) {

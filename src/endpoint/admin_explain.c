@@ -311,7 +311,8 @@ static json_t *explain_json(const struct explaining *e, json_t *dropped, json_t 
                          "n_policies", (int)e->why.n_policies, "considered", considered, "shadow", shadow_json(e),
                          "lifetime_s", (json_int_t)e->why.lifetime_s, "lifetime_from", e->why.lifetime_from,
                          "not_before_s", (json_int_t)e->grant.nbf_s, "at_s", (json_int_t)e->at_s,
-                         "live_tokens", (json_int_t)e->facts.n_live_tokens, "tokens_max", (json_int_t)e->facts.tokens_max,
+                         "live_tokens", (json_int_t)e->facts.n_live_tokens,
+                         "tokens_max", (json_int_t)e->facts.tokens_max,
                          "profile", granted ? describe_name(VOCABULARY_PROFILE, e->grant.profile) : NULL);
 }
 

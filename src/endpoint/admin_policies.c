@@ -135,8 +135,8 @@ static const char *kind_hint(enum scope_kind kind) {
 
 static int refuse_unknown(struct response *response, const struct scope *scope) {
         json_t *text = admin_scope(scope);
-        int r = text ? admin_refuse_value(response, "scope", json_string_value(text), "is none of the resource server's "
-                                          "scopes: acectl rs show lists them") : -ENOMEM;
+        int r = text ? admin_refuse_value(response, "scope", json_string_value(text), "is none of the resource "
+                                          "server's scopes: acectl rs show lists them") : -ENOMEM;
 
         json_decref(text);
         return r;
@@ -168,8 +168,8 @@ static int check_where(struct aced *as, const struct policy *policy, struct resp
         int r;
 
         if (!variables_are_valid(bytes_text(policy->audience), &policy->scopes)) {
-                response_why(response, "members \"audience\" and \"scope\": at most %d variables, written ${client}, in "
-                             "scope also ${audience}, or ${KEY} for labels KEY:VALUE", VARIABLES_MAX);
+                response_why(response, "members \"audience\" and \"scope\": at most %d variables, written ${client}, "
+                             "in scope also ${audience}, or ${KEY} for labels KEY:VALUE", VARIABLES_MAX);
                 return REFUSE_ADMIN_VALUE;
         }
         if (variables_in_text(bytes_text(policy->audience)))
@@ -187,15 +187,15 @@ static int read_effect(const struct policy_ask *ask, struct response *response, 
                 return admin_refuse_value(response, "effect", ask->effect, "is no effect: allow and deny are");
 
         if (policy->effect == POLICY_ALLOW && !ask->scope) {
-                response_why(response, "member \"scope\": it is missing; only a denial may leave it out, and is then of "
-                             "everything at the audience");
+                response_why(response, "member \"scope\": it is missing; only a denial may leave it out, and is then "
+                             "of everything at the audience");
                 return REFUSE_ADMIN_VALUE;
         }
         if (policy->effect == POLICY_ALLOW && *ask->scope == '\0')
                 return admin_refuse_value(response, "scope", "", "allows nothing: name at least one scope");
         if (policy->effect == POLICY_DENY && (ask->max_lifetime_s.value != 0 || ask->advance_s.value != 0)) {
-                response_why(response, "members \"max_lifetime_s\" and \"advance_s\": they are about tokens that a policy "
-                             "allows, and this one denies");
+                response_why(response, "members \"max_lifetime_s\" and \"advance_s\": they are about tokens that a "
+                             "policy allows, and this one denies");
                 return REFUSE_ADMIN_VALUE;
         }
         return ask->scope ? admin_read_scope(response, "scope", ask->scope, &policy->scopes) : 0;
@@ -219,8 +219,8 @@ static int read_period(const struct policy_ask *ask, int64_t now_s, struct respo
         policy->advance_s = ask->advance_s.value;
         if (policy->advance_s != 0 && policy->valid_from_s == 0 && policy->weekdays == 0 && policy->day_from_s == 0 &&
             policy->day_until_s == 0) {
-                response_why(response, "member \"advance_s\": the policy has no beginning, by from_s, days or hours, that "
-                             "tokens could be given in advance of");
+                response_why(response, "member \"advance_s\": the policy has no beginning, by from_s, days or hours, "
+                             "that tokens could be given in advance of");
                 return REFUSE_ADMIN_VALUE;
         }
         if (policy->valid_until_s == 0)

@@ -109,8 +109,8 @@ static const struct figure decisions = FIGURE("process", "decisions", true, "Req
 static const struct figure database = FIGURE("process", "database_bytes", false, "Size of the database file");
 static const struct figure wal = FIGURE("process", "wal_bytes", false, "Size of the database's write-ahead log");
 static const struct figure purged = FIGURE("process", "tokens_purged", true, "Expired tokens removed");
-static const struct figure shadow = FIGURE("process", "shadow_differences", true, "Decisions that policies which are only "
-                                           "tried would have changed");
+static const struct figure shadow = FIGURE("process", "shadow_differences", true, "Decisions that policies which are "
+                                           "only tried would have changed");
 static const struct figure lag = FIGURE("process", "purge_lag_seconds", false, "Since when the oldest token that is "
                                         "still there is expired; 0 when none is");
 

@@ -41,7 +41,8 @@ int aif_decode(struct bytes raw, struct scope *ret) {
 }
 
 static size_t head_size(uint64_t argument) {
-        return argument < 24 ? 1 : argument <= UINT8_MAX ? 2 : argument <= UINT16_MAX ? 3 : argument <= UINT32_MAX ? 5 : 9;
+        return argument < 24 ? 1 : argument <= UINT8_MAX ? 2 : argument <= UINT16_MAX ? 3 :
+               argument <= UINT32_MAX ? 5 : 9;
 }
 
 void aif_put(struct cbor_writer *w, const struct scope *scope) {

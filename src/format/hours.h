@@ -14,8 +14,8 @@ int days_parse(struct bytes text, unsigned *ret);
 void days_print(unsigned days, char text[static DAYS_TEXT_SIZE]);
 
 /*
- * Seconds of the day. "22:00-06:00" goes over midnight; 24:00 may stand at the end; all of the day, "00:00-24:00", gives
- * 0 and 0. 0, -EINVAL, also for a window of no length.
+ * Seconds of the day. "22:00-06:00" goes over midnight; 24:00 may stand at the end; all of the day, "00:00-24:00",
+ * gives 0 and 0. 0, -EINVAL, also for a window of no length.
  */
 int hours_parse(struct bytes text, int64_t *ret_from_s, int64_t *ret_until_s);
 /* "" for 0 and 0. */

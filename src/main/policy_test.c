@@ -270,7 +270,8 @@ static size_t count_failed(const json_t *rows) {
 static int print_failures(const char *file, const json_t *rows) {
         for (size_t i = 0; i < json_array_size(rows); i++) {
                 const json_t *row = json_array_get(rows, i);
-                _cleanup_(freep) char *text = print_safe(member(row, "expectation")), *why = print_safe(member(row, "why"));
+                _cleanup_(freep) char *text = print_safe(member(row, "expectation"));
+                _cleanup_(freep) char *why = print_safe(member(row, "why"));
 
                 if (!text || !why)
                         return -ENOMEM;

@@ -1714,7 +1714,8 @@ static void test_policy_kinds(void **state) {
         for (size_t i = 0; i < N_ELEMENTS(scopes); i++) {
                 policy.scopes = scopes[i];
                 assert_int_equal(store_policy_add(store, &policy), 0);
-                assert_int_equal(store_policy_each(store, policy.id - 1, 1, BYTES_NONE, BYTES_NONE, keep_policy, &kept), 0);
+                assert_int_equal(store_policy_each(store, policy.id - 1, 1, BYTES_NONE, BYTES_NONE, keep_policy,
+                                                   &kept), 0);
                 assert_int_equal(kept.id, policy.id);
                 assert_true(kept.for_label && kept.is_shadow && kept.audience_varies && kept.effect == POLICY_DENY);
                 assert_string_equal(kept.audience, "rs-${floor}");
