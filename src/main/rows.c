@@ -123,13 +123,15 @@ static bool cell_is(struct bytes cell, const char *word) {
         return cell.size == strlen(word) && strncasecmp((const char *)cell.data, word, cell.size) == 0;
 }
 
-/* What cannot be what it should be is told as the text it is: aced says what is expected. NULL: no UTF-8, no memory. */
+/* What cannot be what it should be is told as the text it is: aced says what is expected. NULL: no text, no memory. */
 static json_t *value_from_cell(struct bytes name, struct bytes cell) {
         int column = column_find(name);
         enum cell kind = column >= 0 ? columns[column].cell : CELL_TEXT;
         bool is_empty = bytes_equal(cell, BYTES_LITERAL(CELL_EMPTY));
         json_t *value = NULL;
 
+        if (memchr(cell.data, 0, cell.size))
+                return NULL;
         if (kind == CELL_LIST)
                 return is_empty ? json_array() : list_from_cell(cell);
         if (is_empty)
@@ -159,7 +161,7 @@ static int csv_row(struct reading *reading, const struct csv_record *names, cons
                 name = strndup((const char *)names->cells[i].data, names->cells[i].size);
                 value = value_from_cell(names->cells[i], record->cells[i]);
                 if (!name || !value || json_object_set_new(row, name, value) != 0)
-                        return fault(reading, record->line, "a cell, or the name over it, is not UTF-8");
+                        return fault(reading, record->line, "a cell, or the name over it, is no text in UTF-8");
         }
         return json_object_size(row) > 0 ? reading->row(reading->context, row, record->line) : 0;
 }
