@@ -1253,7 +1253,7 @@ static int copy_create(const struct invocation *invocation, const char *path, st
 /* What is wrong with the copy in itself, a row each. Only what could not be tried is a failure. */
 static int copy_check(struct copy *copy, int (*check)(const char *path, struct diags *diags), json_t *rows) {
         _cleanup_(diags_done) struct diags faults = {};
-        int r = store_check_file(copy->path, &faults);
+        int r = check(copy->path, &faults);
 
         for (size_t i = 0; i < faults.n_items; i++)
                 if (json_array_append_new(rows, json_pack("{s:s}", "fault", faults.items[i].text)) != 0)
