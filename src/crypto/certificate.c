@@ -367,10 +367,8 @@ static STACK_OF(X509) *read_chain(const struct bytes *chain, size_t n, int *ret_
 }
 
 /* What TLS_ECDHE_ECDSA_* wants of the peer's own certificate (RFC 8422 §5.3, RFC 5280 §4.2.1.3). */
-static enum certificate_fault judge_own(X509 *certificate) {
-        struct public_key key;
-
-        if (spki_of(certificate, &key) != 0 || (key.curve != CURVE_P256 && key.curve != CURVE_ED25519))
+static enum certificate_fault judge_own(X509 *certificate, struct public_key *ret_key) {
+        if (spki_of(certificate, ret_key) != 0 || (ret_key->curve != CURVE_P256 && ret_key->curve != CURVE_ED25519))
                 return CERTIFICATE_KEY;
         /* without the extension all bits are set */
         return X509_get_key_usage(certificate) & KU_DIGITAL_SIGNATURE ? CERTIFICATE_GOOD : CERTIFICATE_PURPOSE;
@@ -399,24 +397,33 @@ static int judge_path(const struct trust_anchors *anchors, STACK_OF(X509) *chain
         return 0;
 }
 
-int certificate_judge(const struct trust_anchors *anchors, const struct bytes *chain, size_t n, int64_t now_s,
-                      enum certificate_fault *ret_fault) {
-        _cleanup_(chain_freep) STACK_OF(X509) *stack = NULL;
+static int judge(const struct trust_anchors *anchors, const struct bytes *chain, size_t n, int64_t now_s,
+                 STACK_OF(X509) **ret_stack, struct public_key *ret_key, enum certificate_fault *ret_fault) {
+        STACK_OF(X509) *stack;
         int r;
 
+        *ret_stack = NULL;
         *ret_fault = n == 0 ? CERTIFICATE_MALFORMED : CERTIFICATE_CHAIN_TOO_LONG;
         if (n == 0 || n > CERTIFICATE_CHAIN_MAX)
                 return 0;
-        stack = read_chain(chain, n, &r);
+        stack = *ret_stack = read_chain(chain, n, &r);
         if (r == -EINVAL)
                 *ret_fault = CERTIFICATE_MALFORMED;
         if (r != 0)
                 return r == -EINVAL ? 0 : r;
-        *ret_fault = judge_own(sk_X509_value(stack, 0));
+        *ret_fault = judge_own(sk_X509_value(stack, 0), ret_key);
         if (*ret_fault != CERTIFICATE_GOOD)
                 return 0;
         *ret_fault = CERTIFICATE_FOREIGN;
         return anchors ? judge_path(anchors, stack, now_s, ret_fault) : 0;
+}
+
+int certificate_judge(const struct trust_anchors *anchors, const struct bytes *chain, size_t n, int64_t now_s,
+                      enum certificate_fault *ret_fault) {
+        _cleanup_(chain_freep) STACK_OF(X509) *stack = NULL;
+        struct public_key key;
+
+        return judge(anchors, chain, n, now_s, &stack, &key, ret_fault);
 }
 
 /* ---- what a certificate is known by */
@@ -452,12 +459,11 @@ static int tell(const struct rules *rules, const char *kind, struct bytes value,
         return rules->row(rules->context, bytes_of(rule, kind_size + value.size));
 }
 
-static int tell_key(const struct rules *rules, X509 *certificate) {
+static int tell_key(const struct rules *rules, const struct public_key *key) {
         uint8_t thumbprint[THUMBPRINT_SIZE];
         char hex[2 * THUMBPRINT_SIZE + 1];
-        struct public_key key;
 
-        if (spki_of(certificate, &key) != 0 || public_key_thumbprint(&key, thumbprint) != 0)
+        if (public_key_thumbprint(key, thumbprint) != 0)
                 return 0;
         bytes_to_hex(bytes_of(thumbprint, sizeof(thumbprint)), hex, sizeof(hex));
         return tell(rules, "spki:", bytes_text(hex), false);
@@ -516,16 +522,33 @@ static int tell_subject(const struct rules *rules, X509 *certificate) {
         return tell(rules, "subject:", bytes_of(text, size > 0 ? (size_t)size : 0), false);
 }
 
-int certificate_rules(struct bytes der, int (*row)(void *context, struct bytes rule), void *context) {
-        _cleanup_(X509_freep) X509 *certificate = certificate_read(der);
-        const struct rules rules = { row, context };
+/* key NULL: it is none of ours. */
+static int tell_all(const struct rules *rules, X509 *certificate, const struct public_key *key) {
         int r;
 
-        if (!certificate)
-                return -EINVAL;
-        if ((r = tell_key(&rules, certificate)) != 0 || (r = tell_names(&rules, certificate)) != 0 ||
-            (r = tell_subject(&rules, certificate)) != 0)
+        if ((key && (r = tell_key(rules, key)) != 0) || (r = tell_names(rules, certificate)) != 0 ||
+            (r = tell_subject(rules, certificate)) != 0)
                 return r;
         ERR_clear_error();
         return 0;
+}
+
+int certificate_rules(struct bytes der, int (*row)(void *context, struct bytes rule), void *context) {
+        _cleanup_(X509_freep) X509 *certificate = certificate_read(der);
+        const struct rules rules = { row, context };
+        struct public_key key;
+
+        if (!certificate)
+                return -EINVAL;
+        return tell_all(&rules, certificate, spki_of(certificate, &key) == 0 ? &key : NULL);
+}
+
+int certificate_take(const struct trust_anchors *anchors, const struct bytes *chain, size_t n, int64_t now_s,
+                     int (*row)(void *context, struct bytes rule), void *context, struct public_key *ret_key,
+                     enum certificate_fault *ret_fault) {
+        _cleanup_(chain_freep) STACK_OF(X509) *stack = NULL;
+        const struct rules rules = { row, context };
+        int r = judge(anchors, chain, n, now_s, &stack, ret_key, ret_fault);
+
+        return r != 0 || *ret_fault != CERTIFICATE_GOOD ? r : tell_all(&rules, sk_X509_value(stack, 0), ret_key);
 }

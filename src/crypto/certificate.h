@@ -69,6 +69,14 @@ int certificate_judge(const struct trust_anchors *anchors, const struct bytes *c
                       enum certificate_fault *ret_fault);
 
 /*
+ * certificate_judge() and, of a good one, its key in *ret_key and certificate_rules(), without reading it again: that is
+ * most of the work. 0 with a fault; row()'s first result that is not 0; -ENOMEM.
+ */
+int certificate_take(const struct trust_anchors *anchors, const struct bytes *chain, size_t n, int64_t now_s,
+                     int (*row)(void *context, struct bytes rule), void *context, struct public_key *ret_key,
+                     enum certificate_fault *ret_fault);
+
+/*
  * What a certificate is known by, as rules of credentials (domain/credential.h): its key first, then alternative names,
  * then the subject. What is too long or has characters that do not belong there is left out. Ends with row()'s first
  * result that is not 0, and returns it; -EINVAL, -ENOMEM.

@@ -366,18 +366,17 @@ static enum dtls_failure judge_chain(struct dtls_session *session, const gnutls_
         for (unsigned i = 0; i < n && i < N_ELEMENTS(chain); i++)
                 chain[i] = bytes_of(list[i].data, list[i].size);
         if (n <= N_ELEMENTS(chain))
-                *ret_r = certificate_judge(session->dtls->anchors, chain, n, session->dtls->now.wall_s, &fault);
+                *ret_r = certificate_take(session->dtls->anchors, chain, n, session->dtls->now.wall_s, try_rule, session,
+                                          &key, &fault);
         if (*ret_r == 0 && fault != CERTIFICATE_GOOD) {
                 session->detail = certificate_fault_text(fault);
                 *ret_r = -EINVAL;
                 return failure_of(fault);
         }
-        if (*ret_r == 0 && (*ret_r = certificate_public_key(chain[0], &key)) == 0)
-                *ret_r = public_key_thumbprint(&key, session->thumbprint);
-        if (*ret_r == 0)
-                *ret_r = certificate_rules(chain[0], try_rule, session);
-        if (*ret_r < 0)
+        if (*ret_r < 0 || (*ret_r == 1 && public_key_thumbprint(&key, session->thumbprint) != 0)) {
+                *ret_r = -EIO;
                 return DTLS_FAILED_INTERNAL;
+        }
         *ret_r = *ret_r == 1 ? 0 : 1;
         return DTLS_FAILED_UNMATCHED;
 }
