@@ -43,7 +43,7 @@ static int find_asker(struct aced *as, const struct request *request, struct res
         return r;
 }
 
-/* RFC 7009 §2.1: "if this validation fails, the request is refused" */
+/* RFC 7009 §2.1: nobody revokes what was issued to somebody else, and is told so, unlike at introspection. */
 static int check_owner(const struct client *asker, int64_t client_id, struct response *response) {
         if (client_id == asker->id)
                 return 0;

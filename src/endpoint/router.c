@@ -282,7 +282,7 @@ static int put_error(const struct work *work, const struct refusal_row *row, str
         if (response->refusal >= REFUSE_TRL_VALUE && response->refusal <= REFUSE_TRL_OUT_OF_BOUND)
                 return put_trl_error(response);
         /* Only what speaks ACE says no in CBOR. An anonymous request without a payload is shorter than any error. */
-        if (row->ace_error != 0 && work->resource && work->resource->writes == CF_ACE_CBOR &&
+        if (row->ace_error != 0 && work->resource && (work->resource->writes == ACE || work->resource->reads == ACE) &&
             (peer->channel != CHANNEL_PLAIN || work->request.payload.size > 0))
                 return put_ace_error(row, peer, response);
         return 0;
