@@ -328,7 +328,7 @@ static const struct {
         { "POST", "/v1/clients/c2/credentials", "{'identity_hex':''}", 422, "1 to 128 bytes" },
         { "POST", "/v1/clients/c2/credentials", "{'identity':'" NAME_65 NAME_65 "'}", 422, "1 to 128 bytes" },
         { "POST", "/v1/clients/c2/credentials", "{'identity':'a','identity_hex':'61'}", 422, "one of the two" },
-        { "POST", "/v1/clients/c2/credentials", "{'kind':'rpk'}", 422, "a raw public key is expected" },
+        { "POST", "/v1/clients/c2/credentials", "{'kind':'rpk'}", 422, "kind rpk is a raw public key" },
         { "DELETE", "/v1/clients/c1/credentials/99", NULL, 404, "\"c1\" has no credential 99" },
         { "DELETE", "/v1/clients/c1/credentials/x", NULL, 404, "\"x\" is no id of a credential" },
         { "DELETE", "/v1/clients/c1/credentials/99999999999999999999", NULL, 404, "is no id" },
