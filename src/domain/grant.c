@@ -326,7 +326,7 @@ static int check_kid(struct deciding *d) {
         const struct token_facts *facts = d->facts;
 
         if (facts->pop_key_found)
-                return 0;
+                return check_kind(d, CURVE_NONE);
         if (facts->public_key.curve != CURVE_NONE)
                 return check_public_key(d);
         if (facts->unknown_kid_makes_key && !facts->is_group) /* RFC 9202 §3.3.1 has it so */
