@@ -110,6 +110,7 @@ struct engine {
         size_t batch_max;
         int64_t paced_until_us;  /* see PACE_FACTOR */
         bool hurries;
+        bool touched;            /* a topic, since the batch began */
 
         struct output output;
         struct engine_figures figures;
@@ -746,7 +747,10 @@ static int64_t observed_max_age_s(const struct engine *engine) {
         return observe_refresh_us(engine->as->config) / SECOND_US + MAX_TRANSMIT_WAIT_S;
 }
 
-/* The request asks to observe, or not to any more. True: it does from now on, and is told so by *ret_sequence. */
+/*
+ * The request asks to observe, or not to any more. True: it does from now on, and is told so by *ret_sequence. What came
+ * behind it in its batch may have changed what it was answered, when it was no observer yet: it is asked for once more.
+ */
 static bool observe_asked(struct pending *pending, uint32_t *ret_sequence) {
         struct observe_peer *observations = &pending->peer->observations;
         struct response *response = &pending->work.response;
@@ -758,6 +762,8 @@ static bool observe_asked(struct pending *pending, uint32_t *ret_sequence) {
             observe_add(observations, pending->token, &pending->work.request, &pending->asks, response,
                         pending->peer->engine->now.monotonic_us, ret_sequence) == 0) {
                 response->max_age_s = observed_max_age_s(pending->peer->engine);
+                if (pending->peer->engine->touched)
+                        observe_touch(pending->peer->engine->observe, response->topic);
                 return true;
         }
         observe_remove(observations, pending->token);
@@ -815,6 +821,7 @@ static void batch_run(struct engine *engine) {
         if (n == 0)
                 return;
         engine->as->commit_us = 0;
+        engine->touched = false;
         router_batch(engine->as, engine->works, n);
         if (engine->as->stopwatch_us)
                 batch_pace(engine, engine->as->stopwatch_us() - begun_us);
@@ -907,6 +914,7 @@ static void on_outcome(void *context, struct exchange_peer *exchange, uint64_t t
 static void on_touch(void *context, int64_t party_id) {
         struct engine *engine = context;
 
+        engine->touched = true;
         observe_touch(engine->observe, party_id);
 }
 

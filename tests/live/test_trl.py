@@ -2,7 +2,9 @@
 
 import base64
 import hashlib
+import os
 import random
+import signal
 import subprocess
 import time
 
@@ -122,6 +124,22 @@ def test_each_observer_is_told_once_of_its_part(world):
     listed = {bytes.fromhex(row["hash"]): row for row in realm.ctl_items("trl", "list")}
     assert listed[hash_of(mine)]["client"] == world["client"].name
     assert listed[hash_of(mine)]["server"] == world["rs"].name
+
+
+def test_what_is_revoked_in_the_batch_of_a_registration_is_told(world):
+    realm, (mine,) = world["realm"], tokens(world)
+    with realm.connect(world["rs"]) as rs, realm.connect(world["client"]) as client:
+        registration = rs.build(coap.GET, "revoke/trl", options=[(OBSERVE, b"")])
+        revocation = client.build(coap.POST, "revoke", cbor2.dumps({11: mine}), coap.ACE_CBOR)
+        os.kill(realm.process.pid, signal.SIGSTOP)  # what comes meanwhile is taken in together
+        rs.wire.send(registration.encode())
+        client.wire.send(revocation.encode())
+        os.kill(realm.process.pid, signal.SIGCONT)
+        told = rs.response(registration.token)
+        assert told.option(OBSERVE) is not None
+        if hash_of(mine) not in cbor2.loads(told.payload)[0]:
+            told = coap.decode(rs.wire.recv(10) or pytest.fail("no notification"))
+        assert hash_of(mine) in cbor2.loads(told.payload)[0]
 
 
 def test_a_reset_ends_an_observation(world):
