@@ -83,7 +83,8 @@ static int find_pop_key(struct store *store, struct bytes kid, int64_t now_s, st
         uint64_t number;
         int r;
 
-        if (number_from_bytes(kid, &number) != 0 || number > INT64_MAX)
+        /* 0 is what tokens have for a public key: no number of a symmetric one */
+        if (number_from_bytes(kid, &number) != 0 || number == 0 || number > INT64_MAX)
                 return 0;
         if ((r = query_begin(store, QUERY_KEY_BY_KID, &q)) != 0)
                 return r;

@@ -1861,6 +1861,29 @@ static void test_facts_pop_key(void **state) {
         assert_false(facts.pop_key_found);
 }
 
+/* A token for a public key has no number of a key, which is 0: no kid, also not one of zeros, names a key by that. */
+static void test_facts_no_pop_key_of_public_key(void **state) {
+        struct asked world = facts_world();
+        _cleanup_(store_freep) struct store *store = world.store;
+        struct grant grant = grant_of(store, world.c1, world.rs1, NOW_S + LIFETIME_S);
+        struct token_ask ask = { .audience = BYTES_LITERAL("rs1"), .cnf = ASK_CNF_KID };
+        uint8_t hash[TOKEN_HASH_SIZE], kid[NUMBER_SIZE_MAX];
+        struct token_facts facts = {};
+
+        secret_done(&grant.pop_key);
+        grant.key_number = 0;
+        grant.public_key = (struct public_key){ .curve = CURVE_ED25519, .x = { 7 } };
+        hash_of(grant.number, hash);
+        assert_int_equal(store_token_add(store, &grant, hash), 0);
+        for (uint64_t number = 0; number <= grant.number; number += grant.number) {
+                ask.kid = bytes_of(kid, number_to_bytes(number, kid));
+                expect_facts(&world, world.credential_c1, &ask, &facts);
+                assert_false(facts.pop_key_found);
+                assert_int_equal(facts.public_key.curve, CURVE_NONE);
+                token_facts_done(&facts);
+        }
+}
+
 /* A key lives as long as some token has it, not only the one that it was made for. */
 static void test_facts_shared_key(void **state) {
         struct asked world = facts_world();
@@ -2590,6 +2613,7 @@ int main(void) {
                 with_folder(test_varying_after_reopen),
                 cmocka_unit_test(test_facts_policies),
                 cmocka_unit_test(test_facts_pop_key),
+                cmocka_unit_test(test_facts_no_pop_key_of_public_key),
                 cmocka_unit_test(test_facts_shared_key),
                 cmocka_unit_test(test_facts_live_tokens),
                 cmocka_unit_test(test_tokens),
