@@ -35,16 +35,19 @@ def verbs():
 # Every verb once, in an order that works; {x} is filled from what came before
 STORY = [
     "status", "metrics", "config show", "config check {config}", "check", "backup {backup}",
+    "key rotate --role sign --alg ES256 --overlap 100", "key list", "key show {key}", "key pem {key}", "key delete {key}",
     "client add odd@name:1+2.x_y-z --label a --label b --default-audience rs-{f}", "client list", "client show odd@name:1+2.x_y-z",
     "client set odd@name:1+2.x_y-z --label c", "client suspend odd@name:1+2.x_y-z", "client resume odd@name:1+2.x_y-z",
     "client credential add odd@name:1+2.x_y-z --identity {f}", "client credential list odd@name:1+2.x_y-z",
     "rs add rs-{f} --scope read --token-alg A128GCM", "rs list", "rs show rs-{f}", "rs set rs-{f} --max-lifetime 100",
     "rs suspend rs-{f}", "rs resume rs-{f}", "rs credential add rs-{f}", "rs credential list rs-{f}", "rs key set rs-{f}",
+    "rs key list rs-{f}",
     "policy add --client odd@name:1+2.x_y-z --audience rs-{f} --scope read", "policy list",
     "policy add --label a --audience rs-{f} --effect deny --shadow yes --days sat,sun --hours 22:00-06:00",
     "explain odd@name:1+2.x_y-z rs-{f} read", "explain odd@name:1+2.x_y-z rs-{f} --at 2026-01-05T08:00:00Z --key P-256",
     "policy test {expectations}",
     "token list --client {client}", "token list", "token list --all", "token show {cti}", "token revoke {cti}",
+    "trl list", "audit list --actor uid", "audit verify", "audit export", "export {rows}", "apply {rows} --diff",
     "policy delete {policy}", "client credential delete odd@name:1+2.x_y-z {client_credential}",
     "rs credential delete rs-{f} {rs_credential}", "rs delete rs-{f}", "client delete odd@name:1+2.x_y-z",
 ]
@@ -66,19 +69,22 @@ def test_every_verb(shared, output):
     client, rs = shared.pair()
     cti = open_token(shared.token(client, rs, "read")[1], rs.token_key)[3][7].hex()
     values = {"f": output, "config": shared.config_path, "backup": shared.directory / "backup", "client": client.name, "cti": cti,
-              "expectations": shared.directory / "expect"}
+              "expectations": shared.directory / "expect", "rows": shared.directory / f"rows-{output}"}
     values["expectations"].write_text(f"deny {client.name} {rs.name} nothing\n")
     told = set()
     for line in STORY:
         if "{policy}" in line:
             values["policy"] = next(row["id"] for row in shared.ctl_items("policy", "list")
                                     if row["audience"] == f"rs-{output}")
+        if "{key}" in line and "key" not in values:
+            values["key"] = next(row["id"] for row in shared.ctl_items("key", "list") if row["state"] == "announced")
         for noun, name in (("client", "odd@name:1+2.x_y-z"), ("rs", f"rs-{output}")):
             if f"{{{noun}_credential}}" in line:
                 values[f"{noun}_credential"] = shared.ctl_items(noun, "credential", "list", name)[0]["id"]
         words = line.format(**values).split()
         done = shared.acectl("-o", output, *words)
-        assert readable(output, done.stdout), (line, done.stdout)
+        # PEM and lines of JSON are what they are, whatever the output
+        assert readable("table" if line.startswith(("key pem", "audit export")) else output, done.stdout), (line, done.stdout)
         told |= {verb for verb in verbs() if words[:len(verb.split())] == verb.split()}
         if " list" in line or "show" in line or line.startswith(("status", "explain")):
             assert done.stdout, line
@@ -312,13 +318,13 @@ def test_examples_of_the_manual_run(realm):
         line = prepare(realm, example)
         body, _, status = run("bash", "-c", line + " -sS -w '\\n%{http_code}'", cwd=realm.directory).stdout.rpartition("\n")
         assert status == ("204" if "DELETE" in example else "201" if "POST" in example or re.search(
-            r"(clients|servers|policies|credentials) +--json", example) else "200"), (example, status, body)
+            r"(clients|servers|policies|credentials|keys) +--json", example) else "200"), (example, status, body)
         if match := re.search(r"-o (\S+)$", example):
             assert (realm.directory / match[1]).stat().st_size > 0 and status == "200" and not body, example
             continue
         assert (status == "204") == (body == ""), example
-        # the metrics alone are text
-        assert not body or "/v1/metrics" in example or json.loads(body)
+        # text and lines of JSON apart
+        assert not body or re.search(r"/v1/(metrics|export|apply|audit/export)\b|/pem\b", example) or json.loads(body)
 
 
 def test_manual_names_every_verb_and_option():
