@@ -70,13 +70,13 @@ static void note_decision(const struct token_facts *facts, const struct explanat
 
 /*
  * RFC 6749 §10.4: a refresh token that comes a second time is in two hands, and nobody can tell which is the thief's.
- * The request is refused; that its family is revoked stays.
+ * The request is refused; that its family is revoked stays. Once: a client could ask for ever for the work that it is.
  */
 static int revoke_reused(struct aced *as, const struct request *request, struct response *response,
                          const struct token_facts *facts, int refusal) {
         int r;
 
-        if (refusal != REFUSE_REFRESH_TOKEN || !facts->refresh_reused)
+        if (refusal != REFUSE_REFRESH_TOKEN || !facts->refresh_reused || facts->refresh.revoked_s != 0)
                 return refusal;
         r = store_family_revoke(as->store, facts->refresh.family, request->now_s);
         response->keep_changes = r == 0;

@@ -253,7 +253,8 @@ static const char *const table[QUERIES] = {
         [QUERY_AUDIT_PURGE] = "DELETE FROM audit WHERE seq <= ?1",
 
         [QUERY_REVOCATION_OF_ONE] = "SELECT " REVOCATION_COLUMNS " FROM tokens WHERE number = ?1",
-        [QUERY_REVOCATION_OF_FAMILY] = "SELECT " REVOCATION_COLUMNS " FROM tokens WHERE family = ?1 AND family <> 0",
+        [QUERY_REVOCATION_OF_FAMILY] = "SELECT " REVOCATION_COLUMNS " FROM tokens WHERE family = ?1 AND family <> 0 "
+                                       "AND revoked_s = 0",
         [QUERY_REVOCATION_OF_CLIENT] = "SELECT " REVOCATION_COLUMNS " FROM tokens WHERE client_id = ?1 "
                                        "AND number > ?2 ORDER BY number LIMIT ?3",
         [QUERY_REVOCATION_OF_SERVER] = "SELECT " REVOCATION_COLUMNS " FROM tokens WHERE server_id = ?1 "

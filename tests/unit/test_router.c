@@ -430,6 +430,36 @@ static void test_refused_leaves_nothing(void **state) {
                 call_done(&calls[i]);
 }
 
+/* The answer's member 37, a string of bytes, in hexadecimal. */
+static void refresh_token_of(const struct call *call, char *hex, size_t size) {
+        struct bytes payload = buf_bytes(&call->work.response.payload);
+        const uint8_t *at = memmem(payload.data, payload.size, "\x18\x25\x58", 3);
+
+        assert_non_null(at);
+        bytes_to_hex(bytes_of(at + 4, at[3]), hex, size);
+}
+
+/* RFC 6749 §10.4: what a reused refresh token makes to be done is done once, however often it comes. */
+static void test_reused_refresh_token_revokes_once(void **state) {
+        struct world *world = *state;
+        struct call calls[4];
+        char hex[129], payload[160];
+
+        admin(world, METHOD_PATCH, "/v1/clients/C1", "{\"refresh_lifetime_s\":1000}");
+        call_token(&calls[0], world);
+        run(&world->as, calls, 1);
+        refresh_token_of(&calls[0], hex, sizeof(hex));
+        snprintf(payload, sizeof(payload), "{33: 3, 37: h'%s'}", hex);
+        for (size_t i = 1; i < 4; i++) {
+                call_set(&calls[i], &world->client, METHOD_POST, "/token", CF_ACE_CBOR, payload);
+                run(&world->as, &calls[i], 1);
+                assert_int_equal(calls[i].work.response.code, i == 1 ? CODE_CREATED : CODE_BAD_REQUEST);
+                assert_int_equal(calls[i].work.response.keep_changes, i == 2);
+        }
+        for (size_t i = 0; i < 4; i++)
+                call_done(&calls[i]);
+}
+
 static void test_empty_batch(void **state) {
         struct world *world = *state;
 
@@ -655,6 +685,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_strangers_fill_no_log, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_local_error_is_json, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_refused_leaves_nothing, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_reused_refresh_token_revokes_once, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_empty_batch, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_random_failure, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_numbers_run_out, setup, teardown),
