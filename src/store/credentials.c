@@ -247,7 +247,7 @@ int store_credential_each(struct store *store, int64_t client_id, int64_t server
 
 /* ---- finding */
 
-/* Of a party that is not suspended. The statement stays at the row. */
+/* The statement stays at the row. REFUSE_SUSPENDED_CLIENT: of a party that is suspended. */
 static int find(struct store *store, enum credential_kind kind, struct bytes identity, struct query *q,
                 struct credential *ret) {
         int r;
@@ -260,20 +260,24 @@ static int find(struct store *store, enum credential_kind kind, struct bytes ide
         query_blob(q, 2, identity);
         if ((r = query_next(q)) != 0)
                 return r;
-        return row_int(q, FIND_SUSPENDED) != 0 ? REFUSE_ADMIN_UNKNOWN : credential_from_row(q, ret);
+        return row_int(q, FIND_SUSPENDED) != 0 ? REFUSE_SUSPENDED_CLIENT : credential_from_row(q, ret);
+}
+
+static int hide_suspended(int r) {
+        return r == REFUSE_SUSPENDED_CLIENT ? REFUSE_ADMIN_UNKNOWN : r;
 }
 
 int store_psk_find(struct store *store, struct bytes identity, struct credential *ret, struct secret *ret_psk) {
         _cleanup_(query_done) struct query q = {};
         int r = find(store, CREDENTIAL_PSK, identity, &q, ret);
 
-        return r != 0 ? r : row_secret(&q, FIND_SECRET, "credentials.secret", ret->id, ret_psk);
+        return r != 0 ? hide_suspended(r) : row_secret(&q, FIND_SECRET, "credentials.secret", ret->id, ret_psk);
 }
 
 int store_rpk_find(struct store *store, const uint8_t thumbprint[static THUMBPRINT_SIZE], struct credential *ret) {
         _cleanup_(query_done) struct query q = {};
 
-        return find(store, CREDENTIAL_RPK, bytes_of(thumbprint, THUMBPRINT_SIZE), &q, ret);
+        return hide_suspended(find(store, CREDENTIAL_RPK, bytes_of(thumbprint, THUMBPRINT_SIZE), &q, ret));
 }
 
 int store_x509_find(struct store *store, struct bytes rule, struct credential *ret) {

@@ -29,7 +29,10 @@ int store_psk_find(struct store *store, struct bytes identity, struct credential
  * a transaction. REFUSE_ADMIN_UNKNOWN.
  */
 int store_rpk_find(struct store *store, const uint8_t thumbprint[static THUMBPRINT_SIZE], struct credential *ret);
-/* The same for one name that a valid certificate has, written as a rule (struct credential). */
+/*
+ * The same for one name that a valid certificate has, written as a rule (struct credential). REFUSE_SUSPENDED_CLIENT: of a
+ * party that is suspended; who has the certificate is not to come in as somebody else by another name.
+ */
 int store_x509_find(struct store *store, struct bytes rule, struct credential *ret);
 
 /* A client's registered public key, by thumbprint or, when that is NULL, by its kid. REFUSE_ADMIN_UNKNOWN. */

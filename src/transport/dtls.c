@@ -10,6 +10,7 @@
 #include "base/siphash.h"
 #include "crypto/certificate.h"
 #include "crypto/random.h"
+#include "domain/refusal.h"
 
 #define HASH_NONFATAL_OOM 1
 #include <uthash.h>
@@ -335,7 +336,12 @@ static int try_rule(void *context, struct bytes rule) {
         const struct dtls_callbacks *callbacks = &session->dtls->callbacks;
         int r = callbacks->x509(callbacks->context, rule, &session->credential);
 
-        return r > 0 ? 0 : r == 0 ? 1 : r; /* nobody's: the next one; somebody's: that ends the search */
+        /* nobody's: the next one; somebody's: that ends the search, also when nobody else must be let in for it */
+        if (r == REFUSE_SUSPENDED_CLIENT) {
+                session->detail = "its client or resource server is suspended";
+                return 2;
+        }
+        return r > 0 ? 0 : r == 0 ? 1 : r;
 }
 
 static enum dtls_failure failure_of(enum certificate_fault fault) {

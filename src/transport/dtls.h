@@ -43,7 +43,10 @@ struct dtls_callbacks {
         bool (*admit)(void *context, const struct address *remote, enum stranger_act act, struct engine_time now);
         /* The handshake is done: there stands who the credential says. NULL: nobody asks. */
         void (*done)(void *context, struct dtls_session *session, struct engine_time now);
-        /* Whose raw public key is it? Whose certificate, that has this name (struct credential's rule)? As psk(). */
+        /*
+         * Whose raw public key is it? Whose certificate, that has this name (struct credential's rule)? As psk(). A
+         * certificate may have several names: REFUSE_SUSPENDED_CLIENT says that no other of them is to be tried.
+         */
         int (*rpk)(void *context, const uint8_t thumbprint[static THUMBPRINT_SIZE], struct credential *ret);
         int (*x509)(void *context, struct bytes rule, struct credential *ret);
         /* A handshake made no session. detail: more about why, or NULL. NULL: nobody asks. */

@@ -83,6 +83,18 @@ def test_certificate(trusting, authority, rule, wire):
         assert opens(token(session, rs, "read")[1], rs.token_key)
 
 
+def test_certificate_of_a_suspended_client_lets_in_nobody_else(trusting, authority):
+    key = keys.new_key()
+    device = party("device", key, authority.certify(key, "meter", names=["dns:meter.example"]))
+    for name, rule in (("narrow", "dns:meter.example"), ("broad", "subject:CN=meter")):
+        trusting.acectl("client", "add", name)
+        trusting.acectl("client", "credential", "add", name, "--match", rule)
+    trusting.connect(device).close()
+    trusting.acectl("client", "suspend", "narrow")
+    assert alert_of(trusting, device, wire=dtls.OpenSslX509) == ACCESS_DENIED
+    assert "is suspended" in trusting.log_text()
+
+
 @pytest.mark.parametrize("what,alert", [
     ("expired", CERTIFICATE_EXPIRED), ("not yet", CERTIFICATE_EXPIRED), ("foreign", UNKNOWN_CA), ("unmatched", ACCESS_DENIED),
     ("P-384", UNSUPPORTED_CERTIFICATE), ("long", UNKNOWN_CA)])

@@ -130,6 +130,7 @@ static void rules(void **state) {
         _cleanup_(store_freep) struct store *store = open_store();
         int64_t c1 = add_client(store, "c1"), c2 = add_client(store, "c2");
         struct credential found;
+        struct client client;
 
         assert_int_equal(add_rule(store, c1, "dns:a.example"), 0);
         assert_int_equal(add_rule(store, c2, "dns:a.example"), REFUSE_ADMIN_EXISTS);
@@ -139,6 +140,12 @@ static void rules(void **state) {
         assert_string_equal(found.rule, "dns:a.example");
         assert_int_equal(store_x509_find(store, BYTES_LITERAL("dns:b.example"), &found), REFUSE_ADMIN_UNKNOWN);
         assert_int_equal(store_x509_find(store, BYTES_NONE, &found), REFUSE_ADMIN_UNKNOWN);
+
+        assert_int_equal(store_client_by_id(store, c1, &client), 0);
+        client.suspended = true;
+        assert_int_equal(store_client_update(store, &client), 0);
+        assert_int_equal(store_x509_find(store, BYTES_LITERAL("dns:a.example"), &found), REFUSE_SUSPENDED_CLIENT);
+        assert_int_equal(store_x509_find(store, BYTES_LITERAL("uri:a.example"), &found), 0);
 }
 
 /* ---- the server's own keys */
