@@ -261,8 +261,17 @@ static int file_read(const char *path, struct buf *ret) {
 
 /* ---- apply: requests */
 
+/* Of what was not applied the keys are not in force, and must not get into a device. */
+static void drop_keys(json_t *item) {
+        static const char *const keys[] = { "key_hex", "token_key_hex", "wrap_key_hex", "derivation_key_hex" };
+
+        for (size_t i = 0; i < N_ELEMENTS(keys); i++)
+                json_object_del(item, keys[i]);
+}
+
 /* Results are in the order of rows: what aced calls line n of a request stands elsewhere in the file. */
 static int take_results(struct applying *applying, const json_t *answer) {
+        bool applied = json_is_true(json_object_get(answer, "applied"));
         json_t *item, *value;
         const char *name;
         size_t i;
@@ -272,6 +281,8 @@ static int take_results(struct applying *applying, const json_t *answer) {
 
                 if (line >= 1 && (size_t)line <= applying->n_body)
                         json_object_set_new(item, "line", json_integer((json_int_t)applying->lines[line - 1]));
+                if (!applied)
+                        drop_keys(item);
                 if (json_array_append(applying->items, item) != 0)
                         return out_of_memory();
         }
@@ -282,7 +293,7 @@ static int take_results(struct applying *applying, const json_t *answer) {
                     json_object_set_new(applying->sums, name, json_integer(sum + json_integer_value(value))) != 0)
                         return out_of_memory();
         }
-        applying->applied = applying->applied || json_is_true(json_object_get(answer, "applied"));
+        applying->applied = applying->applied || applied;
         if (json_integer_value(json_object_get(answer, "refused")) > 0 && !is_set(applying->invocation, "each") &&
             !is_set(applying->invocation, "dry_run") && !is_set(applying->invocation, "diff"))
                 applying->stopped = true;

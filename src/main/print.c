@@ -16,7 +16,7 @@
 
 /* Members that are instants, in seconds since 1970 UTC; people read them as RFC 3339, 0 is never. */
 static const char *const instants[] = { "created_s", "started_s", "issued_s", "expires_s", "revoked_s", "from_s",
-                                        "until_s", "at_s", "not_before_s" };
+                                        "until_s", "at_s", "not_before_s", "active_from_s" };
 
 static bool is_instant(const char *member) {
         for (size_t i = 0; i < N_ELEMENTS(instants); i++)

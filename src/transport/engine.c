@@ -93,6 +93,7 @@ struct engine {
         struct block_pool *blocks;
         struct observe *observe;
         struct limit *limit;
+        struct bucket failures_told; /* of handshakes, in the log */
         struct engine_time now;  /* of the call that we are in */
         struct bytes input;      /* the message that we are in */
 
@@ -378,14 +379,23 @@ static int on_x509(void *context, struct bytes rule, struct credential *ret) {
         return store_x509_find(engine->as->store, rule, ret);
 }
 
-/* Strangers must not be able to fill the log: until the end of a handshake everybody is one. */
+/*
+ * Whoever sets a device up wants to read why it does not come in; but strangers must not be able to fill the log, and
+ * until the end of a handshake everybody is one.
+ */
 static void on_failed(void *context, const struct address *remote, enum dtls_failure why, const char *detail) {
+        static const struct rate told = { .per_s = 1, .burst = 10 };
+        struct engine *engine = context;
         char text[ADDRESS_TEXT_SIZE];
+        enum log_level level;
+        int64_t wait_us;
 
-        if (!log_enabled(LOG_LEVEL_DEBUG))
+        level = bucket_take(&engine->failures_told, &told, engine->now.monotonic_us, &wait_us) ? LOG_LEVEL_INFO :
+                                                                                                 LOG_LEVEL_DEBUG;
+        if (!log_enabled(level))
                 return;
         address_text(remote, text, sizeof(text));
-        log_line(LOG_LEVEL_DEBUG, "%s: no DTLS session: %s%s%s", text, dtls_failure_row(why)->text, detail ? ": " : "",
+        log_line(level, "%s: no DTLS session: %s%s%s", text, dtls_failure_row(why)->text, detail ? ": " : "",
                  detail ? detail : "");
 }
 

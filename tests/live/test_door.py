@@ -117,6 +117,16 @@ def test_refused_certificate(trusting, authority, what, alert):
     assert trusting.log_text().count("no DTLS session") == 1
 
 
+def test_refusals_do_not_fill_the_log(trusting, authority):
+    key = keys.new_key()
+    client = party("meter", key, [keys.certify(key, "meter", authority.key, authority.subject, days=(-20, -10))])
+    for _ in range(15):
+        assert alert_of(trusting, client, wire=dtls.OpenSslX509) == CERTIFICATE_EXPIRED
+    lines = [line for line in trusting.log_text().splitlines() if "the certificate has expired" in line]
+    told = [line for line in lines if line.startswith("info: ")]
+    assert len(lines) == 15 and lines[:10] == told[:10] and all(line.startswith(("info: ", "debug: ")) for line in lines)
+
+
 def test_command_line_clients(trusting, authority, tmp_path):
     """openssl s_client with a certificate, gnutls-cli with a raw public key and with a certificate; both know the server."""
     key = keys.new_key()
