@@ -947,23 +947,31 @@ static int reply(struct apply *apply, bool applied) {
         return r;
 }
 
-int admin_apply_post(struct aced *as, const struct request *request, struct response *response) {
-        _cleanup_(apply_done) struct apply apply = { .answer = &response->payload };
+static int run_all(struct apply *apply, struct bytes rows) {
         bool applied;
         int r;
+
+        if ((r = buf_add_secret(apply->answer, BYTES_LITERAL("{\"items\":["))) != 0 ||
+            (r = apply_rows(apply, rows)) != 0)
+                return r;
+        applied = !apply->dry_run && (apply->each || apply->n_results[RESULT_REFUSED] == 0);
+        r = applied ? 0 : undo_all(apply->bulk.as);
+        return r != 0 ? r : reply(apply, applied);
+}
+
+int admin_apply_post(struct aced *as, const struct request *request, struct response *response) {
+        _cleanup_(apply_done) struct apply apply = { .answer = &response->payload };
+        int r, undone;
 
         bulk_begin(&apply.bulk, as, request);
         apply.bulk.response.decision_id = response->decision_id;
         if ((r = read_queries(request, response, &apply)) != 0)
                 return r;
         response->payload.limit = RESULTS_SIZE_MAX;
-        r = buf_add_secret(apply.answer, BYTES_LITERAL("{\"items\":["));
+        r = run_all(&apply, request->payload);
         if (r == 0)
-                r = apply_rows(&apply, request->payload);
-        if (r != 0)
-                return r;
-        applied = !apply.dry_run && (apply.each || apply.n_results[RESULT_REFUSED] == 0);
-        if (!applied)
-                r = undo_all(as);
-        return r == 0 ? reply(&apply, applied) : r;
+                return 0;
+        /* what broke in the midst: the caller commits what it finds, for the sake of the row in the audit trail */
+        undone = undo_all(as);
+        return undone < 0 ? undone : r;
 }

@@ -17,6 +17,7 @@
 #include "main/rows.h"
 #include "store/clients.h"
 #include "store/private.h"
+#include "support/fake.h"
 #include "support/world.h"
 
 /* ---- CSV */
@@ -403,6 +404,19 @@ static void test_apply_stops_at_too_many_faults(void **state) {
         assert_int_equal(json_integer_value(json_object_get(answer, "rows")), 1000);
 }
 
+/* What breaks in the midst of the rows leaves none of them behind, also when each were to stand for itself. */
+static void test_apply_that_breaks_leaves_nothing(void **state) {
+        static const char *const targets[] = { "/v1/apply", "/v1/apply?each=true" };
+
+        for (size_t i = 0; i < N_ELEMENTS(targets); i++) {
+                fake_random_fail_at(1); /* of the key that is made */
+                assert_null(post(*state, targets[i], "{'kind':'client','name':'whole'}\n"
+                                 "{'kind':'client','name':'broken','credential':'psk','identity':'id-broken'}"));
+                fake_random_fail_at(0);
+                must_result(*state, "/v1/apply?dry_run=true", "{'kind':'client','name':'whole'}", "created");
+        }
+}
+
 /* It may give its transaction up, which nobody else's request is to be in. */
 static void test_apply_alone(void **state) {
         struct world *world = *state;
@@ -606,6 +620,7 @@ int main(void) {
                 IN_WORLD(test_apply_each),
                 IN_WORLD(test_apply_many),
                 IN_WORLD(test_apply_stops_at_too_many_faults),
+                IN_WORLD(test_apply_that_breaks_leaves_nothing),
                 IN_WORLD(test_apply_alone),
                 IN_WORLD(test_queries),
                 IN_FOLDER(test_reserved_numbers),
