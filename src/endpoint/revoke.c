@@ -56,7 +56,7 @@ static int check_owner(const struct client *asker, int64_t client_id, struct res
  * live ones. It is told to come back (AS-198); until then the token stays good.
  */
 static int check_room(struct aced *as, const struct client *asker, struct response *response) {
-        int64_t max = as->config->tokens_per_client_max, n;
+        int64_t max = asker->tokens_max > 0 ? asker->tokens_max : as->config->tokens_per_client_max, n;
         int r = store_trl_count(as->store, asker->id, max, &n);
 
         if (r != 0 || n < max)
