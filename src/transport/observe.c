@@ -20,6 +20,7 @@ TAILQ_HEAD(observers, observer);
 /* Topics that somebody observes. */
 struct topic {
         int64_t id;
+        int64_t n_observers;
         struct observers observers;
         UT_hash_handle hh;
 };
@@ -122,6 +123,7 @@ static void topic_leave(struct observer *observer) {
         if (!topic)
                 return;
         TAILQ_REMOVE(&topic->observers, observer, of_topic);
+        topic->n_observers--;
         if (TAILQ_EMPTY(&topic->observers)) {
                 HASH_DEL(observe->topics, topic);
                 free(topic);
@@ -140,6 +142,7 @@ static int topic_enter(struct observer *observer, int64_t id) {
         topic_leave(observer);
         observer->topic = topic;
         TAILQ_INSERT_TAIL(&topic->observers, observer, of_topic);
+        topic->n_observers++;
         return 0;
 }
 
@@ -233,6 +236,15 @@ static uint32_t next_sequence(struct observe_peer *peer) {
         return peer->sequence;
 }
 
+/* Whose part of the list it is may have any number of sessions: half of the room is left to others. */
+static bool topic_is_full(const struct observe *observe, int64_t id) {
+        int64_t max = (observe->limits.observers_max + 1) / 2;
+        struct topic *topic = NULL;
+
+        HASH_FIND(hh, observe->topics, &id, sizeof(id), topic);
+        return topic && topic->n_observers >= (max > observe->limits.per_peer_max ? max : observe->limits.per_peer_max);
+}
+
 int observe_add(struct observe_peer *peer, struct bytes token, const struct request *request,
                 const struct block_asks *asks, const struct response *response, int64_t now_us,
                 uint32_t *ret_sequence) {
@@ -244,7 +256,8 @@ int observe_add(struct observe_peer *peer, struct bytes token, const struct requ
         if (observer)
                 observer_free(observer); /* §4.1: in its place, not beside it */
         if ((int64_t)observe->figures.n_observers >= observe->limits.observers_max ||
-            (int64_t)peer->n_observers >= observe->limits.per_peer_max || request_size(request) > OBSERVE_REQUEST_MAX) {
+            (int64_t)peer->n_observers >= observe->limits.per_peer_max || topic_is_full(observe, response->topic) ||
+            request_size(request) > OBSERVE_REQUEST_MAX) {
                 observe->figures.n_refused++;
                 return -ENOSPC;
         }

@@ -206,6 +206,8 @@ static void test_limits(void **state) {
         assert_int_equal(add(&f, 0, "b", &sequence), 0);
         assert_int_equal(add(&f, 0, "c", &sequence), -ENOSPC); /* of one peer */
         assert_int_equal(add(&f, 0, "a", &sequence), 0);       /* that is not one more */
+        assert_int_equal(add(&f, 1, "a", &sequence), -ENOSPC); /* of one topic, which is half of all */
+        f.response.topic = 8;
         assert_int_equal(add(&f, 1, "a", &sequence), 0);
         assert_int_equal(add(&f, 1, "b", &sequence), -ENOSPC); /* of all */
         expect_observers(&f, 3);
@@ -218,7 +220,7 @@ static void test_limits(void **state) {
         assert_int_equal(observe_add(&nobody, BYTES_LITERAL("a"), &f.request, &f.asks, &f.response, 1, &sequence), -EPERM);
         observe_remove(&nobody, BYTES_LITERAL("a"));
         observe_figures(f.observe, &figures);
-        assert_int_equal(figures.n_refused, 3);
+        assert_int_equal(figures.n_refused, 4);
 }
 
 /* RFC 7641 §4.4: each is newer than the one before, also when an observation begins anew, and over 24 bits. */
@@ -314,6 +316,8 @@ static void test_order(void **state) {
         uint32_t sequence;
 
         begin(&f);
+        observe_set_limits(f.observe, &(struct observe_limits){ .observers_max = 6, .per_peer_max = 2,
+                                                                .refresh_us = REFRESH_US });
         assert_int_equal(add(&f, 1, "x", &sequence), 0);
         assert_int_equal(add(&f, 0, "a", &sequence), 0);
         assert_int_equal(add(&f, 0, "b", &sequence), 0);
