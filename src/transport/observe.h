@@ -27,7 +27,7 @@
 #define OBSERVE_REFRESH_MAX_US (INT64_C(12) * 3600 * 1000000)
 #define OBSERVE_RETRY_US INT64_C(1000000) /* after one that could not be sent or asked for, for want of room */
 
-/* One topic has at most half of observers_max, or what one peer may have: its party cannot keep others from observing. */
+/* One topic has at most half of observers_max, or what one peer may have: its party keeps nobody from observing. */
 struct observe_limits {
         int64_t observers_max, per_peer_max;
         int64_t refresh_us;
