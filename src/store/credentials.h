@@ -30,8 +30,8 @@ int store_psk_find(struct store *store, struct bytes identity, struct credential
  */
 int store_rpk_find(struct store *store, const uint8_t thumbprint[static THUMBPRINT_SIZE], struct credential *ret);
 /*
- * The same for one name that a valid certificate has, written as a rule (struct credential). REFUSE_SUSPENDED_CLIENT: of
- * a party that is suspended; who has the certificate is not to come in as somebody else by another name.
+ * The same for one name that a valid certificate has, written as a rule (struct credential). REFUSE_SUSPENDED_CLIENT:
+ * of a party that is suspended; who has the certificate is not to come in as somebody else by another name.
  */
 int store_x509_find(struct store *store, struct bytes rule, struct credential *ret);
 
