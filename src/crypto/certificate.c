@@ -8,6 +8,7 @@
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
 #include <stdio.h>
+#include <time.h>
 
 #include "base/cleanup.h"
 #include "base/secret.h"
@@ -374,8 +375,35 @@ static enum certificate_fault judge_own(X509 *certificate, struct public_key *re
         return X509_get_key_usage(certificate) & KU_DIGITAL_SIGNATURE ? CERTIFICATE_GOOD : CERTIFICATE_PURPOSE;
 }
 
+/* False: not a time of this calendar. */
+static bool read_time(const ASN1_TIME *time, int64_t *ret_s) {
+        struct tm tm;
+
+        if (ASN1_TIME_to_tm(time, &tm) != 1)
+                return false;
+        *ret_s = timegm(&tm);
+        return true;
+}
+
+/* What all of the path agree on; nothing at all where one cannot be read. */
+static struct certificate_period period_of(const STACK_OF(X509) *path) {
+        struct certificate_period period = { INT64_MIN, INT64_MAX };
+        int64_t from_s, until_s;
+
+        for (int i = 0; i < sk_X509_num(path); i++) {
+                const X509 *certificate = sk_X509_value(path, i);
+
+                if (!read_time(X509_get0_notBefore(certificate), &from_s) ||
+                    !read_time(X509_get0_notAfter(certificate), &until_s))
+                        return (struct certificate_period){ INT64_MAX, INT64_MIN };
+                period.from_s = from_s > period.from_s ? from_s : period.from_s;
+                period.until_s = until_s < period.until_s ? until_s : period.until_s;
+        }
+        return period;
+}
+
 static int judge_path(const struct trust_anchors *anchors, STACK_OF(X509) *chain, int64_t now_s,
-                      enum certificate_fault *ret_fault) {
+                      struct certificate_period *ret_period, enum certificate_fault *ret_fault) {
         _cleanup_(X509_STORE_CTX_freep) X509_STORE_CTX *context = X509_STORE_CTX_new();
         X509_VERIFY_PARAM *rules;
         int error;
@@ -394,11 +422,14 @@ static int judge_path(const struct trust_anchors *anchors, STACK_OF(X509) *chain
         if (error == X509_V_ERR_OUT_OF_MEM)
                 return -ENOMEM;
         *ret_fault = fault_of(error);
+        if (error == X509_V_OK)
+                *ret_period = period_of(X509_STORE_CTX_get0_chain(context));
         return 0;
 }
 
 static int judge(const struct trust_anchors *anchors, const struct bytes *chain, size_t n, int64_t now_s,
-                 STACK_OF(X509) **ret_stack, struct public_key *ret_key, enum certificate_fault *ret_fault) {
+                 STACK_OF(X509) **ret_stack, struct public_key *ret_key, struct certificate_period *ret_period,
+                 enum certificate_fault *ret_fault) {
         STACK_OF(X509) *stack;
         int r;
 
@@ -415,15 +446,16 @@ static int judge(const struct trust_anchors *anchors, const struct bytes *chain,
         if (*ret_fault != CERTIFICATE_GOOD)
                 return 0;
         *ret_fault = CERTIFICATE_FOREIGN;
-        return anchors ? judge_path(anchors, stack, now_s, ret_fault) : 0;
+        return anchors ? judge_path(anchors, stack, now_s, ret_period, ret_fault) : 0;
 }
 
 int certificate_judge(const struct trust_anchors *anchors, const struct bytes *chain, size_t n, int64_t now_s,
                       enum certificate_fault *ret_fault) {
         _cleanup_(chain_freep) STACK_OF(X509) *stack = NULL;
+        struct certificate_period period;
         struct public_key key;
 
-        return judge(anchors, chain, n, now_s, &stack, &key, ret_fault);
+        return judge(anchors, chain, n, now_s, &stack, &key, &period, ret_fault);
 }
 
 /* ---- what a certificate is known by */
@@ -545,10 +577,10 @@ int certificate_rules(struct bytes der, int (*row)(void *context, struct bytes r
 
 int certificate_take(const struct trust_anchors *anchors, const struct bytes *chain, size_t n, int64_t now_s,
                      int (*row)(void *context, struct bytes rule), void *context, struct public_key *ret_key,
-                     enum certificate_fault *ret_fault) {
+                     struct certificate_period *ret_period, enum certificate_fault *ret_fault) {
         _cleanup_(chain_freep) STACK_OF(X509) *stack = NULL;
         const struct rules rules = { row, context };
-        int r = judge(anchors, chain, n, now_s, &stack, ret_key, ret_fault);
+        int r = judge(anchors, chain, n, now_s, &stack, ret_key, ret_period, ret_fault);
 
         return r != 0 || *ret_fault != CERTIFICATE_GOOD ? r : tell_all(&rules, sk_X509_value(stack, 0), ret_key);
 }

@@ -68,13 +68,18 @@ const char *certificate_fault_text(enum certificate_fault fault);
 int certificate_judge(const struct trust_anchors *anchors, const struct bytes *chain, size_t n, int64_t now_s,
                       enum certificate_fault *ret_fault);
 
+/* While every certificate of a path is valid: from_s <= t < until_s. */
+struct certificate_period {
+        int64_t from_s, until_s;
+};
+
 /*
- * certificate_judge() and, of a good one, its key in *ret_key and certificate_rules(), without reading it again: that is
- * most of the work. 0 with a fault; row()'s first result that is not 0; -ENOMEM.
+ * certificate_judge() and, of a good one, its key in *ret_key, its path's period and certificate_rules(), without
+ * reading it again: that is most of the work. 0 with a fault; row()'s first result that is not 0; -ENOMEM.
  */
 int certificate_take(const struct trust_anchors *anchors, const struct bytes *chain, size_t n, int64_t now_s,
                      int (*row)(void *context, struct bytes rule), void *context, struct public_key *ret_key,
-                     enum certificate_fault *ret_fault);
+                     struct certificate_period *ret_period, enum certificate_fault *ret_fault);
 
 /*
  * What a certificate is known by, as rules of credentials (domain/credential.h): its key first, then alternative names,

@@ -11,6 +11,7 @@
 #include "crypto/certificate.h"
 #include "crypto/random.h"
 #include "domain/refusal.h"
+#include "transport/chain_cache.h"
 
 #define HASH_NONFATAL_OOM 1
 #include <uthash.h>
@@ -110,6 +111,7 @@ struct dtls {
         gnutls_psk_server_credentials_t psk;
         struct dtls_keys *keys;  /* NULL: none */
         const struct trust_anchors *anchors;
+        struct chain_cache *chains;
         struct engine_time now;  /* of the call that we are in */
 
         uint8_t hash_key[SIPHASH_KEY_SIZE];
@@ -366,23 +368,20 @@ static enum dtls_failure failure_of(enum certificate_fault fault) {
 static enum dtls_failure judge_chain(struct dtls_session *session, const gnutls_datum_t *list, unsigned n, int *ret_r) {
         enum certificate_fault fault = CERTIFICATE_CHAIN_TOO_LONG;
         struct bytes chain[CERTIFICATE_CHAIN_MAX];
-        struct public_key key;
 
         *ret_r = 0;
         for (unsigned i = 0; i < n && i < N_ELEMENTS(chain); i++)
                 chain[i] = bytes_of(list[i].data, list[i].size);
         if (n <= N_ELEMENTS(chain))
-                *ret_r = certificate_take(session->dtls->anchors, chain, n, session->dtls->now.wall_s, try_rule, session,
-                                          &key, &fault);
+                *ret_r = chain_cache_take(session->dtls->chains, session->dtls->anchors, chain, n,
+                                          session->dtls->now.wall_s, try_rule, session, session->thumbprint, &fault);
         if (*ret_r == 0 && fault != CERTIFICATE_GOOD) {
                 session->detail = certificate_fault_text(fault);
                 *ret_r = -EINVAL;
                 return failure_of(fault);
         }
-        if (*ret_r < 0 || (*ret_r == 1 && public_key_thumbprint(&key, session->thumbprint) != 0)) {
-                *ret_r = -EIO;
+        if (*ret_r < 0)
                 return DTLS_FAILED_INTERNAL;
-        }
         *ret_r = *ret_r == 1 ? 0 : 1;
         return DTLS_FAILED_UNMATCHED;
 }
@@ -951,6 +950,9 @@ int dtls_new(const struct dtls_callbacks *callbacks, const struct dtls_limits *l
         if (random_bytes(dtls->hash_key, sizeof(dtls->hash_key)) != 0 ||
             random_bytes(dtls->cookie_keys, sizeof(dtls->cookie_keys)) != 0)
                 return -EIO;
+        dtls->chains = chain_cache_new();
+        if (!dtls->chains)
+                return -ENOMEM;
         r = credentials_new(dtls);
         if (r < 0)
                 return r == GNUTLS_E_MEMORY_ERROR ? -ENOMEM : -EIO;
@@ -971,6 +973,7 @@ void dtls_free(struct dtls *dtls) {
         if (dtls->psk)
                 gnutls_psk_free_server_credentials(dtls->psk);
         dtls_keys_unref(dtls->keys);
+        chain_cache_free(dtls->chains);
         wipe(dtls->hash_key, sizeof(dtls->hash_key));
         wipe(dtls->cookie_keys, sizeof(dtls->cookie_keys));
         free(dtls);
@@ -993,6 +996,7 @@ int dtls_set_keys(struct dtls *dtls, const struct dtls_key *keys, size_t n) {
 
 void dtls_set_trust_anchors(struct dtls *dtls, const struct trust_anchors *anchors) {
         dtls->anchors = anchors;
+        chain_cache_clear(dtls->chains);
 }
 
 void dtls_close_all(struct dtls *dtls) {
