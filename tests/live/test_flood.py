@@ -36,7 +36,9 @@ SLACK_SANITIZED_BYTES = 12 << 20  # it keeps freed memory, and looks for leaks i
 
 CONFIG = {
     "server": {"log_level": "notice"},
-    "limits": {"handshakes_max": HANDSHAKES_MAX, "handshake_timeout_s": 3, "tokens_per_client_max": 1000000},
+    # a flood may cost a close_notify, too
+    "limits": {"handshakes_max": HANDSHAKES_MAX, "handshake_timeout_s": 3, "session_idle_s": 10,
+               "tokens_per_client_max": 1000000},
 }
 
 # what, at which door, datagrams, datagrams a second (0: as fast as one core can)
