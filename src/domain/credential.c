@@ -3,6 +3,8 @@
 #include <arpa/inet.h>
 #include <stdio.h>
 
+_Static_assert(2 + OSCORE_ID_SIZE_MAX + OSCORE_ID_CONTEXT_SIZE_MAX <= IDENTITY_SIZE_MAX, "identity of a context");
+
 static bool is_shown(struct bytes text) {
         while (text.size > 0) {
                 size_t size = bytes_shown_size(text);
@@ -71,4 +73,19 @@ bool credential_rule_read(const char *text, char ret[static CREDENTIAL_RULE_MAX 
                 return true;
         }
         return false;
+}
+
+void credential_oscore_identity(struct credential *credential) {
+        const struct oscore_parameters *oscore = &credential->oscore;
+        uint8_t *at = credential->identity;
+
+        *at++ = (uint8_t)oscore->recipient_id.size;
+        memcpy(at, oscore->recipient_id.data, oscore->recipient_id.size);
+        at += oscore->recipient_id.size;
+        *at++ = oscore->has_id_context;
+        if (oscore->has_id_context) {
+                memcpy(at, oscore->id_context, oscore->id_context_size);
+                at += oscore->id_context_size;
+        }
+        credential->identity_size = (size_t)(at - credential->identity);
 }

@@ -5,6 +5,7 @@
 #include "base/secret.h"
 #include "crypto/key.h"
 #include "domain/name.h"
+#include "domain/oscore.h"
 
 /* How a registered party proves who it is. */
 enum credential_kind {
@@ -12,6 +13,7 @@ enum credential_kind {
         CREDENTIAL_PSK,  /* identity: the PSK identity */
         CREDENTIAL_RPK,  /* a raw public key (RFC 7250); identity: its thumbprint */
         CREDENTIAL_X509, /* certificates that a rule fits; identity: SHA-256 of the rule */
+        CREDENTIAL_OSCORE, /* a security context (RFC 8613); identity: credential_oscore_identity() */
 };
 
 #define PSK_SIZE_MIN 16 /* bytes; acectl and the control socket refuse shorter ones */
@@ -35,8 +37,17 @@ struct credential {
          * rfc2253,-esc_msb" prints it).
          */
         char rule[CREDENTIAL_RULE_MAX + 1];
+        struct oscore_parameters oscore; /* CREDENTIAL_OSCORE; the Master Secret is the credential's secret */
         int64_t created_s;
 };
+
+#define OSCORE_SECRET_SIZE_MIN 16 /* bytes of a Master Secret */
+
+/*
+ * CREDENTIAL_OSCORE: fills in identity, by which no two contexts have the same Recipient ID and ID Context: size of the
+ * Recipient ID (1), the Recipient ID, whether there is an ID Context (1), the ID Context.
+ */
+void credential_oscore_identity(struct credential *credential);
 
 /*
  * A rule as people write it, in the form in which it is compared with the names of a certificate: hexadecimal and DNS

@@ -16,6 +16,7 @@ const char *method_name(enum method method);
 enum channel {
         CHANNEL_PLAIN, /* coap: nobody is authenticated */
         CHANNEL_DTLS,
+        CHANNEL_OSCORE, /* coap, inside a security context (RFC 8613) */
         CHANNEL_LOCAL, /* the control socket; admitted by SO_PEERCRED */
 };
 

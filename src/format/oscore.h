@@ -3,28 +3,16 @@
 #include "base/buf.h"
 #include "base/secret.h"
 #include "crypto/aead.h"
+#include "domain/oscore.h"
 #include "format/coap.h"
 
 /*
  * OSCORE (RFC 8613) on messages in memory: keys, the option, protecting and unprotecting, the replay window. Who a
  * message is from, which numbers are free and what is answered is transport/oscore.c's.
  */
-#define OSCORE_ID_SIZE_MAX 7          /* nonce size - 6, of the longest nonce (§3.3) */
-#define OSCORE_ID_CONTEXT_SIZE_MAX 64 /* ours: the RFC has no limit but the option's 255 bytes */
 #define OSCORE_PIV_SIZE_MAX 5
 #define OSCORE_PIV_MAX ((UINT64_C(1) << 40) - 1)
 #define OSCORE_OPTION_SIZE_MAX (1 + OSCORE_PIV_SIZE_MAX + 1 + OSCORE_ID_CONTEXT_SIZE_MAX + OSCORE_ID_SIZE_MAX)
-
-enum oscore_hkdf { /* kept in databases */
-        OSCORE_HKDF_SHA256 = 1,
-        OSCORE_HKDF_SHA512 = 2,
-};
-
-/* A Sender or Recipient ID; no bytes are an ID as well. */
-struct oscore_id {
-        size_t size;
-        uint8_t data[OSCORE_ID_SIZE_MAX];
-};
 
 /* What both ends agreed on (§3.2). id_context with data NULL: none, which is not the one of no bytes. */
 struct oscore_input {

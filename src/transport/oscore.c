@@ -34,6 +34,7 @@ struct oscore {
         struct kid *table;
         TAILQ_HEAD(, kid) kids; /* least recently used first */
         uint8_t hash_key[SIPHASH_KEY_SIZE], echo_key[SIPHASH_KEY_SIZE];
+        uint64_t piv_next, piv_end; /* our own numbers: those from next to before end may be used */
         struct oscore_figures figures;
 };
 
@@ -71,7 +72,7 @@ static void kid_free(struct oscore *oscore, struct kid *kid) {
         free(kid);
 }
 
-/* A context that goes takes its window and what is left of its numbers along: both are made anew. */
+/* A context that goes takes its window along: an Echo makes it anew. */
 static void make_room(struct oscore *oscore, const struct kid *but) {
         struct kid *kid, *next;
 
@@ -120,7 +121,6 @@ static int on_found(void *context, const struct oscore_context *loaded) {
         held->context = *loaded;
         held->context.window_known = false;
         held->context.window = (struct oscore_window){};
-        held->context.piv_next = held->context.piv_end = 0;
         held->context.n_load = oscore->figures.n_loaded++;
         held->context.generation = oscore->callbacks.generation(oscore->callbacks.context);
         TAILQ_INSERT_TAIL(&loading->kid->contexts, held, sibling);
@@ -373,21 +373,20 @@ static struct oscore_context *context_of(const struct oscore *oscore, const stru
 }
 
 /* Appendix B.1.1 with a store that is on disk before anything is sent: what a crash leaves unused is never used. */
-static int next_piv(struct oscore *oscore, struct oscore_context *context, uint64_t *ret) {
+static int next_piv(struct oscore *oscore, uint64_t *ret) {
         uint64_t first;
         int r;
 
-        if (context->piv_next == context->piv_end) {
-                r = oscore->callbacks.lease(oscore->callbacks.context, context->credential_id, OSCORE_PIV_LEASE,
-                                            &first);
+        if (oscore->piv_next == oscore->piv_end) {
+                r = oscore->callbacks.lease(oscore->callbacks.context, OSCORE_PIV_LEASE, &first);
                 if (r != 0)
                         return r < 0 ? r : -EDQUOT;
-                context->piv_next = first;
-                context->piv_end = first + OSCORE_PIV_LEASE;
+                oscore->piv_next = first;
+                oscore->piv_end = first + OSCORE_PIV_LEASE;
         }
-        if (context->piv_next > OSCORE_PIV_MAX)
+        if (oscore->piv_next > OSCORE_PIV_MAX)
                 return -EDQUOT;
-        *ret = context->piv_next++;
+        *ret = oscore->piv_next++;
         return 0;
 }
 
@@ -400,7 +399,7 @@ int oscore_protect(struct oscore *oscore, struct oscore_binding *binding, bool o
 
         if (!context)
                 return -ENOENT;
-        if (needs_number && (r = next_piv(oscore, context, &piv)) != 0)
+        if (needs_number && (r = next_piv(oscore, &piv)) != 0)
                 return r;
         if (!needs_number)
                 binding->nonce_is_spent = true; /* before it is used: what fails is not tried under it again */

@@ -15,7 +15,7 @@
  */
 struct oscore;
 
-#define OSCORE_PIV_LEASE 1024     /* numbers of ours that are leased at once, durably, before the first is used */
+#define OSCORE_PIV_LEASE 65536    /* numbers of ours that are leased at once, durably, before the first is used */
 #define OSCORE_CANDIDATES_MAX 8   /* contexts with one kid that are tried for a message without kid context (OSC-044) */
 #define OSCORE_ECHO_LIFE_US (60 * INT64_C(1000000))
 #define OSCORE_ECHO_SIZE 16
@@ -29,7 +29,6 @@ struct oscore_context {
         uint8_t id_context[OSCORE_ID_CONTEXT_SIZE_MAX];
         bool window_known;
         struct oscore_window window;
-        uint64_t piv_next, piv_end; /* our own numbers: those from next to before end may be used */
         uint64_t n_load;            /* how many were loaded before: an Echo value is good for this one alone */
         uint64_t generation;        /* when is_good() said so */
 };
@@ -43,10 +42,10 @@ struct oscore_callbacks {
         int (*load)(void *context, struct bytes kid,
                     int (*found)(void *found_context, const struct oscore_context *loaded), void *found_context);
         /*
-         * Numbers for responses: [*ret_first, *ret_first + n) are this credential's, on disk before this returns. 0, < 0;
-         * > 0: there are none left.
+         * Numbers for responses: [*ret_first, *ret_first + n), on disk before this returns. No context has numbers of
+         * its own, so that none is used twice under any key. 0, < 0; > 0: there are none left.
          */
-        int (*lease)(void *context, int64_t credential_id, uint64_t n, uint64_t *ret_first);
+        int (*lease)(void *context, uint64_t n, uint64_t *ret_first);
         /* Is there still such a credential, as it was? Asked after generation() has changed; false: the context goes. */
         bool (*is_good)(void *context, const struct oscore_context *loaded);
         /* Counts up whenever credentials change. */

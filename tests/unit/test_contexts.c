@@ -73,7 +73,7 @@ static int load(void *context, struct bytes kid, int (*found)(void *context, con
         return 0;
 }
 
-static int lease(void *context, int64_t credential_id, uint64_t n, uint64_t *ret_first) {
+static int lease(void *context, uint64_t n, uint64_t *ret_first) {
         struct world *world = context;
 
         if (world->next_number > world->numbers_max)

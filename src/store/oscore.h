@@ -1,0 +1,41 @@
+#pragma once
+
+#include "base/secret.h"
+#include "domain/credential.h"
+
+struct store;
+
+/* The security contexts (RFC 8613) among the credentials. Everything here may be called outside a transaction. */
+
+/* What is in force of one: the ID Context is the one since the last renewal (Appendix B.2). */
+struct oscore_credential {
+        struct credential credential; /* kind, id, client_id, server_id and oscore; the rest is left empty */
+        struct secret master_secret;
+        bool has_id_context;          /* in force; oscore.id_context is the one that was registered */
+        size_t id_context_size;
+        uint8_t id_context[OSCORE_ID_CONTEXT_SIZE_MAX];
+};
+
+/*
+ * Every context of whose Recipient ID is kid, of parties that are not suspended, oldest first. *row is valid during the
+ * call and wiped afterwards; what row() returns other than 0 ends it and is returned. 0, < 0.
+ */
+int store_oscore_find(struct store *store, struct bytes kid,
+                      int (*row)(void *context, const struct oscore_credential *found), void *context);
+/* Is there still this credential with this ID Context in force (data NULL: none), of a party that is not suspended? */
+int store_oscore_is_good(struct store *store, int64_t credential_id, struct bytes id_context, bool *ret);
+
+/*
+ * The ID Context in force from now on, on disk when 0 is returned (a transaction of its own). REFUSE_ADMIN_EXISTS:
+ * another context has the same Recipient ID and this ID Context; REFUSE_ADMIN_UNKNOWN: no such credential.
+ */
+int store_oscore_renew(struct store *store, int64_t credential_id, struct bytes id_context);
+
+/*
+ * n Sender Sequence Numbers of ours, *ret_first and up, that were never given to anybody before: on disk when 0 is
+ * returned (a transaction of its own). REFUSE_OVERLOAD: there are not so many left under OSCORE's 2^40.
+ */
+int store_oscore_lease(struct store *store, uint64_t n, uint64_t *ret_first);
+
+/* Counts up whenever a credential, or who has one, may have changed; kept in memory, at no cost. */
+uint64_t store_credentials_generation(const struct store *store);
