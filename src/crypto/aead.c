@@ -14,16 +14,18 @@ DEFINE_FREEP(struct aead_key, aead_key_free)
 
 /* ccm: RFC 3610 puts the length first, so OpenSSL wants it before the data and everything in one call. */
 static const struct aead_row {
+        const char *name;
         struct aead_info info;
         const EVP_CIPHER *(*cipher)(void);
         bool ccm;
         size_t plain_max; /* CCM with a length field of L bytes takes less than 2^(8L) */
 } aead_rows[] = {
-        [AEAD_AES_CCM_16_64_128] = { { 16, 13, 8 }, EVP_aes_128_ccm, true, UINT16_MAX },
-        [AEAD_AES_CCM_16_128_128] = { { 16, 13, 16 }, EVP_aes_128_ccm, true, UINT16_MAX },
-        [AEAD_A128GCM] = { { 16, 12, 16 }, EVP_aes_128_gcm, false, INT_MAX - AEAD_TAG_SIZE_MAX },
-        [AEAD_A256GCM] = { { 32, 12, 16 }, EVP_aes_256_gcm, false, INT_MAX - AEAD_TAG_SIZE_MAX },
-        [AEAD_CHACHA20_POLY1305] = { { 32, 12, 16 }, EVP_chacha20_poly1305, false, INT_MAX - AEAD_TAG_SIZE_MAX },
+        [AEAD_AES_CCM_16_64_128] = { "AES-CCM-16-64-128", { 16, 13, 8 }, EVP_aes_128_ccm, true, UINT16_MAX },
+        [AEAD_AES_CCM_16_128_128] = { "AES-CCM-16-128-128", { 16, 13, 16 }, EVP_aes_128_ccm, true, UINT16_MAX },
+        [AEAD_A128GCM] = { "A128GCM", { 16, 12, 16 }, EVP_aes_128_gcm, false, INT_MAX - AEAD_TAG_SIZE_MAX },
+        [AEAD_A256GCM] = { "A256GCM", { 32, 12, 16 }, EVP_aes_256_gcm, false, INT_MAX - AEAD_TAG_SIZE_MAX },
+        [AEAD_CHACHA20_POLY1305] = { "ChaCha20-Poly1305", { 32, 12, 16 }, EVP_chacha20_poly1305, false,
+                                     INT_MAX - AEAD_TAG_SIZE_MAX },
 };
 
 static const struct aead_row *aead_row(enum aead_alg alg) {
@@ -36,6 +38,19 @@ const struct aead_info *aead_info(enum aead_alg alg) {
         const struct aead_row *row = aead_row(alg);
 
         return row ? &row->info : NULL;
+}
+
+const char *aead_name(enum aead_alg alg) {
+        const struct aead_row *row = aead_row(alg);
+
+        return row ? row->name : NULL;
+}
+
+enum aead_alg aead_from_name(const char *name) {
+        for (size_t i = 0; i < N_ELEMENTS(aead_rows); i++)
+                if (aead_rows[i].name && strcmp(aead_rows[i].name, name) == 0)
+                        return (enum aead_alg)i;
+        return AEAD_NONE;
 }
 
 static int failed(int result) {

@@ -24,6 +24,10 @@ struct aead_info {
 /* Sizes in bytes; NULL for a number that is none of ours. */
 const struct aead_info *aead_info(enum aead_alg alg);
 
+/* As RFC 9053 §4 calls them, without what would need quoting: "AES-CCM-16-64-128"; NULL. The reverse: AEAD_NONE. */
+const char *aead_name(enum aead_alg alg);
+enum aead_alg aead_from_name(const char *name);
+
 /*
  * Encrypt plain under key and nonce, authenticating aad too. ret_cipher has room for plain.size + tag_size bytes and
  * gets ciphertext ‖ tag. Key and nonce have exactly the sizes of aead_info(), else -EINVAL. -EIO: OpenSSL failed.

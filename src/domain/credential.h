@@ -41,8 +41,6 @@ struct credential {
         int64_t created_s;
 };
 
-#define OSCORE_SECRET_SIZE_MIN 16 /* bytes of a Master Secret */
-
 /*
  * CREDENTIAL_OSCORE: fills in identity, by which no two contexts have the same Recipient ID and ID Context: size of the
  * Recipient ID (1), the Recipient ID, whether there is an ID Context (1), the ID Context.

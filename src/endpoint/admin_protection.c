@@ -20,13 +20,6 @@ static const char *const formats[] = {
         [TOKEN_FORMAT_OPAQUE] = "opaque",
 };
 
-/* RFC 9053 §4, by names that need no quoting */
-static const char *const aead_names[] = {
-        [AEAD_AES_CCM_16_64_128] = "AES-CCM-16-64-128", [AEAD_AES_CCM_16_128_128] = "AES-CCM-16-128-128",
-        [AEAD_A128GCM] = "A128GCM",                     [AEAD_A256GCM] = "A256GCM",
-        [AEAD_CHACHA20_POLY1305] = "ChaCha20-Poly1305",
-};
-
 static const char *const roles[] = {
         [SERVER_KEY_TOKEN] = "token", [SERVER_KEY_DERIVATION] = "derivation", [SERVER_KEY_WRAP] = "wrap",
 };
@@ -67,12 +60,12 @@ static int read_format(const struct protection_ask *ask, struct response *respon
 }
 
 static int read_aead(struct response *response, const char *member, const char *text, struct server *server) {
-        int alg = find_name(aead_names, N_ELEMENTS(aead_names), text);
+        enum aead_alg alg = aead_from_name(text);
 
-        if (alg == 0)
+        if (alg == AEAD_NONE)
                 return admin_refuse_value(response, member, text, "is no algorithm that encrypts: AES-CCM-16-64-128, "
                                           "AES-CCM-16-128-128, A128GCM, A256GCM and ChaCha20-Poly1305 are");
-        server->token_alg = (enum aead_alg)alg;
+        server->token_alg = alg;
         return 0;
 }
 
@@ -215,7 +208,7 @@ const char *protection_alg(const struct server *server) {
                 return "";
         if (server->token_format == TOKEN_FORMAT_MAC0)
                 return mac_alg_name(server->mac_alg);
-        return aead_names[server->token_alg];
+        return aead_name(server->token_alg);
 }
 
 static json_t *pop_keys_json(pop_key_set keys) {
@@ -249,7 +242,7 @@ int protection_json(struct store *store, const struct server *server, json_t *ob
                 return r;
         members = json_pack("{s:s, s:s, s:s, s:s, s:b, s:o, s:b, s:o, s:b, s:b}",
                             "token_format", formats[server->token_format], "token_alg", protection_alg(server),
-                            "wrap_alg", wraps ? aead_names[server->token_alg] : "",
+                            "wrap_alg", wraps ? aead_name(server->token_alg) : "",
                             "sign_alg", sign_alg_name(server->sign_alg), "token_tagged", (int)server->token_tagged,
                             "token_kid_hex", kid, "trl", (int)server->has_trl, "pop_keys",
                             pop_keys_json(server->pop_keys), "derives_key", (int)server->derives_key,

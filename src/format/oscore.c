@@ -7,6 +7,7 @@
 #include "domain/refusal.h"
 #include "format/cbor.h"
 #include "format/cose.h"
+#include "format/labels.h"
 
 #define INFO_SIZE_MAX 128       /* id, ID Context, algorithm, type, size */
 #define AAD_SIZE_MAX 64         /* algorithm, kid, Partial IV */
@@ -55,6 +56,30 @@ static int set_id(struct oscore_id *id, struct bytes value, size_t nonce_size) {
 
 static struct bytes id_bytes(const struct oscore_id *id) {
         return bytes_of(id->data, id->size);
+}
+
+struct oscore_input oscore_input_of(const struct oscore_parameters *parameters, struct bytes master_secret) {
+        const struct oscore_id *sender = &parameters->sender_id, *recipient = &parameters->recipient_id;
+
+        return (struct oscore_input){
+                .alg = parameters->alg,
+                .hkdf = parameters->hkdf,
+                .master_secret = master_secret,
+                .master_salt = bytes_of(parameters->salt, parameters->salt_size),
+                .id_context = parameters->has_id_context ? bytes_of(parameters->id_context,
+                                                                    parameters->id_context_size) : BYTES_NONE,
+                .sender_id = bytes_of(sender->data, sender->size),
+                .recipient_id = bytes_of(recipient->data, recipient->size),
+        };
+}
+
+int oscore_hkdf_label(enum oscore_hkdf hkdf) {
+        return hkdf == OSCORE_HKDF_SHA256 ? COSE_HMAC_256_256 : hkdf == OSCORE_HKDF_SHA512 ? COSE_HMAC_512_512 : 0;
+}
+
+enum oscore_hkdf oscore_hkdf_from_label(int64_t label) {
+        return label == COSE_HMAC_256_256 ? OSCORE_HKDF_SHA256 :
+               label == COSE_HMAC_512_512 ? OSCORE_HKDF_SHA512 : (enum oscore_hkdf)0;
 }
 
 int oscore_derive(const struct oscore_input *input, struct oscore_keys *ret) {

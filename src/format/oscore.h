@@ -22,6 +22,13 @@ struct oscore_input {
         struct bytes sender_id, recipient_id;
 };
 
+/* Of parameters with their registered ID Context; borrows from both. */
+struct oscore_input oscore_input_of(const struct oscore_parameters *parameters, struct bytes master_secret);
+
+/* How COSE calls an HKDF: by its HMAC. 0 / 0 for what is not ours. */
+int oscore_hkdf_label(enum oscore_hkdf hkdf);
+enum oscore_hkdf oscore_hkdf_from_label(int64_t label);
+
 /* What is derived from it. oscore_keys_done() wipes it. */
 struct oscore_keys {
         enum aead_alg alg;

@@ -16,7 +16,6 @@
 struct oscore;
 
 #define OSCORE_PIV_LEASE 65536    /* numbers of ours that are leased at once, durably, before the first is used */
-#define OSCORE_CANDIDATES_MAX 8   /* contexts with one kid that are tried for a message without kid context (OSC-044) */
 #define OSCORE_ECHO_LIFE_US (60 * INT64_C(1000000))
 #define OSCORE_ECHO_SIZE 16
 
