@@ -164,6 +164,9 @@ enum {
 /* CWT confirmation methods (RFC 8747 §7.2, RFC 9203 §9.5) */
 enum { CNF_COSE_KEY = 1, CNF_ENCRYPTED_COSE_KEY = 2, CNF_KID = 3, CNF_OSC = 4 };
 
+/* OSCORE Security Context Parameters (RFC 9203 §9.4); hkdf is the number of the HMAC algorithm */
+enum { OSC_ID = 0, OSC_VERSION = 1, OSC_MS = 2, OSC_HKDF = 3, OSC_ALG = 4, OSC_SALT = 5, OSC_CONTEXT_ID = 6 };
+
 /* COSE key parameters and key types (RFC 9052 §7, RFC 9053 §7) */
 enum { KEY_KTY = 1, KEY_KID = 2, KEY_ALG = 3, KEY_OPS = 4, KEY_K = -1, KEY_CRV = -1, KEY_X = -2, KEY_Y = -3,
        KEY_D = -4 };
