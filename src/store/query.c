@@ -358,7 +358,7 @@ int store_changed(const struct store *store) {
         return sqlite3_changes64(store->db) > 0 ? 0 : REFUSE_ADMIN_UNKNOWN;
 }
 
-static int prepare(struct store *store, enum query_id id) {
+int query_prepare(struct store *store, enum query_id id) {
         int code;
 
         if (store->queries[id])
@@ -368,7 +368,7 @@ static int prepare(struct store *store, enum query_id id) {
 }
 
 int query_begin(struct store *store, enum query_id id, struct query *ret) {
-        int r = prepare(store, id);
+        int r = query_prepare(store, id);
 
         if (r != 0)
                 return r;

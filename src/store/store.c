@@ -256,6 +256,8 @@ int store_open(const struct store_options *options, struct store **ret, struct d
         r = open_database(store, options, diags);
         if (r != 0)
                 return r;
+        if ((r = query_prepare(store, QUERY_ROLLBACK)) != 0)
+                return r;
         r = policies_look(store);
         if (r != 0) {
                 (void)diags_add(diags, options->path, 0, "its policies cannot be read");
@@ -264,6 +266,12 @@ int store_open(const struct store_options *options, struct store **ret, struct d
 
         *ret = TAKE_PTR(store);
         return 0;
+}
+
+/* What SQLite has begun and not given up by itself; its statement is there since store_open(), as memory may be short. */
+static void abandon(struct store *store) {
+        if (!sqlite3_get_autocommit(store->db))
+                (void)query_simple(store, QUERY_ROLLBACK);
 }
 
 /* ---- numbers */
@@ -295,8 +303,7 @@ static int lease_more(struct store *store, enum number_kind kind, uint64_t size)
         if (r == 0)
                 r = query_simple(store, QUERY_COMMIT);
         if (r != 0) {
-                if (!sqlite3_get_autocommit(store->db))
-                        (void)query_simple(store, QUERY_ROLLBACK);
+                abandon(store);
                 return r;
         }
 
@@ -356,7 +363,7 @@ static void return_leases(struct store *store) {
                 lease->end = lease->next;
         }
         if (query_simple(store, QUERY_COMMIT) != 0)
-                (void)query_simple(store, QUERY_ROLLBACK);
+                abandon(store);
 }
 
 /* Its keys are its origin's. */
@@ -480,8 +487,7 @@ int store_commit(struct store *store) {
 }
 
 void store_rollback(struct store *store) {
-        if (!sqlite3_get_autocommit(store->db))
-                (void)query_simple(store, QUERY_ROLLBACK);
+        abandon(store);
         store->in_transaction = false;
         store->audit.known = false;
         savepoint_forget(store);
