@@ -24,6 +24,12 @@ void party_key(const char *name, uint8_t ret[static PARTY_KEY_SIZE]) {
         snprintf((char *)ret, PARTY_KEY_SIZE, "key of %s", name);
 }
 
+/* No other than the PSK's: that one is registered already. */
+static void context_secret(const char *name, uint8_t ret[static PARTY_KEY_SIZE]) {
+        memset(ret, 0, PARTY_KEY_SIZE);
+        snprintf((char *)ret, PARTY_KEY_SIZE, "secret of %s", name);
+}
+
 static void add_credential(struct store *store, const char *identity, int64_t client_id, int64_t server_id) {
         struct credential credential = { .kind = CREDENTIAL_PSK, .client_id = client_id, .server_id = server_id };
         struct secret secret = { .size = PARTY_KEY_SIZE };
@@ -63,6 +69,36 @@ void party_add_server(struct store *store, const char *name) {
         must(secret_set(&key.key, bytes_of(party_token_key, sizeof(party_token_key))), name);
         must(store_server_key_set(store, &key), name);
         add_credential(store, name, 0, server.id);
+}
+
+void party_add_context(struct store *store, const char *name, struct bytes kid) {
+        struct credential credential = { .kind = CREDENTIAL_OSCORE };
+        struct oscore_parameters *parameters = &credential.oscore;
+        struct secret secret = { .size = PARTY_KEY_SIZE };
+        struct client client;
+        struct server server;
+        bool same;
+
+        if (store_client_by_name(store, bytes_text(name), &client) == 0)
+                credential.client_id = client.id;
+        else if (store_server_by_name(store, bytes_text(name), &server) == 0)
+                credential.server_id = server.id;
+        parameters->alg = AEAD_AES_CCM_16_64_128;
+        parameters->hkdf = OSCORE_HKDF_SHA256;
+        parameters->recipient_id.size = kid.size;
+        memcpy(parameters->recipient_id.data, kid.data, kid.size);
+        credential_oscore_identity(&credential);
+        context_secret(name, secret.data);
+        must(store_credential_add(store, &credential, &secret, &same), name);
+}
+
+void party_context(const char *name, struct bytes kid, struct oscore_keys *ret) {
+        uint8_t secret[PARTY_KEY_SIZE];
+
+        context_secret(name, secret);
+        must(oscore_derive(&(struct oscore_input){ .alg = AEAD_AES_CCM_16_64_128, .hkdf = OSCORE_HKDF_SHA256,
+                                                   .master_secret = bytes_of(secret, sizeof(secret)),
+                                                   .sender_id = kid }, ret), name);
 }
 
 struct address party_address(unsigned port) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "format/oscore.h"
 #include "store/store.h"
 #include "transport/address.h"
 
@@ -18,6 +19,14 @@ void party_add_client(struct store *store, const char *name, const char *default
 
 /* A resource server that is an audience of its own name, with the default scope "read". */
 void party_add_server(struct store *store, const char *name);
+
+/*
+ * A security context (RFC 8613) of a client or server that was added: AES-CCM-16-64-128, SHA-256, "secret of NAME" as
+ * Master Secret, no salt, no ID Context; the party's Sender ID is kid, ours is no byte.
+ */
+void party_add_context(struct store *store, const char *name, struct bytes kid);
+/* What the party derives from it. */
+void party_context(const char *name, struct bytes kid, struct oscore_keys *ret);
 
 /* 127.0.0.1 with this port. */
 struct address party_address(unsigned port);
