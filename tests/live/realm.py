@@ -18,6 +18,7 @@ import cbor2
 import coap
 import dtls
 import keys
+import oscore
 from tokens import KEY_SIZES
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
@@ -45,7 +46,7 @@ def run(*command, check=True, timeout=COMMAND_TIMEOUT_S, **more):
 
 @dataclasses.dataclass
 class Party:
-    """A client or a resource server, and what it opens sessions with: a PSK, or a key pair, or that with certificates."""
+    """A client or a resource server, and what it speaks with: a PSK, a key pair, that with certificates, or OSCORE."""
 
     name: str
     identity: bytes
@@ -54,6 +55,8 @@ class Party:
     private_key: object = None
     chain: list = dataclasses.field(default_factory=list)  # DER, its own first
     kid: bytes = b""  # what req_cnf may call the public key by
+    context: object = None  # oscore.Context, of the first credential of that kind
+    records: list = dataclasses.field(default_factory=list)  # what was answered when such credentials were made
 
 
 class Notify:
@@ -197,20 +200,27 @@ class Realm:
         answer = self.ctl(*arguments)
         return answer["items"] if isinstance(answer, dict) else answer
 
-    def add_client(self, name=None, *options, identity=None, key=None, **public):
-        """public: private_key, with chain for certificates, with kid."""
+    def add_client(self, name=None, *options, identity=None, key=None, context=None, **public):
+        """public: private_key, with chain for certificates, with kid. context: options for a security context instead."""
         name = name or f"c{next(self.numbers)}"
         party = Party(name, identity or f"id-{name}".encode(), key or os.urandom(16), **public)
         self.acectl("client", "add", name, *options)
-        self.add_credential("client", party)
+        if context is None:
+            self.add_credential("client", party)
+        else:
+            self.add_context("client", party, *context)
         return party
 
-    def add_rs(self, name=None, *options, alg="AES-CCM-16-64-128", scope="read write", identity=None, key=None, **public):
+    def add_rs(self, name=None, *options, alg="AES-CCM-16-64-128", scope="read write", identity=None, key=None, context=None,
+               **public):
         name = name or f"rs{next(self.numbers)}"
         party = Party(name, identity or f"id-{name}".encode(), key or os.urandom(16), os.urandom(KEY_SIZES[alg]), **public)
         scopes = ["--scope", scope] if scope else []
         self.acectl("rs", "add", name, "--token-alg", alg, "--token-key-hex", party.token_key.hex(), *scopes, *options)
-        self.add_credential("rs", party)
+        if context is None:
+            self.add_credential("rs", party)
+        else:
+            self.add_context("rs", party, *context)
         return party
 
     def add_credential(self, noun, party, *options):
@@ -224,6 +234,14 @@ class Realm:
             how = ["--kind", "x509"]
             how += [] if options else ["--match", f"spki:{hashlib.sha256(keys.spki(party.private_key)).hexdigest()}"]
         return self.ctl(noun, "credential", "add", party.name, *how, *options)
+
+    def add_context(self, noun, party, *options):
+        """A security context, as the device has it from the provisioning record."""
+        answer = self.ctl(noun, "credential", "add", party.name, "--kind", "oscore", *options)
+        party.records.append(answer)
+        context = oscore.Context.of(answer["record"])
+        party.context = party.context or context
+        return context
 
     def policy(self, client, audience, scope="read write", *options):
         client, audience = getattr(client, "name", client), getattr(audience, "name", audience)
@@ -241,11 +259,17 @@ class Realm:
         return "127.0.0.1", self.ports[door]
 
     def connect(self, party, wire=None, **more):
-        """A DTLS session of this party."""
+        """A DTLS session of this party, or plain datagrams under its security context."""
+        if party.context:
+            return self.speak(party.context)
         if party.private_key is None:
             return coap.Endpoint((wire or dtls.OpenSsl)(self.address("coaps"), party.identity, party.key, **more))
         wire = wire or dtls.GnuTlsPublicKey
         return coap.Endpoint(wire(self.address("coaps"), party.private_key, party.chain, **more))
+
+    def speak(self, context):
+        """OSCORE from an address of its own."""
+        return oscore.Endpoint(coap.Udp(self.address("coap")), context)
 
     def plain(self):
         return coap.Endpoint(coap.Udp(self.address("coap")))
