@@ -372,6 +372,11 @@ int oscore_unprotect_request(const struct oscore_keys *keys, const struct oscore
         return r == 0 && !is_request(ret_inner->code) ? REFUSE_MALFORMED : r;
 }
 
+static void make_request_nonce(const struct oscore_keys *keys, const struct oscore_request *request,
+                               uint8_t ret[static AEAD_NONCE_SIZE_MAX]) {
+        make_nonce(keys, &request->kid, bytes_of(request->piv, request->piv_size), ret);
+}
+
 int oscore_protect_response(const struct oscore_keys *keys, const struct oscore_request *request, const uint64_t *piv,
                             const struct coap_message *inner, struct oscore_outer *ret) {
         struct oscore_option option = {};
@@ -383,18 +388,29 @@ int oscore_protect_response(const struct oscore_keys *keys, const struct oscore_
                 option.piv = bytes_of(own, oscore_piv_encode(*piv, own));
                 make_nonce(keys, &keys->sender_id, option.piv, nonce);
         } else {
-                make_nonce(keys, &request->kid, bytes_of(request->piv, request->piv_size), nonce);
+                make_request_nonce(keys, request, nonce);
         }
         return protect(keys, nonce, request, &option, inner, ret);
 }
 
-int oscore_protect_request(const struct oscore_keys *keys, uint64_t piv, struct bytes id_context,
+int oscore_protect_renewing(const struct oscore_keys *keys, const struct oscore_request *request,
+                            struct bytes kid_context, const struct coap_message *inner, struct oscore_outer *ret) {
+        const struct oscore_option option = { .kid_context = kid_context };
+        uint8_t nonce[AEAD_NONCE_SIZE_MAX];
+
+        if (kid_context.size > OSCORE_KID_CONTEXT_SIZE_MAX)
+                return -EINVAL;
+        make_request_nonce(keys, request, nonce);
+        return protect(keys, nonce, request, &option, inner, ret);
+}
+
+int oscore_protect_request(const struct oscore_keys *keys, uint64_t piv, struct bytes kid_context,
                            const struct coap_message *inner, struct oscore_outer *ret,
                            struct oscore_request *ret_request) {
         uint8_t nonce[AEAD_NONCE_SIZE_MAX], own[OSCORE_PIV_SIZE_MAX];
-        struct oscore_option option = { .kid_context = id_context, .kid = id_bytes(&keys->sender_id) };
+        struct oscore_option option = { .kid_context = kid_context, .kid = id_bytes(&keys->sender_id) };
 
-        if (piv > OSCORE_PIV_MAX || (id_context.data && id_context.size > OSCORE_ID_CONTEXT_SIZE_MAX))
+        if (piv > OSCORE_PIV_MAX || kid_context.size > OSCORE_KID_CONTEXT_SIZE_MAX)
                 return -EINVAL;
         option.piv = bytes_of(own, oscore_piv_encode(piv, own));
         set_request(ret_request, &keys->sender_id, option.piv);
@@ -411,12 +427,99 @@ int oscore_unprotect_response(const struct oscore_keys *keys, const struct oscor
         if (option->piv.data)
                 make_nonce(keys, &keys->recipient_id, option->piv, nonce);
         else
-                make_nonce(keys, &request->kid, bytes_of(request->piv, request->piv_size), nonce);
+                make_request_nonce(keys, request, nonce);
         r = decrypt(keys, nonce, request, outer->payload, plain);
         if (r != 0)
                 return r;
         r = join(buf_bytes(plain), outer, ret_inner);
         return r == 0 && is_request(ret_inner->code) ? REFUSE_MALFORMED : r;
+}
+
+/* ---- renewal (Appendix B.2) */
+
+size_t oscore_kid_context_wrap(struct bytes id_context, uint8_t ret[static OSCORE_KID_CONTEXT_SIZE_MAX]) {
+        _cleanup_(buf_done) struct buf wrapped = BUF_INIT(OSCORE_KID_CONTEXT_SIZE_MAX);
+        struct cbor_writer w = CBOR_WRITER(&wrapped);
+
+        cbor_put_bytes(&w, id_context);
+        if (cbor_end(&w) != 0)
+                return 0;
+        memcpy(ret, wrapped.data, wrapped.size);
+        return wrapped.size;
+}
+
+bool oscore_kid_context_unwrap(struct bytes kid_context, struct bytes *ret_id_context) {
+        struct cbor_item item;
+
+        if (!kid_context.data || cbor_item(kid_context, &item) != 0 || item.kind != CBOR_BYTES ||
+            item.content.size > OSCORE_ID_CONTEXT_SIZE_MAX)
+                return false;
+        *ret_id_context = item.content;
+        return true;
+}
+
+int oscore_derive_under(const struct oscore_input *input, struct bytes one, struct bytes two, struct oscore_keys *ret) {
+        uint8_t id_context[OSCORE_ID_CONTEXT_SIZE_MAX];
+        struct oscore_input renewed = *input;
+
+        if (one.size + two.size > sizeof(id_context))
+                return -EINVAL;
+        if (one.size > 0)
+                memcpy(id_context, one.data, one.size);
+        if (two.size > 0)
+                memcpy(id_context + one.size, two.data, two.size);
+        renewed.id_context = bytes_of(id_context, one.size + two.size);
+        return oscore_derive(&renewed, ret);
+}
+
+int oscore_renewing_begin(struct oscore_renewing *renewing, const struct oscore_input *input,
+                          const uint8_t r1[static OSCORE_RENEWING_R_SIZE], struct oscore_keys *ret_keys) {
+        renewing->id_context_size = OSCORE_RENEWING_R_SIZE;
+        memcpy(renewing->id_context, r1, OSCORE_RENEWING_R_SIZE);
+        return oscore_derive_under(input, bytes_of(r1, OSCORE_RENEWING_R_SIZE), BYTES_NONE, ret_keys);
+}
+
+/* R2, of a message that may be response 1. */
+static bool renewing_r2(const struct oscore_renewing *renewing, const struct coap_message *outer,
+                        struct oscore_option *ret_option, struct bytes *ret_r2) {
+        const struct coap_option *value = coap_message_option(outer, OPTION_OSCORE, 0);
+
+        return value && oscore_option_decode(value->value, ret_option) == 0 &&
+               oscore_kid_context_unwrap(ret_option->kid_context, ret_r2) && ret_r2->size >= OSCORE_R_SIZE_MIN &&
+               ret_r2->size + renewing->id_context_size <= OSCORE_ID_CONTEXT_SIZE_MAX;
+}
+
+int oscore_renewing_heard(struct oscore_renewing *renewing, const struct oscore_input *input,
+                          const struct oscore_request *request, const struct coap_message *outer,
+                          const uint8_t r3[static OSCORE_RENEWING_R_SIZE], struct oscore_keys *ret_keys) {
+        const struct bytes r1 = bytes_of(renewing->id_context, renewing->id_context_size);
+        _cleanup_(oscore_keys_done) struct oscore_keys second = {}, third = {};
+        _cleanup_(plain_done) struct buf plain = BUF_INIT(outer->payload.size);
+        struct oscore_option option;
+        struct coap_message inner;
+        struct bytes r2;
+        int r;
+
+        if (!renewing_r2(renewing, outer, &option, &r2))
+                return -EBADMSG;
+        if ((r = oscore_derive_under(input, r2, r1, &second)) != 0 ||
+            (r = oscore_unprotect_response(&second, request, &option, outer, &plain, &inner)) != 0)
+                return r;
+        if (inner.code != CODE_UNAUTHORIZED)
+                return REFUSE_MALFORMED;
+        r = oscore_derive_under(input, r2, bytes_of(r3, OSCORE_RENEWING_R_SIZE), &third);
+        if (r != 0)
+                return r;
+        memcpy(renewing->id_context, r2.data, r2.size);
+        memcpy(renewing->id_context + r2.size, r3, OSCORE_RENEWING_R_SIZE);
+        renewing->id_context_size = r2.size + OSCORE_RENEWING_R_SIZE;
+        *ret_keys = third;
+        return 0;
+}
+
+size_t oscore_renewing_kid_context(const struct oscore_renewing *renewing,
+                                   uint8_t ret[static OSCORE_KID_CONTEXT_SIZE_MAX]) {
+        return oscore_kid_context_wrap(bytes_of(renewing->id_context, renewing->id_context_size), ret);
 }
 
 /* ---- the replay window */

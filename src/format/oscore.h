@@ -12,7 +12,8 @@
  */
 #define OSCORE_PIV_SIZE_MAX 5
 #define OSCORE_PIV_MAX ((UINT64_C(1) << 40) - 1)
-#define OSCORE_OPTION_SIZE_MAX (1 + OSCORE_PIV_SIZE_MAX + 1 + OSCORE_ID_CONTEXT_SIZE_MAX + OSCORE_ID_SIZE_MAX)
+#define OSCORE_KID_CONTEXT_SIZE_MAX (OSCORE_ID_CONTEXT_SIZE_MAX + 2) /* an ID Context, or one in a CBOR byte string */
+#define OSCORE_OPTION_SIZE_MAX (1 + OSCORE_PIV_SIZE_MAX + 1 + OSCORE_KID_CONTEXT_SIZE_MAX + OSCORE_ID_SIZE_MAX)
 
 /* What both ends agreed on (§3.2). id_context with data NULL: none, which is not the one of no bytes. */
 struct oscore_input {
@@ -48,8 +49,8 @@ struct oscore_option {
 };
 
 /*
- * REFUSE_MALFORMED: reserved bits, a Partial IV of 6 or 7 bytes or with leading zeros, lengths beyond the end. Whether a
- * request has what it must have (Partial IV and kid) is the caller's to see. The result borrows.
+ * REFUSE_MALFORMED: reserved bits, a Partial IV of 6 or 7 bytes or with leading zeros, lengths beyond the end. Whether
+ * a request has what it must have (Partial IV and kid) is the caller's to see. The result borrows.
  */
 int oscore_option_decode(struct bytes value, struct oscore_option *ret);
 /* Returns the size; 0 when all is absent. */
@@ -94,15 +95,64 @@ int oscore_unprotect_request(const struct oscore_keys *keys, const struct oscore
 int oscore_protect_response(const struct oscore_keys *keys, const struct oscore_request *request, const uint64_t *piv,
                             const struct coap_message *inner, struct oscore_outer *ret);
 
-/* Client: piv was never used. id_context with data NULL: not told. *ret_request is for the responses to it. */
-int oscore_protect_request(const struct oscore_keys *keys, uint64_t piv, struct bytes id_context,
+/* The same in a renewal (Appendix B.2): kid_context is told along, and the nonce is the request's. */
+int oscore_protect_renewing(const struct oscore_keys *keys, const struct oscore_request *request,
+                            struct bytes kid_context, const struct coap_message *inner, struct oscore_outer *ret);
+
+/* Client: piv was never used. kid_context with data NULL: not told. *ret_request is for the responses to it. */
+int oscore_protect_request(const struct oscore_keys *keys, uint64_t piv, struct bytes kid_context,
                            const struct coap_message *inner, struct oscore_outer *ret,
                            struct oscore_request *ret_request);
 
-/* Client: as oscore_unprotect_request(). A response of a notification's is ordered by option's Partial IV (§4.1.3.5). */
+/* Client: as oscore_unprotect_request(). A notification is ordered by option's Partial IV (§4.1.3.5). */
 int oscore_unprotect_response(const struct oscore_keys *keys, const struct oscore_request *request,
                               const struct oscore_option *option, const struct coap_message *outer, struct buf *plain,
                               struct coap_message *ret_inner);
+
+/* ---- renewal (Appendix B.2), what both sides need */
+
+/* The kid context of a renewal: an ID Context as CBOR byte string. Returns the size; 0: it is too long. */
+size_t oscore_kid_context_wrap(struct bytes id_context, uint8_t ret[static OSCORE_KID_CONTEXT_SIZE_MAX]);
+/* The reverse, no longer than an ID Context may be, borrowed; false: it is no CBOR byte string, or there is more. */
+bool oscore_kid_context_unwrap(struct bytes kid_context, struct bytes *ret_id_context);
+/* As oscore_derive(), with one || two as ID Context in place of input's. */
+int oscore_derive_under(const struct oscore_input *input, struct bytes one, struct bytes two, struct oscore_keys *ret);
+
+#define OSCORE_R_SIZE_MIN 8 /* of R1, R2 and R3: "typically, at least 8 bytes long" */
+
+/*
+ * The client's side. input is what was agreed on; its id_context is of no concern. All Partial IVs may begin with 0
+ * again, as each context is one that never was before.
+ *
+ *     oscore_renewing_begin(): with a random R1, derives the keys for request 1. Send it by oscore_protect_request()
+ *             with oscore_renewing_kid_context(). It is never acted upon, so it may be any request.
+ *     oscore_renewing_heard(): response 1, a 4.01 with a kid context in its option, was received: verifies it, and
+ *             with a random R3 derives the keys for request 2, which is what was to be asked, and is sent as request 1
+ *             was. Any other answer: begin again later (an unprotected 5.03: too often).
+ *
+ * Once a response to request 2 verifies by oscore_unprotect_response() (also a 4.01 with Echo, which is followed as
+ * ever), id_context is the context's from then on: keep it with the next Partial IV. Requests need not tell it any more,
+ * but may, wrapped or as it is.
+ */
+struct oscore_renewing {
+        size_t id_context_size;
+        uint8_t id_context[OSCORE_ID_CONTEXT_SIZE_MAX]; /* R1, then R2 || R3 */
+};
+
+/* ret_keys: as oscore_derive(). r1: OSCORE_RENEWING_R_SIZE random bytes. */
+#define OSCORE_RENEWING_R_SIZE 8
+int oscore_renewing_begin(struct oscore_renewing *renewing, const struct oscore_input *input,
+                          const uint8_t r1[static OSCORE_RENEWING_R_SIZE], struct oscore_keys *ret_keys);
+/*
+ * outer: with the token of request 1, whose *request is. 0; -EBADMSG: it is not from the server, go on waiting;
+ * REFUSE_MALFORMED: it is, but is no response 1; as oscore_derive(). Only with 0 anything is changed.
+ */
+int oscore_renewing_heard(struct oscore_renewing *renewing, const struct oscore_input *input,
+                          const struct oscore_request *request, const struct coap_message *outer,
+                          const uint8_t r3[static OSCORE_RENEWING_R_SIZE], struct oscore_keys *ret_keys);
+/* For request 1 or 2: id_context, wrapped. Returns its size. */
+size_t oscore_renewing_kid_context(const struct oscore_renewing *renewing,
+                                   uint8_t ret[static OSCORE_KID_CONTEXT_SIZE_MAX]);
 
 /* ---- the replay window (§7.4) */
 
