@@ -247,9 +247,9 @@ static inline int query_end(int r) {
 int query_run(struct query *query);
 /* The same in one line, for statements without parameters, or with an id as the first. */
 int query_simple(struct store *store, enum query_id id);
+int query_about(struct store *store, enum query_id id, int64_t about);
 /* The statement is there from now on: it can be run when memory is short. 0, < 0. */
 int query_prepare(struct store *store, enum query_id id);
-int query_about(struct store *store, enum query_id id, int64_t about);
 
 /* Columns count from 0. What does not fit where it goes was not written by us: -EIO. */
 int64_t row_int(struct query *query, int at);
