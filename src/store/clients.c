@@ -52,6 +52,7 @@ int store_client_update(struct store *store, const struct client *client) {
         if (r != 0)
                 return r;
         bind_client(&q, client);
+        credentials_touch(store);
         r = query_run(&q);
         return r != 0 ? r : store_changed(store);
 }
@@ -71,6 +72,7 @@ static int remember_gone(struct store *store, int64_t id, int64_t now_s) {
 int store_client_delete(struct store *store, int64_t id, int64_t now_s) {
         int r;
 
+        credentials_touch(store);
         if ((r = query_about(store, QUERY_CLIENT_POLICIES_DELETE, id)) != 0 ||
             (r = remember_gone(store, id, now_s)) != 0 || (r = trl_gone(store, id, false, now_s)) != 0 ||
             (r = query_about(store, QUERY_CLIENT_DELETE, id)) != 0)

@@ -106,6 +106,7 @@ static int insert(struct store *store, const struct credential *credential, cons
 
         if (r != 0)
                 return r;
+        credentials_touch(store);
         query_int(&q, 1, credential->id);
         query_int(&q, 2, credential->kind);
         query_int(&q, 3, credential->client_id);
@@ -148,6 +149,29 @@ static int add_secret(struct store *store, struct credential *credential, const 
         return insert(store, credential, mark, bytes_of(sealed, sealed_size), BYTES_NONE);
 }
 
+static int identity_is_free(struct store *store, const struct credential *credential) {
+        _cleanup_(query_done) struct query q = {};
+        int r = query_begin(store, QUERY_CREDENTIAL_FIND, &q);
+
+        if (r != 0)
+                return r;
+        query_int(&q, 1, credential->kind);
+        query_blob(&q, 2, credential_identity(credential));
+        r = query_next(&q);
+        return r == 0 ? REFUSE_ADMIN_EXISTS : query_end(r);
+}
+
+static int add_oscore(struct store *store, struct credential *credential, const struct secret *secret,
+                      bool *ret_same_secret) {
+        int r;
+
+        credential_oscore_identity(credential);
+        if ((r = identity_is_free(store, credential)) != 0 || (r = oscore_is_free(store, credential)) != 0 ||
+            (r = add_secret(store, credential, secret, ret_same_secret)) != 0)
+                return r;
+        return oscore_add(store, credential);
+}
+
 /* A second key of one curve for a server (AS-074), a second key with one kid for a client. */
 struct key_conflict {
         const struct credential *credential;
@@ -178,18 +202,6 @@ static int check_conflict(struct store *store, const struct credential *credenti
         return r != 0 ? r : conflict.found ? REFUSE_ADMIN_CONFLICT : 0;
 }
 
-static int identity_is_free(struct store *store, const struct credential *credential) {
-        _cleanup_(query_done) struct query q = {};
-        int r = query_begin(store, QUERY_CREDENTIAL_FIND, &q);
-
-        if (r != 0)
-                return r;
-        query_int(&q, 1, credential->kind);
-        query_blob(&q, 2, credential_identity(credential));
-        r = query_next(&q);
-        return r == 0 ? REFUSE_ADMIN_EXISTS : query_end(r);
-}
-
 /* What nobody keeps secret: the identity is made of it, and nothing is sealed. */
 static int add_public(struct store *store, struct credential *credential) {
         uint8_t mark[32], column[PUBLIC_SIZE_MAX];
@@ -214,6 +226,8 @@ int store_credential_add(struct store *store, struct credential *credential, con
         *ret_same_secret = false;
         if (credential->kind == CREDENTIAL_PSK)
                 return add_secret(store, credential, secret, ret_same_secret);
+        if (credential->kind == CREDENTIAL_OSCORE)
+                return add_oscore(store, credential, secret, ret_same_secret);
         return add_public(store, credential);
 }
 
@@ -223,6 +237,7 @@ int store_credential_delete(struct store *store, int64_t id, int64_t client_id, 
 
         if (r != 0)
                 return r;
+        credentials_touch(store);
         query_int(&q, 1, id);
         query_int(&q, 2, client_id);
         query_int(&q, 3, server_id);
@@ -240,7 +255,9 @@ int store_credential_each(struct store *store, int64_t client_id, int64_t server
                 return r;
         query_int(&q, 1, client_id != 0 ? client_id : server_id);
         while ((r = query_next(&q)) == 0)
-                if ((r = credential_from_row(&q, &credential)) != 0 || (r = row(context, &credential)) != 0)
+                if ((r = credential_from_row(&q, &credential)) != 0 ||
+                    (credential.kind == CREDENTIAL_OSCORE && (r = oscore_of_credential(store, &credential)) != 0) ||
+                    (r = row(context, &credential)) != 0)
                         return r;
         return query_end(r);
 }

@@ -37,5 +37,26 @@ int store_oscore_renew(struct store *store, int64_t credential_id, struct bytes 
  */
 int store_oscore_lease(struct store *store, uint64_t n, uint64_t *ret_first);
 
-/* Counts up whenever a credential, or who has one, may have changed; kept in memory, at no cost. */
+#define OSCORE_NUMBERS_END (UINT64_C(1) << 40) /* the first that is none (RFC 8613 §7.2.1) */
+
+/*
+ * The first number that was not leased. Under a secret that somebody else goes on to use elsewhere, numbers from
+ * OSCORE_NUMBERS_APART above it on are free: so many are not used up while the two know nothing of each other.
+ */
+#define OSCORE_NUMBERS_APART (UINT64_C(1) << 32)
+int store_oscore_next(struct store *store, uint64_t *ret);
+/*
+ * Inside a transaction: no number below this one is leased from now on. REFUSE_ADMIN_VALUE: it is beyond them all. The
+ * epoch counts up, in memory: numbers that were leased in an earlier one are not to be used any more.
+ */
+int store_oscore_raise(struct store *store, uint64_t number);
+uint64_t store_oscore_epoch(const struct store *store);
+
+/* How many contexts there are with this Recipient ID. */
+int store_oscore_count(struct store *store, struct bytes kid, int64_t *ret_n);
+
+/*
+ * Counts up whenever a credential, or who has one, may have changed; kept in memory, at no cost. Renewals do not count:
+ * who renews knows.
+ */
 uint64_t store_credentials_generation(const struct store *store);

@@ -80,6 +80,17 @@ enum query_id {
         QUERY_CREDENTIAL_SECRET,
         QUERY_CREDENTIAL_BY_ID,
 
+        QUERY_OSCORE_ADD,
+        QUERY_OSCORE_OF_CREDENTIAL,
+        QUERY_OSCORE_OF_KID,
+        QUERY_OSCORE_FIND,
+        QUERY_OSCORE_IS_GOOD,
+        QUERY_OSCORE_TAKEN,
+        QUERY_OSCORE_RENEW,
+        QUERY_OSCORE_LEASE,
+        QUERY_OSCORE_NEXT,
+        QUERY_OSCORE_RAISE,
+
         QUERY_AS_KEY_ADD,
         QUERY_AS_KEY_DELETE,
         QUERY_AS_KEY_COUNT,
@@ -196,6 +207,9 @@ struct store {
         bool tokens_added, tokens_added_in_savepoint;
         uint64_t as_keys_generation;    /* as_keys.h; counts up, too, when a change of theirs is rolled back */
         bool as_keys_changed;           /* since begin */
+        uint64_t credentials_generation; /* oscore.h; the same */
+        bool credentials_changed;
+        uint64_t oscore_epoch;          /* oscore.h */
         int error;                      /* the last one, for a transaction that SQLite gave up */
         int lease_error;                /* why there are no new numbers */
         uint64_t n_reserved, n_drawn_max; /* for the next batch; of this batch, each kind */
@@ -232,6 +246,7 @@ void query_done(struct query *query);
 void query_int(struct query *query, int at, int64_t value);
 void query_text(struct query *query, int at, struct bytes value);
 void query_blob(struct query *query, int at, struct bytes value);
+void query_optional(struct query *query, int at, struct bytes value); /* the same, but NULL for data NULL */
 void query_scope(struct query *query, int at, const struct scope *scope); /* NONE: NULL */
 
 /* 0: a row is there. REFUSE_ADMIN_UNKNOWN: none, or no more. < 0: broken. */
@@ -253,6 +268,7 @@ int query_prepare(struct store *store, enum query_id id);
 
 /* Columns count from 0. What does not fit where it goes was not written by us: -EIO. */
 int64_t row_int(struct query *query, int at);
+bool row_is_null(struct query *query, int at);
 struct bytes row_bytes(struct query *query, int at); /* until the next row */
 int row_text(struct query *query, int at, char *ret, size_t size);
 int row_scope(struct query *query, int at, struct scope *ret);
@@ -289,6 +305,13 @@ int store_failure(struct store *store, int code);
 /* Did the statement that ran last change a row? 0, or REFUSE_ADMIN_UNKNOWN. */
 int store_changed(const struct store *store);
 
+/*
+ * A transaction without a batch, for what has to be on disk by itself. -EBUSY in the midst of a batch. What is done in
+ * it came to r: 0, and it is committed; else, or when that fails, it is undone. Returns r, or why it was not committed.
+ */
+int transaction_begin(struct store *store);
+int transaction_end(struct store *store, int r);
+
 /* Columns of clients and servers from the at-th on, in the order of the SQL macros of query.c. */
 int client_from_row(struct query *query, int at, struct client *ret);
 int server_from_row(struct query *query, int at, struct server *ret);
@@ -323,6 +346,20 @@ int query_purge(struct store *store, enum query_id id, int64_t before_s, int64_t
 
 /* Once, when the database is opened: are there policies whose audience varies? Most have none, and look for none. */
 int policies_look(struct store *store);
+
+/* Credentials, or who has one, are changed from now on: counts for store_credentials_generation(). */
+void credentials_touch(struct store *store);
+
+/* Columns of oscore_contexts from the at-th on, in the order of OSCORE_COLUMNS of query.c. -EIO: they are no good. */
+int oscore_from_row(struct query *query, int at, struct oscore_parameters *ret);
+/* Fill in credential->oscore. */
+int oscore_of_credential(struct store *store, struct credential *credential);
+/*
+ * May one more context be registered? REFUSE_ADMIN_EXISTS: another one has the same Recipient ID and ID Context, in
+ * force or registered; REFUSE_ADMIN_CONFLICT: there are OSCORE_CANDIDATES_MAX with this Recipient ID.
+ */
+int oscore_is_free(struct store *store, const struct credential *credential);
+int oscore_add(struct store *store, const struct credential *credential);
 
 /* Is a secret with this mark registered? 0, REFUSE_ADMIN_EXISTS, < 0. server_id: its own key does not count. */
 int secret_is_free(struct store *store, const uint8_t mark[static 32], int64_t server_id);

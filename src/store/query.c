@@ -14,6 +14,15 @@
 
 #define CREDENTIAL_COLUMNS "id, kind, client_id, server_id, identity, created_s, public, kid"
 
+#define OSCORE_COLUMNS(o)                                                                                           \
+        o ".recipient_id, " o ".sender_id, " o ".id_context, " o ".alg, " o ".hkdf, " o ".salt, " o ".renews"
+/* c: a row of credentials */
+#define IS_SUSPENDED(c)                                                                                             \
+        "coalesce((SELECT suspended FROM clients WHERE id = " c ".client_id), "                                     \
+        "(SELECT suspended FROM servers WHERE id = " c ".server_id))"
+/* its ID Context is ?2, or was when it was registered */
+#define CONTEXT_IS(o) "(coalesce(" o ".renewed_context, " o ".id_context) IS ?2 OR " o ".id_context IS ?2)"
+
 #define AS_KEY_COLUMNS "id, role, alg, kid, public, certificate, active_from_s, created_s"
 
 #define POLICY_COLUMNS                                                                                              \
@@ -166,6 +175,26 @@ static const char *const table[QUERIES] = {
         [QUERY_SERVER_KEY_SECRET] = "SELECT secret FROM server_keys WHERE id = ?1",
         [QUERY_CREDENTIAL_SECRET] = "SELECT secret FROM credentials WHERE id = ?1 AND length(secret) > 0",
         [QUERY_CREDENTIAL_BY_ID] = "SELECT " CREDENTIAL_COLUMNS " FROM credentials WHERE id = ?1",
+
+        [QUERY_OSCORE_ADD] = "INSERT INTO oscore_contexts (credential_id, recipient_id, sender_id, id_context, alg, "
+                             "hkdf, salt, renews) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        [QUERY_OSCORE_OF_CREDENTIAL] = "SELECT " OSCORE_COLUMNS("o") " FROM oscore_contexts o WHERE credential_id = ?1",
+        [QUERY_OSCORE_OF_KID] = "SELECT count(*), coalesce(sum(" CONTEXT_IS("o") "), 0) FROM oscore_contexts o "
+                                "WHERE o.recipient_id = ?1",
+        [QUERY_OSCORE_FIND] = "SELECT c.id, c.client_id, c.server_id, c.secret, o.renewed_context, "
+                              OSCORE_COLUMNS("o") " FROM oscore_contexts o CROSS JOIN credentials c "
+                              "WHERE o.recipient_id = ?1 AND c.id = o.credential_id AND NOT " IS_SUSPENDED("c")
+                              " ORDER BY o.credential_id",
+        [QUERY_OSCORE_IS_GOOD] = "SELECT 1 FROM oscore_contexts o CROSS JOIN credentials c "
+                                 "WHERE o.credential_id = ?1 AND c.id = ?1 AND NOT " IS_SUSPENDED("c")
+                                 " AND coalesce(o.renewed_context, o.id_context) IS ?2",
+        [QUERY_OSCORE_TAKEN] = "SELECT 1 FROM oscore_contexts o CROSS JOIN oscore_contexts a WHERE "
+                               "o.credential_id = ?1 AND a.recipient_id = o.recipient_id AND a.credential_id <> ?1 "
+                               "AND " CONTEXT_IS("a") " LIMIT 1",
+        [QUERY_OSCORE_RENEW] = "UPDATE oscore_contexts SET renewed_context = ?2 WHERE credential_id = ?1",
+        [QUERY_OSCORE_LEASE] = "UPDATE leases SET next = next + ?1 WHERE kind = 3 AND next <= ?2 RETURNING next",
+        [QUERY_OSCORE_NEXT] = "SELECT next FROM leases WHERE kind = 3",
+        [QUERY_OSCORE_RAISE] = "UPDATE leases SET next = ?1 WHERE kind = 3 AND next < ?1",
 
         [QUERY_AS_KEY_ADD] = "INSERT INTO as_keys (id, role, alg, kid, public, secret, certificate, active_from_s, "
                              "created_s) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
@@ -416,6 +445,13 @@ void query_blob(struct query *query, int at, struct bytes value) {
                                          SQLITE_STATIC));
 }
 
+void query_optional(struct query *query, int at, struct bytes value) {
+        if (value.data)
+                query_blob(query, at, value);
+        else
+                bound(query, sqlite3_bind_null(query->stmt, at));
+}
+
 void query_scope(struct query *query, int at, const struct scope *scope) {
         if (scope->kind == SCOPE_TEXT || scope->kind == SCOPE_AIF)
                 query_text(query, at, scope_bytes(scope));
@@ -469,6 +505,10 @@ int query_about(struct store *store, enum query_id id, int64_t about) {
 
 int64_t row_int(struct query *query, int at) {
         return sqlite3_column_int64(query->stmt, at);
+}
+
+bool row_is_null(struct query *query, int at) {
+        return sqlite3_column_type(query->stmt, at) == SQLITE_NULL;
 }
 
 struct bytes row_bytes(struct query *query, int at) {

@@ -81,6 +81,7 @@ int store_server_update(struct store *store, const struct server *server) {
         if (r != 0)
                 return r;
         bind_server(&q, server);
+        credentials_touch(store);
         r = query_run(&q);
         return r != 0 ? r : store_changed(store);
 }
@@ -100,6 +101,7 @@ static int remember_gone(struct store *store, int64_t id, int64_t now_s) {
 int store_server_delete(struct store *store, int64_t id, int64_t now_s) {
         int r;
 
+        credentials_touch(store);
         if ((r = query_about(store, QUERY_SERVER_POLICIES_DELETE, id)) != 0 ||
             (r = remember_gone(store, id, now_s)) != 0 || (r = trl_gone(store, id, true, now_s)) != 0 ||
             (r = query_about(store, QUERY_SERVER_DELETE, id)) != 0)

@@ -291,21 +291,28 @@ static int lease_row(struct store *store, enum number_kind kind, uint64_t size, 
         return query_run(&q);
 }
 
+int transaction_begin(struct store *store) {
+        return store->in_transaction ? -EBUSY : query_simple(store, QUERY_BEGIN);
+}
+
+int transaction_end(struct store *store, int r) {
+        if (r == 0)
+                r = query_simple(store, QUERY_COMMIT);
+        if (r != 0)
+                abandon(store);
+        return r;
+}
+
 /* A transaction of its own: leased is leased, whatever becomes of the batch that draws. */
 static int lease_more(struct store *store, enum number_kind kind, uint64_t size) {
         struct lease *lease = &store->leases[kind];
         uint64_t end = 0;
-        int r = query_simple(store, QUERY_BEGIN);
+        int r = transaction_begin(store);
 
+        if (r == 0)
+                r = transaction_end(store, lease_row(store, kind, size, &end));
         if (r != 0)
                 return r;
-        r = lease_row(store, kind, size, &end);
-        if (r == 0)
-                r = query_simple(store, QUERY_COMMIT);
-        if (r != 0) {
-                abandon(store);
-                return r;
-        }
 
         /* usually the new block continues ours; if somebody leased in between, the rest of ours is let go */
         if (end - size != lease->end)
@@ -455,6 +462,7 @@ int store_begin(struct store *store) {
         store->in_transaction = true;
         store->tokens_added = false;
         store->as_keys_changed = false;
+        store->credentials_changed = false;
         store->error = 0;
         return 0;
 }
@@ -494,6 +502,7 @@ void store_rollback(struct store *store) {
         if (store->tokens_added)
                 store->generation++;
         store->as_keys_generation += store->as_keys_changed;
+        store->credentials_generation += store->credentials_changed;
 }
 
 int store_savepoint(struct store *store) {
@@ -543,6 +552,7 @@ int store_savepoint_rollback(struct store *store) {
         int r = given_up(store);
 
         store->as_keys_generation += store->as_keys_changed;
+        store->credentials_generation += store->credentials_changed;
         if (store->tokens_added_in_savepoint)
                 store->generation++;
         store->audit.known = store->audit.known && !store->audit.added_in_savepoint;
