@@ -232,7 +232,7 @@ enum { LONG_ONLY = 256 };
 
 static const struct option_row option_rows[] = {
         { 's', "server", "URI", VERBS_ONLINE, set_string, PLACE(server),
-          "coaps://HOST[:PORT], or coap://… for discover" },
+          "coaps://HOST[:PORT]; coap://… with --oscore, or for discover" },
         { 'u', "identity", "TEXT", VERBS_ONLINE, set_text, PLACE(identity), "PSK identity" },
         { LONG_ONLY, "identity-hex", "HEX", VERBS_ONLINE, set_hex, PLACE(identity), "PSK identity of any bytes" },
         { 'k', "key", "TEXT", VERBS_KEY, set_key_text, PLACE(key), "key as text; other users see it in ps" },
@@ -251,6 +251,9 @@ static const struct option_row option_rows[] = {
           "what its certificate is for, when not HOST" },
         { LONG_ONLY + 8, "any-server", NULL, VERBS_ONLINE, set_flag, PLACE(any_server),
           "talk to whoever answers, to try things" },
+        { LONG_ONLY + 28, "oscore", "FILE", VERBS_ONLINE, set_string, PLACE(oscore),
+          "instead of DTLS: the security context of this record, as acectl printed it" },
+        { LONG_ONLY + 29, "renew", NULL, VERBS_ONLINE, set_flag, PLACE(renew), "with --oscore: make new keys first" },
         { LONG_ONLY + 9, "audience", "TEXT", VERBS_TOKEN, set_text, PLACE(audience), "whom the token is for" },
         { LONG_ONLY + 10, "scope", "TEXT", VERBS_TOKEN, set_text, PLACE(scope), "what it is to allow" },
         { LONG_ONLY + 11, "scope-hex", "HEX", VERBS_TOKEN, set_hex, PLACE(scope), "the same as bytes" },

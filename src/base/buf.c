@@ -70,9 +70,7 @@ int buf_add_secret(struct buf *buf, struct bytes bytes) {
                 buf_done(&wider);
                 return r;
         }
-        if (buf->data)
-                wipe(buf->data, buf->capacity);
-        buf_done(buf);
+        buf_wiped(buf);
         *buf = wider;
         return buf_add(buf, bytes);
 }
@@ -103,4 +101,10 @@ void buf_clear(struct buf *buf) {
 void buf_done(struct buf *buf) {
         free(buf->data);
         *buf = BUF_INIT(buf->limit);
+}
+
+void buf_wiped(struct buf *buf) {
+        if (buf->data)
+                wipe(buf->data, buf->capacity);
+        buf_done(buf);
 }

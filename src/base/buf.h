@@ -29,6 +29,8 @@ void buf_added(struct buf *buf, size_t size);
 /* Forget the content, keep the memory. */
 void buf_clear(struct buf *buf);
 void buf_done(struct buf *buf);
+/* The same for what may be a secret: wiped before it is freed. */
+void buf_wiped(struct buf *buf);
 
 static inline struct bytes buf_bytes(const struct buf *buf) {
         return (struct bytes){ buf->data, buf->size };

@@ -14,11 +14,6 @@
 #include "store/servers.h"
 #include "store/store.h"
 
-static void claims_done(struct buf *claims) {
-        wipe(claims->data, claims->capacity);
-        buf_done(claims);
-}
-
 /* What one token is protected with. */
 struct protecting {
         struct aced *as;
@@ -150,7 +145,7 @@ static int make_opaque(const struct grant *grant, struct buf *token) {
 }
 
 static int make_cwt(struct protecting *p, struct buf *token) {
-        _cleanup_(claims_done) struct buf claims = BUF_INIT(CWT_SIZE_MAX);
+        _cleanup_(buf_wiped) struct buf claims = BUF_INIT(CWT_SIZE_MAX);
         int r;
 
         if ((r = choose(p)) != 0 ||

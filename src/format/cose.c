@@ -80,12 +80,6 @@ int cose_sign_label(enum sign_alg alg) {
 
 /* ---- writing */
 
-/* May have held a key. */
-static void buf_wiped(struct buf *buf) {
-        wipe(buf->data, buf->capacity);
-        buf_done(buf);
-}
-
 /* An object on its way out: what its headers say, and in which of the two buckets the names stand. */
 struct writing {
         int tag, alg;             /* COSE's numbers */

@@ -19,12 +19,6 @@
 #define TRL_HASH_SHA256 0x01 /* of the named information hash algorithms, as RFC 9770 §4 writes them */
 #define BASE64_LINE_MAX(size) (((size) + 2) / 3 * 4)
 
-/* May have held a key. */
-static void buf_wiped(struct buf *buf) {
-        wipe(buf->data, buf->capacity);
-        buf_done(buf);
-}
-
 /* ---- claims */
 
 static void put_cti(struct cbor_writer *w, const struct grant *grant) {

@@ -38,12 +38,6 @@ static bool is_set(const struct invocation *invocation, const char *member) {
         return json_is_true(json_object_get(invocation->values, member));
 }
 
-static void secret_buf_done(struct buf *buf) {
-        if (buf->data)
-                wipe(buf->data, buf->capacity);
-        buf_done(buf);
-}
-
 /* ---- where an export goes: standard output, or a file that is there as a whole or not at all */
 
 struct sink {
@@ -110,7 +104,7 @@ struct exporting {
 static void exporting_done(struct exporting *exporting) {
         sink_done(&exporting->sink);
         answer_done(&exporting->answer);
-        secret_buf_done(&exporting->line);
+        buf_wiped(&exporting->line);
 }
 
 static int export_csv_row(struct exporting *exporting, struct bytes line) {
@@ -226,7 +220,7 @@ struct applying {
 };
 
 static void applying_done(struct applying *applying) {
-        secret_buf_done(&applying->body);
+        buf_wiped(&applying->body);
         json_decref(applying->items);
         json_decref(applying->sums);
         free(applying->lines);
@@ -385,7 +379,7 @@ static int say_fault(const struct applying *applying, const char *path, const st
 }
 
 static int send_file(struct applying *applying, const char *path, enum rows_format format) {
-        _cleanup_(secret_buf_done) struct buf text = BUF_INIT(FILE_SIZE_MAX);
+        _cleanup_(buf_wiped) struct buf text = BUF_INIT(FILE_SIZE_MAX);
         _cleanup_(diags_done) struct diags faults = {};
         int r = file_read(path, &text);
 
@@ -428,7 +422,7 @@ static json_t *text_of(const struct buf *text) {
 static json_t *note_of(const json_t *item) {
         static const char *const told[] = { "detail", "key_hex", "token_key_hex", "wrap_key_hex",
                                             "derivation_key_hex" };
-        _cleanup_(secret_buf_done) struct buf text = BUF_INIT(LINE_SIZE_MAX);
+        _cleanup_(buf_wiped) struct buf text = BUF_INIT(LINE_SIZE_MAX);
         const char *member;
         json_t *value;
         char name[96];

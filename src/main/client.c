@@ -15,12 +15,6 @@ void settings_done(struct settings *settings) {
         secret_done(&settings->derivation_key);
 }
 
-void buf_wiped(struct buf *buf) {
-        if (buf->data)
-                wipe(buf->data, buf->capacity);
-        buf_done(buf);
-}
-
 void answer_wiped(struct talk_answer *answer) {
         buf_wiped(&answer->payload);
 }

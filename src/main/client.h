@@ -33,12 +33,12 @@ struct value {
 };
 
 struct settings {
-        const char *server, *server_name, *private_key, *certificate, *anchors;
+        const char *server, *server_name, *private_key, *certificate, *anchors, *oscore;
         struct value identity, audience, scope, kid, client_id, cnonce, req_cnf;
         struct secret key, wrap_key, derivation_key;
         struct public_key server_key, as_key; /* CURVE_NONE: not given */
         enum curve curve;                     /* of a new pair */
-        bool any_server, profile, observe, refresh_token;
+        bool any_server, profile, observe, refresh_token, renew;
         enum output output;
         long timeout_s;
         const char *diff, *cursor; /* decimal */
@@ -53,10 +53,8 @@ static inline struct bytes value_bytes(const struct value *value) {
 
 #define PEM_SIZE_MAX (16 * 1024) /* of a file of keys or certificates */
 
-/* For what may hold a key: forgotten before it is freed. */
-void buf_wiped(struct buf *buf);
+/* It may hold a key: forgotten before it is freed. */
 void answer_wiped(struct talk_answer *answer);
-DEFINE_FREEP(struct device_identity, device_identity_free)
 
 /* ---- what goes wrong: tell stderr, return the status */
 
@@ -85,15 +83,24 @@ int read_public_key(const char *argument, const char *option, struct public_key 
 
 /* Ask settings->server and wait. Exit status; on EXIT_DONE *answer is there, whatever its code. */
 int ask_once(const struct settings *settings, const struct talk_ask *ask, struct talk_answer *answer);
-/* The same, leaving the talk open; path: room for the resource's, which the URI may name. */
-struct target {
+
+/* Whom to ask, and as whom. */
+struct caller {
         bool secure;
         char host[256];
         char port[8];
         char path[256]; /* "": the verb's own */
+        struct device_identity *identity;
+        struct numbers numbers;
+        struct context context;
+        struct talk talk;
 };
-int ask_begin(const struct settings *settings, struct talk *talk, struct target *target,
-              struct device_identity **ret_identity);
+
+#define CALLER_INIT ((struct caller){ .talk = TALK_INIT })
+
+/* From CALLER_INIT: settings->server is there, and caller->talk open. caller_done() whatever comes. */
+int caller_begin(const struct settings *settings, struct caller *caller);
+void caller_done(struct caller *caller);
 /* What talk_*() returned, as a status, having said what is wrong. */
 int talk_status(const struct talk *talk, int r);
 

@@ -6,22 +6,22 @@
 
 #include "base/cleanup.h"
 
-/* "coaps://host:port/path" → *target. Exit status. */
-static int target_parse(const char *uri, struct target *target) {
+/* "coaps://host:port/path" → *caller. Exit status. */
+static int take_target(const char *uri, struct caller *caller) {
         coap_uri_t parts;
 
         if (coap_split_uri((const uint8_t *)uri, strlen(uri), &parts) != 0 ||
             (parts.scheme != COAP_URI_SCHEME_COAP && parts.scheme != COAP_URI_SCHEME_COAPS))
                 return fail(EXIT_USAGE, "'%s' is not coap://HOST[:PORT] or coaps://HOST[:PORT]", uri);
-        if (parts.host.length == 0 || parts.host.length >= sizeof(target->host) ||
-            parts.path.length >= sizeof(target->path))
+        if (parts.host.length == 0 || parts.host.length >= sizeof(caller->host) ||
+            parts.path.length >= sizeof(caller->path))
                 return fail(EXIT_USAGE, "'%s': host or path is empty or too long", uri);
         if (parts.query.length > 0)
                 return fail(EXIT_USAGE, "'%s': no query is wanted there", uri);
-        target->secure = parts.scheme == COAP_URI_SCHEME_COAPS;
-        snprintf(target->host, sizeof(target->host), "%.*s", (int)parts.host.length, (const char *)parts.host.s);
-        snprintf(target->port, sizeof(target->port), "%u", parts.port);
-        snprintf(target->path, sizeof(target->path), "%.*s", (int)parts.path.length,
+        caller->secure = parts.scheme == COAP_URI_SCHEME_COAPS;
+        snprintf(caller->host, sizeof(caller->host), "%.*s", (int)parts.host.length, (const char *)parts.host.s);
+        snprintf(caller->port, sizeof(caller->port), "%u", parts.port);
+        snprintf(caller->path, sizeof(caller->path), "%.*s", (int)parts.path.length,
                  parts.path.length > 0 ? (const char *)parts.path.s : "");
         return 0;
 }
@@ -45,13 +45,12 @@ static int check_credential(const struct settings *settings) {
         return 0;
 }
 
-static int make_identity(const struct settings *settings, const struct target *target,
-                         struct device_identity **ret) {
+static int take_identity(const struct settings *settings, struct caller *caller) {
         _cleanup_(buf_wiped) struct buf private_key = BUF_INIT(PEM_SIZE_MAX);
         _cleanup_(buf_done) struct buf chain = BUF_INIT(PEM_SIZE_MAX), anchors = BUF_INIT(8 * PEM_SIZE_MAX);
         struct device_credential credential = {
                 .identity = value_bytes(&settings->identity), .psk = secret_bytes(&settings->key),
-                .server_name = settings->server_name ?: target->host,
+                .server_name = settings->server_name ?: caller->host,
                 .server = settings->server_key.curve == CURVE_NONE ? NULL : &settings->server_key,
         };
         const char *fault = NULL;
@@ -67,9 +66,41 @@ static int make_identity(const struct settings *settings, const struct target *t
         credential.anchors = buf_bytes(&anchors);
         if (settings->private_key && private_key.size == 0)
                 return fail(EXIT_USAGE, "%s: no private key in it", settings->private_key);
-        if ((r = device_identity_new(&credential, ret, &fault)) == -EINVAL)
+        if ((r = device_identity_new(&credential, &caller->identity, &fault)) == -EINVAL)
                 return fail(EXIT_USAGE, "the credential is no good: %s", fault);
         return r < 0 ? out_of_memory() : 0;
+}
+
+/* The record, and beside it the numbers that it used. */
+static int take_context(const struct settings *settings, struct caller *caller) {
+        _cleanup_(buf_wiped) struct buf text = BUF_INIT(OSCORE_RECORD_TEXT_MAX);
+        _cleanup_(oscore_record_done) struct oscore_record record = {};
+        struct diags faults = {};
+        int status, r;
+
+        if (caller->secure)
+                return fail(EXIT_USAGE, "--oscore needs no DTLS: coap://, not coaps://");
+        if (settings->identity.set || settings->key.size > 0 || settings->private_key)
+                return fail(EXIT_USAGE, "either --oscore, or a credential for DTLS");
+        if (strcmp(settings->oscore, "-") == 0)
+                return fail(EXIT_USAGE, "--oscore: a file, as its sequence numbers are kept beside it");
+        if ((status = read_file(settings->oscore, &text)) != 0)
+                return status;
+        r = oscore_record_read(buf_bytes(&text), &record, &faults);
+        if (r > 0)
+                fail(EXIT_USAGE, "%s: %s", settings->oscore, faults.n_items > 0 ? faults.items[0].text : "no record");
+        diags_done(&faults);
+        if (r > 0)
+                return EXIT_USAGE;
+        if (settings->renew && !record.parameters.renews)
+                return fail(EXIT_USAGE, "--renew: %s is of a context that is not renewed", settings->oscore);
+        if (r == 0 && (r = numbers_open(&caller->numbers, settings->oscore, 1)) == 0 &&
+            (r = context_open(&caller->context, &record, &caller->numbers)) == 0 && settings->renew)
+                r = context_renew(&caller->context);
+        caller->talk.context = &caller->context;
+        if (r == -EIO && caller->numbers.fault[0])
+                return fail(EXIT_USAGE, "%s", caller->numbers.fault);
+        return r < 0 ? fail(EXIT_INTERNAL, "%s", strerror(-r)) : 0;
 }
 
 /* ---- one request */
@@ -87,30 +118,38 @@ int talk_status(const struct talk *talk, int r) {
         }
 }
 
-int ask_begin(const struct settings *settings, struct talk *talk, struct target *target,
-              struct device_identity **ret_identity) {
+int caller_begin(const struct settings *settings, struct caller *caller) {
+        struct talk *talk = &caller->talk;
         int status;
 
         if (!settings->server)
-                return fail(EXIT_USAGE, "no server: use -s coaps://HOST[:PORT]");
-        if ((status = target_parse(settings->server, target)) != 0 ||
-            (target->secure && (status = make_identity(settings, target, ret_identity)) != 0))
+                return fail(EXIT_USAGE, "no server: use -s coaps://HOST[:PORT], or coap:// with --oscore");
+        if (settings->renew && !settings->oscore)
+                return fail(EXIT_USAGE, "--renew goes with --oscore");
+        if ((status = take_target(settings->server, caller)) != 0 ||
+            (settings->oscore && (status = take_context(settings, caller)) != 0) ||
+            (caller->secure && (status = take_identity(settings, caller)) != 0))
                 return status;
-        talk->host = target->host;
-        talk->port = target->port;
+        talk->host = caller->host;
+        talk->port = caller->port;
         talk->timeout_s = settings->timeout_s;
-        return talk_status(talk, talk_open(talk, *ret_identity));
+        return talk_status(talk, talk_open(talk, caller->identity));
+}
+
+void caller_done(struct caller *caller) {
+        talk_close(&caller->talk);
+        device_identity_free(caller->identity);
+        context_done(&caller->context);
+        numbers_done(&caller->numbers);
 }
 
 int ask_once(const struct settings *settings, const struct talk_ask *ask, struct talk_answer *answer) {
-        _cleanup_(device_identity_freep) struct device_identity *identity = NULL;
-        _cleanup_(talk_close) struct talk talk = { .device = DEVICE_INIT };
+        _cleanup_(caller_done) struct caller caller = CALLER_INIT;
         struct talk_ask there = *ask;
-        struct target target;
-        int status = ask_begin(settings, &talk, &target, &identity);
+        int status = caller_begin(settings, &caller);
 
         if (status != 0)
                 return status;
-        there.path = target.path[0] ? target.path : ask->path;
-        return talk_status(&talk, talk_ask(&talk, &there, answer));
+        there.path = caller.path[0] ? caller.path : ask->path;
+        return talk_status(&caller.talk, talk_ask(&caller.talk, &there, answer));
 }

@@ -29,13 +29,11 @@ static int follow(const struct settings *settings, struct talk *talk, struct tal
 }
 
 int verb_trl(const struct settings *settings, char *const *arguments) {
-        _cleanup_(device_identity_freep) struct device_identity *identity = NULL;
-        _cleanup_(talk_close) struct talk talk = { .device = DEVICE_INIT };
+        _cleanup_(caller_done) struct caller caller = CALLER_INIT;
         _cleanup_(answer_wiped) struct talk_answer answer = TALK_ANSWER_INIT;
         struct talk_ask ask = { .code = CODE_GET, .path = "revoke/trl", .content_format = CF_NONE,
                                 .accept = CF_ACE_TRL, .observe = settings->observe };
         char diff[QUERY_SIZE], cursor[QUERY_SIZE];
-        struct target target;
         size_t n_queries = 0;
         int status;
 
@@ -49,12 +47,12 @@ int verb_trl(const struct settings *settings, char *const *arguments) {
                 snprintf(cursor, sizeof(cursor), "cursor=%s", settings->cursor);
                 ask.queries[n_queries++] = cursor;
         }
-        if ((status = ask_begin(settings, &talk, &target, &identity)) != 0)
+        if ((status = caller_begin(settings, &caller)) != 0)
                 return status;
-        if (target.path[0])
-                ask.path = target.path;
-        if ((status = talk_status(&talk, talk_ask(&talk, &ask, &answer))) != 0)
+        if (caller.path[0])
+                ask.path = caller.path;
+        if ((status = talk_status(&caller.talk, talk_ask(&caller.talk, &ask, &answer))) != 0)
                 return status;
-        return settings->observe && answer.code == CODE_CONTENT ? follow(settings, &talk, &answer) :
+        return settings->observe && answer.code == CODE_CONTENT ? follow(settings, &caller.talk, &answer) :
                                                                   show_list(settings, &answer);
 }

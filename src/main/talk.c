@@ -12,7 +12,7 @@
 #include "crypto/random.h"
 #include "format/coap.h"
 
-#define DATAGRAM_SIZE_MAX 2048
+#define DATAGRAM_SIZE_MAX TALK_DATAGRAM_MAX
 #define ACK_TIMEOUT_US INT64_C(2000000) /* RFC 7252 §4.8 */
 #define TRIES_MAX 5                     /* the first and MAX_RETRANSMIT more */
 #define SZX_MAX 6                       /* blocks of 1024 bytes (RFC 7959 §2.2) */
@@ -20,6 +20,10 @@
 #define OBSERVE_DEREGISTER 1
 #define SEQUENCE_BITS 24                /* RFC 7641 §3.4 */
 #define NEVER INT64_MAX
+#define ECHO_TRIES_MAX 2        /* RFC 9175 §2.3: never in a loop */
+#define ECHO_SIZE_MAX 40
+#define REQUEST_TAG_SIZE 8
+#define HINT_WAIT_US INT64_C(1000000) /* for something better than an unprotected answer */
 
 static int give_up(struct talk *talk, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
@@ -90,7 +94,7 @@ int talk_open(struct talk *talk, const struct device_identity *identity) {
         socklen_t size = 0;
         int r;
 
-        talk->device = DEVICE_INIT;
+        talk->may_renew = talk->context && talk->context->record.parameters.renews;
         deadline_set(talk);
         if ((r = resolve(talk, &remote, &size)) != 0)
                 return r;
@@ -103,6 +107,7 @@ int talk_open(struct talk *talk, const struct device_identity *identity) {
 
 void talk_close(struct talk *talk) {
         device_close(&talk->device);
+        buf_wiped(&talk->plain);
 }
 
 /* ---- messages */
@@ -158,13 +163,15 @@ static struct bytes token_bytes(const uint32_t *token) {
         return bytes_of(token, sizeof(*token));
 }
 
-/* Is it a response to the request with this token? One that asks for an acknowledgement gets it. */
-static bool is_response(struct talk *talk, const struct coap_message *message, const uint32_t *token) {
-        if (message->code >> 5 == 0 || message->type == TYPE_RST || !bytes_equal(message->token, token_bytes(token)))
-                return false;
+static bool has_token(const struct coap_message *message, const uint32_t *token) {
+        return message->code >> 5 != 0 && message->type != TYPE_RST &&
+               bytes_equal(message->token, token_bytes(token));
+}
+
+/* It is taken: one that asks for an acknowledgement gets it. */
+static void acknowledge(struct talk *talk, const struct coap_message *message) {
         if (message->type == TYPE_CON)
                 send_empty(talk, TYPE_ACK, message->mid);
-        return true;
 }
 
 /* A confirmable one that comes amid something else is left for talk_next(): its server sends it again. */
@@ -172,10 +179,89 @@ static bool is_notification(const struct talk *talk, const struct coap_message *
         return message->code >> 5 != 0 && bytes_equal(message->token, token_bytes(&talk->observed));
 }
 
-/* Send until it is acknowledged or answered, then wait for the answer. *answer borrows from space. */
-static int exchange(struct talk *talk, struct bytes datagram, uint8_t space[static DATAGRAM_SIZE_MAX],
-                    struct coap_message *answer) {
-        int64_t wait_us = ACK_TIMEOUT_US, resend_us = 0;
+/* ---- what is protected */
+
+static int give_up_as_context(struct talk *talk, int r) {
+        const char *fault = talk->context->numbers->fault;
+
+        return r == -EIO && *fault ? give_up(talk, "%s", fault) : r;
+}
+
+/* What somebody says who need not be the server: its code and its text, as far as that can be shown. */
+static void take_hint(struct talk *talk, const struct coap_message *message) {
+        char code[8];
+        size_t n = 0;
+
+        coap_code_text(message->code, code);
+        while (n < message->payload.size && n < TALK_HINT_MAX - sizeof(code) &&
+               message->payload.data[n] >= ' ' && message->payload.data[n] <= '~')
+                n++;
+        snprintf(talk->hint, sizeof(talk->hint), "%s %.*s", code, (int)n, (const char *)message->payload.data);
+}
+
+/* The texts of RFC 8613 §8.2, and what to do about them. */
+static const struct {
+        const char *hint, *advice;
+        bool renews;
+} hints[] = {
+        { "4.01 Security context not found",
+          ": the server has no such context for anybody; register a new one, and take its record", true },
+        { "4.01 Replay detected", ": these numbers were used, by another copy of the record or before its .state was "
+                                  "lost; renew the context or register a new one", false },
+        { "4.00 Decryption failed",
+          ": the server has other keys for this ID; renew the context or register a new one", false },
+};
+
+/* What may be made of a message or of its lack; < 0 is what talk_ask() gives up with. */
+enum { TAKEN, DROPPED, AGAIN };
+
+/* Nothing better came: begin anew with other keys where both ends know how, else that is it. AGAIN, -ECONNABORTED. */
+static int heed_hint(struct talk *talk) {
+        const char *advice = "";
+
+        for (size_t i = 0; i < N_ELEMENTS(hints); i++) {
+                if (strcmp(talk->hint, hints[i].hint) != 0)
+                        continue;
+                advice = hints[i].advice;
+                if (hints[i].renews && talk->may_renew && talk->context->renewal == CONTEXT_IN_FORCE) {
+                        talk->may_renew = false;
+                        return context_renew(talk->context) < 0 ? give_up(talk, "no new keys could be made") : AGAIN;
+                }
+        }
+        return give_up(talk, "answered \"%s\", which was not protected, so that anybody may have said it%s", talk->hint,
+                       advice);
+}
+
+/*
+ * What a message with the right token is. Under a context *message becomes what was in it, borrowing from talk->plain.
+ */
+static int open_answer(struct talk *talk, const struct oscore_request *request, bool may_be_observed,
+                       struct coap_message *message) {
+        struct context_answer opened;
+        int r;
+
+        if (!talk->context)
+                return TAKEN;
+        r = context_unprotect(talk->context, request, message, &talk->plain, &opened);
+        if (r < 0)
+                return give_up_as_context(talk, r);
+        if (r == CONTEXT_AGAIN)
+                return AGAIN;
+        if (r == CONTEXT_UNPROTECTED && message->code >> 5 != 2)
+                take_hint(talk, message);
+        /* RFC 8613 §8.4 step 8: nobody asked to be told of changes */
+        if (r != CONTEXT_ANSWER || (!may_be_observed && coap_message_option(&opened.inner, OPTION_OBSERVE, 0)))
+                return DROPPED;
+        *message = opened.inner;
+        talk->has_number = opened.has_piv;
+        talk->number = opened.piv;
+        return TAKEN;
+}
+
+/* Send until it is acknowledged or answered, then wait for the answer. TAKEN: *answer borrows from space or talk->plain. */
+static int exchange(struct talk *talk, struct bytes datagram, bool may_be_observed,
+                    uint8_t space[static DATAGRAM_SIZE_MAX], struct coap_message *answer) {
+        int64_t wait_us = ACK_TIMEOUT_US, resend_us = 0, hint_us = NEVER;
         int r;
 
         for (unsigned tries = 0;;) {
@@ -187,18 +273,28 @@ static int exchange(struct talk *talk, struct bytes datagram, uint8_t space[stat
                         resend_us = clock_monotonic_us() + wait_us;
                         wait_us *= 2;
                 }
-                if ((r = receive(talk, resend_us, space, answer)) < 0)
+                r = receive(talk, resend_us < hint_us ? resend_us : hint_us, space, answer);
+                if (talk->hint[0] && (r < 0 || clock_monotonic_us() >= hint_us))
+                        return heed_hint(talk);
+                if (r < 0)
                         return r;
                 if (r == 0)
                         continue;
-                if (is_response(talk, answer, &talk->token))
-                        return 0;
-                if (answer->type == TYPE_RST && answer->mid == talk->mid)
+                if (has_token(answer, &talk->token)) {
+                        r = open_answer(talk, &talk->request, may_be_observed, answer);
+                        if (r == TAKEN || r == AGAIN)
+                                acknowledge(talk, answer);
+                        if (r != DROPPED)
+                                return r;
+                        if (talk->hint[0] && hint_us == NEVER)
+                                hint_us = clock_monotonic_us() + HINT_WAIT_US;
+                } else if (answer->type == TYPE_RST && answer->mid == talk->mid) {
                         return give_up(talk, "the server reset the request");
-                if (answer->type == TYPE_ACK && answer->mid == talk->mid)
+                } else if (answer->type == TYPE_ACK && answer->mid == talk->mid) {
                         resend_us = NEVER; /* the answer comes on its own (RFC 7252 §5.2.2) */
-                else if (answer->type == TYPE_CON && !is_notification(talk, answer))
+                } else if (answer->type == TYPE_CON && !is_notification(talk, answer)) {
                         send_empty(talk, TYPE_RST, answer->mid);
+                }
         }
 }
 
@@ -246,7 +342,7 @@ struct piece {
         const struct talk_ask *ask;
         int observe;
         const struct block *block1, *block2;
-        struct bytes payload;
+        struct bytes payload, tag, echo; /* without data: not sent */
 };
 
 static int piece_encode(struct talk *talk, const struct piece *piece, struct buf *out) {
@@ -275,29 +371,69 @@ static int piece_encode(struct talk *talk, const struct piece *piece, struct buf
         for (size_t i = 0; r == 0 && i < N_ELEMENTS(options); i++)
                 if (options[i].wanted)
                         r = coap_message_add_uint(&message, options[i].number, options[i].value, scratch.space[i]);
+        if (r == 0 && piece->echo.data)
+                r = coap_message_add(&message, OPTION_ECHO, piece->echo);
+        if (r == 0 && piece->tag.data)
+                r = coap_message_add(&message, OPTION_REQUEST_TAG, piece->tag);
         buf_clear(out);
-        return r ?: coap_message_encode(&message, out);
+        if (r != 0)
+                return r;
+        return talk->context ? context_protect(talk->context, &message, &talk->request, out) :
+                               coap_message_encode(&message, out);
 }
 
-static int piece_exchange(struct talk *talk, const struct piece *piece, uint8_t space[static DATAGRAM_SIZE_MAX],
-                          struct coap_message *answer) {
-        _cleanup_(buf_done) struct buf datagram = BUF_INIT(DATAGRAM_SIZE_MAX);
+/* One message of the request and what came for it: as exchange(). */
+static int piece_send(struct talk *talk, const struct piece *piece, uint8_t space[static DATAGRAM_SIZE_MAX],
+                      struct coap_message *answer) {
+        _cleanup_(buf_wiped) struct buf datagram = BUF_INIT(DATAGRAM_SIZE_MAX);
         int r = piece_encode(talk, piece, &datagram);
 
-        if (r == 0)
-                r = exchange(talk, buf_bytes(&datagram), space, answer);
-        if (datagram.data)
-                wipe(datagram.data, datagram.capacity);
-        return r < 0 && r != -ECONNABORTED && r != -ENOMEM ? -EINVAL : r;
+        if (r < 0)
+                return r == -ENOMEM ? r : r == -EIO ? give_up_as_context(talk, r) : -EINVAL;
+        talk->hint[0] = 0;
+        return exchange(talk, buf_bytes(&datagram), piece->observe == OBSERVE_REGISTER, space, answer);
+}
+
+/* The value that has to come back with the request, before the server acts on it (RFC 9175 §2.2). */
+static bool wants_echo(const struct coap_message *answer, uint8_t space[static ECHO_SIZE_MAX], struct bytes *ret) {
+        const struct coap_option *echo = coap_message_option(answer, OPTION_ECHO, 0);
+
+        if (answer->code != CODE_UNAUTHORIZED || !echo || echo->value.size > ECHO_SIZE_MAX)
+                return false;
+        memcpy(space, echo->value.data, echo->value.size);
+        *ret = bytes_of(space, echo->value.size);
+        return true;
+}
+
+/* Until it is answered: once more with an Echo value or under renewed keys, each time a request of its own. */
+static int piece_exchange(struct talk *talk, const struct piece *piece, uint8_t space[static DATAGRAM_SIZE_MAX],
+                          struct coap_message *answer) {
+        uint8_t echo[ECHO_SIZE_MAX];
+        struct piece again = *piece;
+        unsigned n_echoes = 0;
+
+        for (;;) {
+                int r = piece_send(talk, &again, space, answer);
+
+                if (r < 0)
+                        return r;
+                if (r == TAKEN && (n_echoes++ == ECHO_TRIES_MAX || !wants_echo(answer, echo, &again.echo)))
+                        return 0;
+                if (piece->observe != OBSERVE_DEREGISTER) /* which is known by its token (RFC 7641 §3.6) */
+                        talk->token++;
+        }
 }
 
 /* The body in blocks; the answer to the last, or to the one that was refused. */
 static int send_blocks(struct talk *talk, const struct talk_ask *ask, uint8_t space[static DATAGRAM_SIZE_MAX],
                        struct coap_message *answer) {
         struct block block = { .szx = SZX_MAX }, seen;
+        uint8_t tag[REQUEST_TAG_SIZE];
         size_t at = 0;
         int r;
 
+        if (random_bytes(tag, sizeof(tag)) < 0)
+                return give_up(talk, "no randomness");
         for (;;) {
                 struct piece piece = { .ask = ask, .observe = -1, .block1 = &block };
                 size_t left = ask->payload.size - at, size = BLOCK_SIZE(block.szx);
@@ -305,6 +441,9 @@ static int send_blocks(struct talk *talk, const struct talk_ask *ask, uint8_t sp
                 block.number = (uint32_t)(at / size);
                 block.more = left > size;
                 piece.payload = bytes_of(ask->payload.data + at, left < size ? left : size);
+                /* a block of another body may be replayed amid this one (RFC 9175 §3.3); in a session it cannot */
+                if (talk->context)
+                        piece.tag = bytes_of(tag, sizeof(tag));
                 talk->token++;
                 if ((r = piece_exchange(talk, &piece, space, answer)) < 0)
                         return r;
@@ -385,6 +524,8 @@ static int ask_with(struct talk *talk, const struct talk_ask *ask, int observe, 
         }
         if (r == 0 && (r = take_head(&message, answer)) == 0) {
                 talk->observed = talk->token; /* later blocks have tokens of their own */
+                talk->observation = talk->request;
+                talk->number_next = talk->has_number ? talk->number + 1 : 0;
                 r = take_blocks(talk, ask, &message, answer);
         }
         wipe(space, sizeof(space));
@@ -403,32 +544,52 @@ static bool is_newer(uint32_t sequence, uint32_t than) {
         return ahead != 0 && ahead < 1U << (SEQUENCE_BITS - 1);
 }
 
+/*
+ * By what it is newer is not the same: under a context by a number that nobody on the way can have changed. One without
+ * came with the answer to the request, or is older (RFC 8613 §4.1.3.5.2).
+ */
+static bool is_news(struct talk *talk, const struct talk_answer *answer, uint32_t before) {
+        if (!talk->context)
+                return !answer->is_observed || is_newer(answer->sequence, before);
+        if (!talk->has_number || talk->number < talk->number_next)
+                return false;
+        talk->number_next = talk->number + 1;
+        return true;
+}
+
 int talk_next(struct talk *talk, struct talk_answer *answer) {
         uint8_t space[DATAGRAM_SIZE_MAX];
         uint32_t before = answer->sequence;
         struct coap_message message;
         int r;
 
+        talk->may_renew = false; /* it would end what is observed */
         for (;;) {
                 talk->deadline_us = NEVER;
                 if ((r = receive(talk, NEVER, space, &message)) < 0)
                         return r;
                 if (r == 0)
                         continue;
-                if (!is_response(talk, &message, &talk->observed)) {
+                if (!has_token(&message, &talk->observed)) {
                         if (message.type == TYPE_CON)
                                 send_empty(talk, TYPE_RST, message.mid);
                         continue;
                 }
+                if ((r = open_answer(talk, &talk->observation, true, &message)) < 0)
+                        return r;
+                if (r != TAKEN)
+                        continue; /* it neither ends what is observed nor begins it anew */
+                acknowledge(talk, &message);
                 deadline_set(talk);
                 if ((r = take_head(&message, answer)) != 0)
                         return r;
-                if (!answer->is_observed || is_newer(answer->sequence, before))
+                if (is_news(talk, answer, before))
                         return take_blocks(talk, talk->observing, &message, answer);
         }
 }
 
 int talk_cancel(struct talk *talk, struct talk_answer *answer) {
+        talk->may_renew = false;
         talk->token = talk->observed;
         return ask_with(talk, talk->observing, OBSERVE_DEREGISTER, answer);
 }

@@ -2,13 +2,17 @@
 
 #include "base/buf.h"
 #include "format/labels.h"
+#include "main/context.h"
 #include "main/device.h"
 
 /*
  * Requests of one device to one server, one at a time and waiting for each: retransmission (RFC 7252 §4.2), separate
- * answers, bodies in blocks both ways (RFC 7959), notifications (RFC 7641).
+ * answers, bodies in blocks both ways (RFC 7959), notifications (RFC 7641), Echo (RFC 9175 §2). With a security context
+ * all of this is inside OSCORE (RFC 8613), but for the retransmission.
  */
 #define TALK_BODY_MAX (64 * 1024)
+#define TALK_DATAGRAM_MAX 2048
+#define TALK_HINT_MAX 96 /* bytes of what is told of an unprotected answer's text */
 
 struct talk {
         struct device device;
@@ -19,8 +23,20 @@ struct talk {
         uint32_t token;          /* of the latest request */
         uint32_t observed;       /* the token of what is observed */
         const struct talk_ask *observing;
-        char failure[192];       /* why there will be no answer */
+        char failure[320];       /* why there will be no answer */
+
+        struct context *context;       /* what requests are protected with; NULL: nothing. Borrowed */
+        struct oscore_request request; /* what the latest one's responses are bound to */
+        struct oscore_request observation;
+        bool has_number;               /* of the latest answer: … */
+        uint64_t number;               /* … its Partial IV */
+        uint64_t number_next;          /* no notification below is new (RFC 8613 §4.1.3.5.2) */
+        bool may_renew;                /* the context, when the server says that it knows none: once */
+        char hint[TALK_HINT_MAX + 8];  /* what was answered unprotected, by anybody; "": nothing */
+        struct buf plain;              /* what was protected in the latest answer */
 };
+
+#define TALK_INIT ((struct talk){ .device = DEVICE_INIT, .plain = BUF_INIT(TALK_DATAGRAM_MAX) })
 
 /* A request. Everything is borrowed; while something is observed, the ask that began it must stay. */
 struct talk_ask {
@@ -42,11 +58,19 @@ struct talk_answer {
 
 #define TALK_ANSWER_INIT ((struct talk_answer){ .payload = BUF_INIT(TALK_BODY_MAX) })
 
-/* 0, or -ECONNABORTED with the reason in talk->failure. identity NULL: plain CoAP. talk_close() whatever comes. */
+/*
+ * From TALK_INIT, with host, port, timeout_s, and context when there is one. 0, or -ECONNABORTED with the reason in
+ * talk->failure. identity NULL: no DTLS. talk_close() whatever comes.
+ */
 int talk_open(struct talk *talk, const struct device_identity *identity);
 void talk_close(struct talk *talk);
 
-/* 0, -ECONNABORTED as above; -ENOMEM, -EIO, -EINVAL: no such request can be written. */
+/*
+ * 0, -ECONNABORTED as above; -ENOMEM, -EINVAL: no such request can be written.
+ *
+ * Under a context: what does not verify is not there (RFC 8613 §8.4). What comes unprotected may be from anybody, and is
+ * the failure only when nothing better comes within a second.
+ */
 int talk_ask(struct talk *talk, const struct talk_ask *ask, struct talk_answer *answer);
 
 /* The next notification that is newer than answer, which it replaces; waits for ever. Results as talk_ask(). */
