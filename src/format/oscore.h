@@ -130,9 +130,9 @@ int oscore_derive_under(const struct oscore_input *input, struct bytes one, stru
  *             with a random R3 derives the keys for request 2, which is what was to be asked, and is sent as request 1
  *             was. Any other answer: begin again later (an unprotected 5.03: too often).
  *
- * Once a response to request 2 verifies by oscore_unprotect_response() (also a 4.01 with Echo, which is followed as
- * ever), id_context is the context's from then on: keep it with the next Partial IV. Requests need not tell it any more,
- * but may, wrapped or as it is.
+ * Once a response to request 2 verifies by oscore_unprotect_response() (also a 4.01 with Echo, followed as ever), the
+ * context's ID Context is id_context from then on: keep it with the next Partial IV. Requests need not tell it any
+ * more, but may, wrapped or as it is.
  */
 struct oscore_renewing {
         size_t id_context_size;

@@ -2,213 +2,42 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <sys/queue.h>
-
-#define HASH_NONFATAL_OOM 1
-#include <uthash.h>
 
 #include "base/cleanup.h"
-#include "base/siphash.h"
 #include "crypto/random.h"
+#include "domain/refusal.h"
+#include "transport/oscore_contexts.h"
 
-_Static_assert(sizeof(struct oscore_context) <= 768, "a context takes a kilobyte at most, with what the table needs");
+_Static_assert(OSCORE_R2_SIZE > OSCORE_R_SIZE_MIN, "there is room for a MAC");
 
-/* Contexts of one kid are a list. All of a kid are loaded at once, so that those in memory are those that there are. */
-struct held {
-        struct oscore_context context;
-        TAILQ_ENTRY(held) sibling;
-};
+#define S2_SIZE 8 /* of an R2: the random part; the rest is the MAC */
+#define NO_MORE 1 /* ends a load */
+#define TRIAL_COST_US (INT64_C(1000000) / OSCORE_TRIALS_MAX)
 
-TAILQ_HEAD(siblings, held);
-
-struct kid {
-        struct oscore_id id;
-        struct siblings contexts;
-        TAILQ_ENTRY(kid) link; /* by last use */
-        UT_hash_handle hh;
+/* Response 1 of a renewal, between oscore_take() and oscore_protect(): its context is for nothing else. */
+struct response_1 {
+        uint64_t n; /* the how many-th; 0: there is none */
+        struct oscore_keys keys;
+        size_t kid_context_size;
+        uint8_t kid_context[OSCORE_KID_CONTEXT_SIZE_MAX];
 };
 
 struct oscore {
         struct oscore_callbacks callbacks;
-        size_t contexts_max;
-        struct kid *table;
-        TAILQ_HEAD(, kid) kids; /* least recently used first */
-        uint8_t hash_key[SIPHASH_KEY_SIZE], echo_key[SIPHASH_KEY_SIZE];
+        struct oscore_contexts contexts;
+        uint8_t echo_key[SIPHASH_KEY_SIZE], r2_key[SIPHASH_KEY_SIZE];
         uint64_t piv_next, piv_end; /* our own numbers: those from next to before end may be used */
+        int64_t trials_us;          /* when as many requests 1 may be tried as ever */
+        uint64_t n_responses_1;
+        struct response_1 response_1;
         struct oscore_figures figures;
 };
 
 DEFINE_FREEP(struct oscore, oscore_free)
 
-/* ---- contexts in memory */
-
-/* Keyed: anybody may ask for any kid. */
-static unsigned kid_hash(const struct oscore *oscore, const struct oscore_id *id) {
-        return (unsigned)siphash(oscore->hash_key, bytes_of(id->data, id->size));
-}
-
-static struct kid *kid_find(const struct oscore *oscore, const struct oscore_id *id) {
-        struct kid *kid;
-        unsigned hash = kid_hash(oscore, id);
-
-        HASH_FIND_BYHASHVALUE(hh, oscore->table, id->data, id->size, hash, kid);
-        return kid;
-}
-
-static void held_free(struct oscore *oscore, struct kid *kid, struct held *held) {
-        TAILQ_REMOVE(&kid->contexts, held, sibling);
-        oscore->figures.n_contexts--;
-        wipe(held, sizeof(*held));
-        free(held);
-}
-
-static void kid_free(struct oscore *oscore, struct kid *kid) {
-        struct held *held;
-
-        while ((held = TAILQ_FIRST(&kid->contexts)))
-                held_free(oscore, kid, held);
-        HASH_DEL(oscore->table, kid);
-        TAILQ_REMOVE(&oscore->kids, kid, link);
-        free(kid);
-}
-
-/* A context that goes takes its window along: an Echo makes it anew. */
-static void make_room(struct oscore *oscore, const struct kid *but) {
-        struct kid *kid, *next;
-
-        for (kid = TAILQ_FIRST(&oscore->kids); kid && oscore->figures.n_contexts > oscore->contexts_max; kid = next) {
-                next = TAILQ_NEXT(kid, link);
-                if (kid == but)
-                        continue;
-                oscore->figures.n_evicted++;
-                kid_free(oscore, kid);
-        }
-}
-
-static struct kid *kid_new(struct oscore *oscore, const struct oscore_id *id) {
-        struct kid *kid = calloc(1, sizeof(*kid));
-        unsigned hash = kid_hash(oscore, id);
-
-        if (!kid)
-                return NULL;
-        kid->id = *id;
-        TAILQ_INIT(&kid->contexts);
-        HASH_ADD_KEYPTR_BYHASHVALUE(hh, oscore->table, kid->id.data, kid->id.size, hash, kid);
-        if (!kid->hh.tbl) {
-                free(kid);
-                return NULL;
-        }
-        TAILQ_INSERT_TAIL(&oscore->kids, kid, link);
-        return kid;
-}
-
-struct loading {
-        struct oscore *oscore;
-        struct kid *kid;
-        unsigned n;
-};
-
-static int on_found(void *context, const struct oscore_context *loaded) {
-        struct loading *loading = context;
-        struct oscore *oscore = loading->oscore;
-        struct held *held;
-
-        if (loading->n++ == OSCORE_CANDIDATES_MAX)
-                return -E2BIG;
-        held = calloc(1, sizeof(*held));
-        if (!held)
-                return -ENOMEM;
-        held->context = *loaded;
-        held->context.window_known = false;
-        held->context.window = (struct oscore_window){};
-        held->context.n_load = oscore->figures.n_loaded++;
-        held->context.generation = oscore->callbacks.generation(oscore->callbacks.context);
-        TAILQ_INSERT_TAIL(&loading->kid->contexts, held, sibling);
-        oscore->figures.n_contexts++;
-        return 0;
-}
-
-/* A kid that nobody has leaves nothing behind: strangers may ask for any. */
-static int kid_load(struct oscore *oscore, const struct oscore_id *id, struct kid **ret) {
-        struct loading loading = { .oscore = oscore, .kid = kid_new(oscore, id) };
-        int r;
-
-        *ret = NULL;
-        if (!loading.kid)
-                return -ENOMEM;
-        r = oscore->callbacks.load(oscore->callbacks.context, bytes_of(id->data, id->size), on_found, &loading);
-        if (r != 0 || TAILQ_EMPTY(&loading.kid->contexts)) {
-                kid_free(oscore, loading.kid);
-                return r;
-        }
-        *ret = loading.kid;
-        make_room(oscore, loading.kid);
-        return 0;
-}
-
-/* Credentials that were changed or removed are not believed any more; those that came meanwhile are looked for. */
-static bool is_current(struct oscore *oscore, const struct kid *kid) {
-        uint64_t generation = oscore->callbacks.generation(oscore->callbacks.context);
-        struct held *held;
-
-        TAILQ_FOREACH(held, &kid->contexts, sibling)
-                if (held->context.generation != generation)
-                        return false;
-        return true;
-}
-
-static void refresh(struct oscore *oscore, struct kid *kid) {
-        struct held *held, *next;
-
-        for (held = TAILQ_FIRST(&kid->contexts); held; held = next) {
-                next = TAILQ_NEXT(held, sibling);
-                if (!oscore->callbacks.is_good(oscore->callbacks.context, &held->context))
-                        held_free(oscore, kid, held);
-                else
-                        held->context.generation = oscore->callbacks.generation(oscore->callbacks.context);
-        }
-}
-
-/* Contexts of a kid that are held are all that there are but after a change: then those that were added come too. */
-static int on_found_more(void *context, const struct oscore_context *loaded) {
-        struct loading *loading = context;
-        struct held *held;
-
-        TAILQ_FOREACH(held, &loading->kid->contexts, sibling)
-                if (held->context.credential_id == loaded->credential_id)
-                        return 0;
-        return on_found(context, loaded);
-}
-
-static int kid_refresh(struct oscore *oscore, struct kid *kid) {
-        struct loading loading = { .oscore = oscore, .kid = kid };
-        int r;
-
-        refresh(oscore, kid);
-        r = oscore->callbacks.load(oscore->callbacks.context, bytes_of(kid->id.data, kid->id.size), on_found_more,
-                                   &loading);
-        make_room(oscore, kid);
-        return r;
-}
-
-/* *ret NULL: nobody has it. 0, < 0. */
-static int kid_get(struct oscore *oscore, const struct oscore_id *id, struct kid **ret) {
-        struct kid *kid = kid_find(oscore, id);
-        int r;
-
-        *ret = NULL;
-        if (!kid)
-                return kid_load(oscore, id, ret);
-        if (!is_current(oscore, kid) && (r = kid_refresh(oscore, kid)) != 0)
-                return r;
-        if (TAILQ_EMPTY(&kid->contexts)) {
-                kid_free(oscore, kid);
-                return 0;
-        }
-        TAILQ_REMOVE(&oscore->kids, kid, link);
-        TAILQ_INSERT_TAIL(&oscore->kids, kid, link);
-        *ret = kid;
-        return 0;
+static void response_1_done(struct response_1 *response_1) {
+        if (response_1->n != 0)
+                wipe(response_1, sizeof(*response_1));
 }
 
 /* ---- Echo (RFC 9175 §2.3): when it was given, and a MAC over that and over the context that was loaded then */
@@ -218,16 +47,16 @@ struct echo_text {
         uint64_t n_load;
 };
 
-static void echo_make(const struct oscore *oscore, const struct oscore_context *context, int64_t at_us,
+static void echo_make(const struct oscore *oscore, const struct oscore_held *held, int64_t at_us,
                       uint8_t ret[static OSCORE_ECHO_SIZE]) {
-        const struct echo_text text = { at_us, context->credential_id, context->n_load };
+        const struct echo_text text = { at_us, held->credential_id, held->n_load };
         uint64_t mac = siphash(oscore->echo_key, bytes_of(&text, sizeof(text)));
 
         memcpy(ret, &at_us, sizeof(at_us));
         memcpy(ret + sizeof(at_us), &mac, sizeof(mac));
 }
 
-static bool echo_is_fresh(const struct oscore *oscore, const struct oscore_context *context,
+static bool echo_is_fresh(const struct oscore *oscore, const struct oscore_held *held,
                           const struct coap_message *inner, int64_t now_us) {
         const struct coap_option *echo = coap_message_option(inner, OPTION_ECHO, 0);
         uint8_t wanted[OSCORE_ECHO_SIZE];
@@ -236,7 +65,7 @@ static bool echo_is_fresh(const struct oscore *oscore, const struct oscore_conte
         if (!echo || echo->value.size != OSCORE_ECHO_SIZE)
                 return false;
         memcpy(&at_us, echo->value.data, sizeof(at_us));
-        echo_make(oscore, context, at_us, wanted);
+        echo_make(oscore, held, at_us, wanted);
         return bytes_equal_ct(echo->value, bytes_of(wanted, sizeof(wanted))) && at_us <= now_us &&
                now_us - at_us <= OSCORE_ECHO_LIFE_US;
 }
@@ -250,11 +79,20 @@ static enum oscore_verdict say(struct oscore_taken *ret, uint8_t code, const cha
         return OSCORE_ANSWER;
 }
 
-static bool context_fits(const struct oscore_context *context, const struct oscore_option *option) {
+static enum oscore_verdict say_unknown(struct oscore *oscore, struct oscore_taken *ret) {
+        return say(ret, CODE_UNAUTHORIZED, "Security context not found", &oscore->figures.n_unknown);
+}
+
+static bool context_fits(const struct oscore_held *held, const struct oscore_option *option) {
+        const struct bytes id_context = bytes_of(held->id_context, held->id_context_size);
+        struct bytes unwrapped;
+
         if (!option->kid_context.data)
                 return true; /* it may be left out (§5.1) */
-        return context->has_id_context &&
-               bytes_equal(option->kid_context, bytes_of(context->id_context, context->id_context_size));
+        return held->has_id_context &&
+               (bytes_equal(option->kid_context, id_context) ||
+                (held->renews && oscore_kid_context_unwrap(option->kid_context, &unwrapped) &&
+                 bytes_equal(unwrapped, id_context)));
 }
 
 /* What a request came to, against one context after the other. */
@@ -267,110 +105,325 @@ struct trial {
 };
 
 /* The context that it decrypts under; NULL: none, and *trial says why. */
-static struct oscore_context *try_contexts(struct kid *kid, struct trial *trial, struct buf *plain,
-                                           struct oscore_taken *ret) {
-        struct held *held;
+static struct oscore_held *try_contexts(struct oscore_kid *kid, struct trial *trial, struct buf *plain,
+                                        struct oscore_taken *ret) {
+        struct oscore_held *held;
 
         trial->result = -EBADMSG;
         TAILQ_FOREACH(held, &kid->contexts, sibling) {
-                struct oscore_context *context = &held->context;
-
-                if (!context_fits(context, &trial->option))
+                if (!context_fits(held, &trial->option))
                         continue;
                 trial->n_fit++;
-                if (context->window_known && !oscore_window_accepts(&context->window, trial->piv)) {
+                if (held->window_known && !oscore_window_accepts(&held->window, trial->piv)) {
                         trial->n_replayed++;
                         continue;
                 }
                 buf_clear(plain);
-                trial->result = oscore_unprotect_request(&context->keys, &trial->option, trial->outer, plain,
-                                                         &ret->inner, &ret->binding.request);
+                trial->result = oscore_unprotect_request(&held->keys, &trial->option, trial->outer, plain, &ret->inner,
+                                                         &ret->binding.request);
                 if (trial->result != -EBADMSG)
-                        return context;
+                        return held;
         }
         return NULL;
 }
 
-static enum oscore_verdict ask_for_echo(struct oscore *oscore, const struct oscore_context *context,
-                                        struct engine_time now, struct oscore_taken *ret) {
+static enum oscore_verdict ask_for_echo(struct oscore *oscore, const struct oscore_held *held, struct engine_time now,
+                                        struct oscore_taken *ret) {
         oscore->figures.n_echoes++;
-        echo_make(oscore, context, now.monotonic_us, ret->echo);
+        echo_make(oscore, held, now.monotonic_us, ret->echo);
         ret->inner = (struct coap_message){ .code = CODE_UNAUTHORIZED };
         (void)coap_message_add(&ret->inner, OPTION_ECHO, bytes_of(ret->echo, sizeof(ret->echo))); /* the first: fits */
         ret->binding.nonce_is_spent = true; /* Appendix B.1.2: with a number of our own */
         return OSCORE_ECHO;
 }
 
+/* Everything from piv on is new, everything before was seen. */
+static void begin_window(struct oscore_held *held, uint64_t piv) {
+        held->window_known = true;
+        held->window = (struct oscore_window){ .next = piv, .seen = UINT32_MAX };
+}
+
+static void bind(const struct oscore_held *held, struct oscore_taken *ret) {
+        ret->client_id = held->client_id;
+        ret->server_id = held->server_id;
+        ret->binding.credential_id = held->credential_id;
+        ret->binding.kid = held->keys.recipient_id;
+        ret->binding.keys_mark = held->keys_mark;
+}
+
 /* It decrypted: it is from whom the context says, and was not there before, or an Echo has to show that. */
-static enum oscore_verdict take_in(struct oscore *oscore, struct oscore_context *context, const struct trial *trial,
-                                  struct engine_time now, struct oscore_taken *ret) {
-        ret->client_id = context->client_id;
-        ret->server_id = context->server_id;
-        ret->binding.credential_id = context->credential_id;
-        ret->binding.kid = context->keys.recipient_id;
-        ret->binding.nonce_is_spent = false;
-        if (!context->window_known) {
-                if (trial->result != 0 || !echo_is_fresh(oscore, context, &ret->inner, now.monotonic_us))
-                        return ask_for_echo(oscore, context, now, ret);
-                context->window_known = true;
-                context->window = (struct oscore_window){ .next = trial->piv, .seen = UINT32_MAX };
+static enum oscore_verdict take_in(struct oscore *oscore, struct oscore_held *held, const struct trial *trial,
+                                   struct engine_time now, struct oscore_taken *ret) {
+        bind(held, ret);
+        if (!held->window_known) {
+                if (!echo_is_fresh(oscore, held, &ret->inner, now.monotonic_us))
+                        return ask_for_echo(oscore, held, now, ret);
+                begin_window(held, trial->piv);
         }
-        oscore_window_mark(&context->window, trial->piv);
+        oscore_window_mark(&held->window, trial->piv);
         oscore->figures.n_requests++;
         return OSCORE_REQUEST;
 }
 
+/* ---- renewal (Appendix B.2) */
+
+/* So many in a row, and one more with every cost_us that passes; *full_us: when there are all of them again. */
+static bool may_again(int64_t *full_us, int64_t now_us, int64_t cost_us, int64_t n_max) {
+        int64_t full_us_then = (*full_us > now_us ? *full_us : now_us) + cost_us;
+
+        if (full_us_then - now_us > n_max * cost_us)
+                return false;
+        *full_us = full_us_then;
+        return true;
+}
+
+struct r2_text {
+        uint8_t s2[S2_SIZE];
+        int64_t credential_id, period;
+        uint64_t n_load;
+};
+
+static int64_t r2_period(struct engine_time now) {
+        return now.monotonic_us / OSCORE_ECHO_LIFE_US;
+}
+
+/* s2: the first bytes of *ret. A renewal counts n_load up: no R2 of before it is one of ours any more. */
+static void r2_finish(const struct oscore *oscore, const struct oscore_held *held, int64_t period,
+                      uint8_t ret[static OSCORE_R2_SIZE]) {
+        struct r2_text text = { .credential_id = held->credential_id, .period = period, .n_load = held->n_load };
+        uint64_t mac;
+
+        _Static_assert(OSCORE_R2_SIZE == S2_SIZE + sizeof(mac), "S2 || MAC");
+        memcpy(text.s2, ret, S2_SIZE);
+        mac = siphash(oscore->r2_key, bytes_of(&text, sizeof(text)));
+        memcpy(ret + S2_SIZE, &mac, sizeof(mac));
+}
+
+/* Does it begin with an R2 of ours for this context, of this period or the last, and has an R3? */
+static bool is_r2_r3(const struct oscore *oscore, const struct oscore_held *held, struct bytes id_context,
+                     struct engine_time now) {
+        uint8_t r2[OSCORE_R2_SIZE];
+
+        if (id_context.size < OSCORE_R2_SIZE + OSCORE_R_SIZE_MIN)
+                return false;
+        memcpy(r2, id_context.data, S2_SIZE);
+        for (int64_t back = 0; back <= 1; back++) {
+                r2_finish(oscore, held, r2_period(now) - back, r2);
+                if (bytes_equal_ct(bytes_of(r2, sizeof(r2)), bytes_of(id_context.data, sizeof(r2))))
+                        return true;
+        }
+        return false;
+}
+
+/* What comes of a kid context that is none of the kid's contexts'. */
+struct renewing {
+        struct oscore *oscore;
+        struct oscore_kid *kid;
+        struct trial *trial;
+        struct engine_time now;
+        struct bytes id_context;  /* R1, or R2 || R3 */
+        struct buf *plain;
+        struct oscore_taken *taken;
+        struct oscore_held *held; /* whose R2 it is, then whose key; NULL: nobody's */
+        struct oscore_keys keys;  /* R1: for response 1; else the context's from now on */
+        uint64_t keys_mark;
+        bool is_request_2, is_too_often;
+        uint8_t r2[OSCORE_R2_SIZE];
+};
+
+static void renewing_done(struct renewing *renewing) {
+        oscore_keys_done(&renewing->keys);
+}
+
+/* Request 1 is from who has the key of held, now or once before: a new R2 is made for it in any case. */
+static int make_response_1(struct renewing *renewing, struct oscore_held *held, const struct oscore_context *loaded) {
+        struct oscore *oscore = renewing->oscore;
+
+        if (!may_again(&held->renewals_us, renewing->now.monotonic_us, OSCORE_RENEWAL_EVERY_US, OSCORE_RENEWALS_MAX)) {
+                renewing->is_too_often = true;
+                return 0;
+        }
+        if (random_bytes(renewing->r2, S2_SIZE) != 0)
+                return -EIO;
+        r2_finish(oscore, held, r2_period(renewing->now), renewing->r2);
+        return oscore_derive_under(&loaded->input, bytes_of(renewing->r2, sizeof(renewing->r2)), renewing->id_context,
+                                   &renewing->keys);
+}
+
+/* Is it from who has the key of this one? */
+static int on_may_renew(void *context, const struct oscore_context *loaded) {
+        struct renewing *renewing = context;
+        struct oscore_held *held = oscore_contexts_which(&renewing->oscore->contexts, renewing->kid, loaded);
+        _cleanup_(oscore_keys_done) struct oscore_keys keys = {};
+        struct trial *trial = renewing->trial;
+        int r;
+
+        if (!held || !held->renews || (renewing->is_request_2 && held != renewing->held))
+                return 0;
+        r = oscore_derive_under(&loaded->input, renewing->id_context, BYTES_NONE, &keys);
+        if (r != 0)
+                return r;
+        buf_clear(renewing->plain);
+        trial->result = oscore_unprotect_request(&keys, &trial->option, trial->outer, renewing->plain,
+                                                 &renewing->taken->inner, &renewing->taken->binding.request);
+        if (trial->result == -EBADMSG)
+                return 0;
+        renewing->held = held;
+        if (trial->result != 0)
+                return NO_MORE;
+        if (renewing->is_request_2) {
+                renewing->keys_mark = oscore_contexts_mark(&renewing->oscore->contexts, &loaded->input,
+                                                           renewing->id_context);
+                renewing->keys = keys;
+        } else if ((r = make_response_1(renewing, held, loaded)) != 0) {
+                return r;
+        }
+        return NO_MORE;
+}
+
+static enum oscore_verdict say_too_often(struct oscore *oscore, struct oscore_taken *ret) {
+        static const uint8_t one_second = OSCORE_RENEWAL_EVERY_US / INT64_C(1000000);
+        enum oscore_verdict verdict = say(ret, CODE_UNAVAILABLE, "Too many renewals",
+                                          &oscore->figures.n_renewals_refused);
+
+        (void)coap_message_add(&ret->inner, OPTION_MAX_AGE, bytes_of(&one_second, 1)); /* the first: fits */
+        return verdict;
+}
+
+/* 4.01 under R2 || R1, which tells R2. Nothing was done, so that it does no harm if request 1 is an old one. */
+static enum oscore_verdict answer_request_1(struct renewing *renewing) {
+        struct oscore *oscore = renewing->oscore;
+        struct response_1 *response_1 = &oscore->response_1;
+        struct oscore_taken *ret = renewing->taken;
+
+        if (renewing->is_too_often)
+                return say_too_often(oscore, ret);
+        response_1->kid_context_size = oscore_kid_context_wrap(bytes_of(renewing->r2, sizeof(renewing->r2)),
+                                                               response_1->kid_context);
+        if (response_1->kid_context_size == 0)
+                return OSCORE_DROP; /* no memory */
+        response_1->n = ++oscore->n_responses_1;
+        response_1->keys = renewing->keys;
+        bind(renewing->held, ret);
+        ret->binding.renewal = response_1->n;
+        ret->inner = (struct coap_message){ .code = CODE_UNAUTHORIZED };
+        return OSCORE_ECHO;
+}
+
+/* R2 is fresh and was not used: so are the request and the context, from which on its numbers count. */
+static enum oscore_verdict take_request_2(struct renewing *renewing) {
+        struct oscore *oscore = renewing->oscore;
+        struct oscore_held *held = renewing->held;
+        int r = oscore->callbacks.renew(oscore->callbacks.context, held->credential_id, renewing->id_context);
+
+        if (r != 0)
+                return r < 0 ? OSCORE_DROP : say_unknown(oscore, renewing->taken);
+        oscore_contexts_renew(&oscore->contexts, renewing->kid, held, renewing->id_context, renewing->keys_mark,
+                              &renewing->keys);
+        begin_window(held, renewing->trial->piv);
+        oscore->figures.n_renewals++;
+        return take_in(oscore, held, renewing->trial, renewing->now, renewing->taken);
+}
+
+/* Its contexts are looked at once more, as no Master Secret stays in memory. */
+static enum oscore_verdict try_renewal(struct renewing *renewing) {
+        struct oscore *oscore = renewing->oscore;
+        const struct oscore_callbacks *callbacks = &oscore->callbacks;
+        const struct oscore_id *id = &renewing->kid->id;
+        int r;
+
+        if (!may_again(&oscore->trials_us, renewing->now.monotonic_us, TRIAL_COST_US, OSCORE_TRIALS_MAX))
+                return say_too_often(oscore, renewing->taken);
+        renewing->trial->result = -EBADMSG;
+        r = callbacks->load(callbacks->context, bytes_of(id->data, id->size), on_may_renew, renewing);
+        if (r < 0 || (renewing->trial->result < 0 && renewing->trial->result != -EBADMSG))
+                return OSCORE_DROP;
+        if (renewing->trial->result == -EBADMSG)
+                return say_unknown(oscore, renewing->taken);
+        if (renewing->trial->result > 0)
+                return say(renewing->taken, CODE_BAD_REQUEST, "Decryption failed", &oscore->figures.n_undecryptable);
+        return renewing->is_request_2 ? take_request_2(renewing) : answer_request_1(renewing);
+}
+
+/* No context of the kid has this ID Context: it may be one of a renewal. */
+static enum oscore_verdict take_renewing(struct oscore *oscore, struct oscore_kid *kid, struct trial *trial,
+                                         struct engine_time now, struct buf *plain, struct oscore_taken *ret) {
+        _cleanup_(renewing_done) struct renewing renewing = {
+                .oscore = oscore, .kid = kid, .trial = trial, .now = now, .plain = plain, .taken = ret };
+        struct oscore_held *held;
+        bool may_renew = false;
+
+        if (!oscore_kid_context_unwrap(trial->option.kid_context, &renewing.id_context) ||
+            renewing.id_context.size < OSCORE_R_SIZE_MIN)
+                return say_unknown(oscore, ret);
+        TAILQ_FOREACH(held, &kid->contexts, sibling) {
+                may_renew |= held->renews;
+                if (held->renews && is_r2_r3(oscore, held, renewing.id_context, now)) {
+                        renewing.held = held;
+                        renewing.is_request_2 = true;
+                }
+        }
+        if (!may_renew || (!renewing.is_request_2 &&
+                           renewing.id_context.size + OSCORE_R2_SIZE > OSCORE_ID_CONTEXT_SIZE_MAX))
+                return say_unknown(oscore, ret);
+        return try_renewal(&renewing);
+}
+
+/* ---- a request */
+
+/* 0; REFUSE_MALFORMED: it cannot be decoded (§8.2 step 2). */
+static int read_option(const struct coap_message *outer, struct oscore_option *ret) {
+        const struct coap_option *value = coap_message_option(outer, OPTION_OSCORE, 0);
+
+        if (!value || coap_message_option(outer, OPTION_OSCORE, 1) || outer->payload.size == 0 ||
+            oscore_option_decode(value->value, ret) != 0 || !ret->piv.data || !ret->kid.data)
+                return REFUSE_MALFORMED;
+        return 0;
+}
+
+static enum oscore_verdict take_for(struct oscore *oscore, struct oscore_kid *kid, struct trial *trial,
+                                    struct engine_time now, struct buf *plain, struct oscore_taken *ret) {
+        struct oscore_figures *figures = &oscore->figures;
+        struct oscore_held *held = try_contexts(kid, trial, plain, ret);
+
+        if (!held && trial->n_fit == 0)
+                return take_renewing(oscore, kid, trial, now, plain, ret);
+        if (!held && trial->n_replayed == trial->n_fit)
+                return say(ret, CODE_UNAUTHORIZED, "Replay detected", &figures->n_replayed);
+        if (!held)
+                return say(ret, CODE_BAD_REQUEST, "Decryption failed", &figures->n_undecryptable);
+        if (trial->result < 0)
+                return OSCORE_DROP;
+        if (trial->result > 0) { /* by who has the key, so that no more than this is said, and the number is spent */
+                if (held->window_known)
+                        oscore_window_mark(&held->window, trial->piv);
+                return say(ret, CODE_BAD_REQUEST, "Decryption failed", &figures->n_undecryptable);
+        }
+        return take_in(oscore, held, trial, now, ret);
+}
+
 enum oscore_verdict oscore_take(struct oscore *oscore, const struct coap_message *outer, struct engine_time now,
                                 struct buf *plain, struct oscore_taken *ret) {
-        const struct coap_option *value = coap_message_option(outer, OPTION_OSCORE, 0);
-        struct oscore_figures *figures = &oscore->figures;
         struct trial trial = { .outer = outer };
-        struct oscore_context *context;
         struct oscore_id id = {};
-        struct kid *kid;
+        struct oscore_kid *kid;
 
         *ret = (struct oscore_taken){};
-        if (!value || coap_message_option(outer, OPTION_OSCORE, 1) || outer->payload.size == 0 ||
-            oscore_option_decode(value->value, &trial.option) != 0 || !trial.option.piv.data || !trial.option.kid.data)
-                return say(ret, CODE_BAD_OPTION, "Failed to decode COSE", &figures->n_undecodable);
+        response_1_done(&oscore->response_1);
+        if (read_option(outer, &trial.option) != 0)
+                return say(ret, CODE_BAD_OPTION, "Failed to decode COSE", &oscore->figures.n_undecodable);
         if (trial.option.kid.size > sizeof(id.data))
-                return say(ret, CODE_UNAUTHORIZED, "Security context not found", &figures->n_unknown);
+                return say_unknown(oscore, ret);
         id.size = trial.option.kid.size;
         if (id.size > 0)
                 memcpy(id.data, trial.option.kid.data, id.size);
-        if (kid_get(oscore, &id, &kid) != 0)
-                return OSCORE_DROP;
         trial.piv = oscore_piv_decode(trial.option.piv);
-        context = kid ? try_contexts(kid, &trial, plain, ret) : NULL;
-        if (!context && trial.n_fit == 0)
-                return say(ret, CODE_UNAUTHORIZED, "Security context not found", &figures->n_unknown);
-        if (!context && trial.n_replayed == trial.n_fit)
-                return say(ret, CODE_UNAUTHORIZED, "Replay detected", &figures->n_replayed);
-        if (!context)
-                return say(ret, CODE_BAD_REQUEST, "Decryption failed", &figures->n_undecryptable);
-        if (trial.result < 0)
+        if (oscore_contexts_get(&oscore->contexts, &id, &kid) != 0)
                 return OSCORE_DROP;
-        if (trial.result > 0) { /* by who has the key, so that no more than this is said, and the number is spent */
-                if (context->window_known)
-                        oscore_window_mark(&context->window, trial.piv);
-                return say(ret, CODE_BAD_REQUEST, "Decryption failed", &figures->n_undecryptable);
-        }
-        return take_in(oscore, context, &trial, now, ret);
+        return kid ? take_for(oscore, kid, &trial, now, plain, ret) : say_unknown(oscore, ret);
 }
 
 /* ---- protecting a response */
-
-static struct oscore_context *context_of(const struct oscore *oscore, const struct oscore_binding *binding) {
-        struct kid *kid = kid_find(oscore, &binding->kid);
-        struct held *held;
-
-        if (!kid)
-                return NULL;
-        TAILQ_FOREACH(held, &kid->contexts, sibling)
-                if (held->context.credential_id == binding->credential_id)
-                        return &held->context;
-        return NULL;
-}
 
 /* Appendix B.1.1 with a store that is on disk before anything is sent: what a crash leaves unused is never used. */
 static int next_piv(struct oscore *oscore, uint64_t *ret) {
@@ -390,20 +443,42 @@ static int next_piv(struct oscore *oscore, uint64_t *ret) {
         return 0;
 }
 
+/* In the context that was made for it, under the nonce of the request, once. */
+static int protect_response_1(struct oscore *oscore, struct oscore_binding *binding, const struct coap_message *inner,
+                              struct oscore_outer *ret) {
+        struct response_1 *response_1 = &oscore->response_1;
+        int r;
+
+        if (response_1->n != binding->renewal || binding->nonce_is_spent)
+                return -ENOENT;
+        binding->nonce_is_spent = true;
+        r = oscore_protect_renewing(&response_1->keys, &binding->request,
+                                    bytes_of(response_1->kid_context, response_1->kid_context_size), inner, ret);
+        response_1_done(response_1);
+        return r;
+}
+
 int oscore_protect(struct oscore *oscore, struct oscore_binding *binding, bool own_number,
                    const struct coap_message *inner, struct oscore_outer *ret) {
-        struct oscore_context *context = context_of(oscore, binding);
         bool needs_number = own_number || binding->nonce_is_spent;
+        struct oscore_held *held;
+        struct oscore_kid *kid;
         uint64_t piv;
         int r;
 
-        if (!context)
+        if (binding->renewal != 0)
+                return protect_response_1(oscore, binding, inner, ret);
+        r = oscore_contexts_get(&oscore->contexts, &binding->kid, &kid);
+        if (r != 0)
+                return r;
+        held = kid ? oscore_contexts_bound(kid, binding) : NULL;
+        if (!held)
                 return -ENOENT;
         if (needs_number && (r = next_piv(oscore, &piv)) != 0)
                 return r;
         if (!needs_number)
                 binding->nonce_is_spent = true; /* before it is used: what fails is not tried under it again */
-        return oscore_protect_response(&context->keys, &binding->request, needs_number ? &piv : NULL, inner, ret);
+        return oscore_protect_response(&held->keys, &binding->request, needs_number ? &piv : NULL, inner, ret);
 }
 
 /* ---- the whole */
@@ -414,31 +489,29 @@ int oscore_new(const struct oscore_callbacks *callbacks, size_t contexts_max, st
         if (!oscore)
                 return -ENOMEM;
         oscore->callbacks = *callbacks;
-        oscore->contexts_max = contexts_max;
-        TAILQ_INIT(&oscore->kids);
-        if (random_bytes(oscore->hash_key, sizeof(oscore->hash_key)) != 0 ||
-            random_bytes(oscore->echo_key, sizeof(oscore->echo_key)) != 0)
+        if (oscore_contexts_init(&oscore->contexts, callbacks, contexts_max) != 0 ||
+            random_bytes(oscore->echo_key, sizeof(oscore->echo_key)) != 0 ||
+            random_bytes(oscore->r2_key, sizeof(oscore->r2_key)) != 0)
                 return -EIO;
         *ret = TAKE_PTR(oscore);
         return 0;
 }
 
 void oscore_free(struct oscore *oscore) {
-        struct kid *kid;
-
         if (!oscore)
                 return;
-        while ((kid = TAILQ_FIRST(&oscore->kids)))
-                kid_free(oscore, kid);
-        wipe(oscore->echo_key, sizeof(oscore->echo_key));
+        oscore_contexts_done(&oscore->contexts);
+        wipe(oscore, sizeof(*oscore));
         free(oscore);
 }
 
 void oscore_set_limit(struct oscore *oscore, size_t contexts_max) {
-        oscore->contexts_max = contexts_max;
-        make_room(oscore, NULL);
+        oscore_contexts_set_limit(&oscore->contexts, contexts_max);
 }
 
 void oscore_figures(const struct oscore *oscore, struct oscore_figures *ret) {
         *ret = oscore->figures;
+        ret->n_contexts = oscore->contexts.n_held;
+        ret->n_loaded = oscore->contexts.n_loaded;
+        ret->n_evicted = oscore->contexts.n_evicted;
 }

@@ -1,7 +1,7 @@
 #pragma once
 
 #include "format/oscore.h"
-#include "transport/engine.h"
+#include "transport/engine_time.h"
 
 /*
  * OSCORE (RFC 8613) between the message layer and who answers requests, without sockets: finds the context that a
@@ -19,24 +19,30 @@ struct oscore;
 #define OSCORE_ECHO_LIFE_US (60 * INT64_C(1000000))
 #define OSCORE_ECHO_SIZE 16
 
-/* One context, in what stays in memory of it. */
+/*
+ * Renewal (Appendix B.2), of contexts that may: who has the Master Secret but has lost the rest begins with a random
+ * R1 as ID Context, is answered 4.01 under R2 || R1, and goes on under R2 || R3, which is the context from then on and
+ * replaces the former one. We keep nothing of a run but that: R2 = S2 || MAC(S2, the context, the time), with a key of
+ * this process, so that our own are known again; they are good for the context that was in force when they were made
+ * and until their time has passed, which is why no request of a renewal can be taken twice.
+ */
+#define OSCORE_R2_SIZE 16
+#define OSCORE_RENEWALS_MAX 8             /* answers to an R1 in a row, per context; one more comes free each … */
+#define OSCORE_RENEWAL_EVERY_US INT64_C(1000000)
+#define OSCORE_TRIALS_MAX 1000            /* requests with an unknown ID Context per second that we derive keys for */
+
+/* One context as it is known elsewhere. */
 struct oscore_context {
         int64_t credential_id, client_id, server_id;
-        struct oscore_keys keys;
-        size_t id_context_size;
-        bool has_id_context;
-        uint8_t id_context[OSCORE_ID_CONTEXT_SIZE_MAX];
-        bool window_known;
-        struct oscore_window window;
-        uint64_t n_load;            /* how many were loaded before: an Echo value is good for this one alone */
-        uint64_t generation;        /* when is_good() said so */
+        bool renews;
+        struct oscore_input input; /* id_context: the one in force; borrowed, valid during the call */
 };
 
 struct oscore_callbacks {
         void *context;
         /*
-         * Hand every context of whose Recipient ID kid is, at most OSCORE_CANDIDATES_MAX, to found() with the ids, keys and
-         * id_context filled in. 0; < 0: something broke. > 0 is not expected.
+         * Hand every context of whose Recipient ID kid is to found(), oldest first. What found() returns other than 0
+         * ends it and is returned. 0; < 0: something broke.
          */
         int (*load)(void *context, struct bytes kid,
                     int (*found)(void *found_context, const struct oscore_context *loaded), void *found_context);
@@ -45,9 +51,12 @@ struct oscore_callbacks {
          * its own, so that none is used twice under any key. 0, < 0; > 0: there are none left.
          */
         int (*lease)(void *context, uint64_t n, uint64_t *ret_first);
-        /* Is there still such a credential, as it was? Asked after generation() has changed; false: the context goes. */
-        bool (*is_good)(void *context, const struct oscore_context *loaded);
-        /* Counts up whenever credentials change. */
+        /*
+         * id_context is the ID Context in force from now on, on disk before this returns. 0; < 0: something broke; > 0:
+         * there is no such credential any more, or another context has this kid and ID Context.
+         */
+        int (*renew)(void *context, int64_t credential_id, struct bytes id_context);
+        /* Counts up whenever credentials change: then contexts are loaded again when they are next asked for. */
         uint64_t (*generation)(void *context);
 };
 
@@ -59,6 +68,8 @@ void oscore_set_limit(struct oscore *oscore, size_t contexts_max);
 struct oscore_binding {
         int64_t credential_id;
         struct oscore_id kid;      /* of the context: its Recipient ID … */
+        uint64_t keys_mark;        /* … and keys: those of before a renewal are gone */
+        uint64_t renewal;          /* not 0: this is response 1 of one, in the context that was made for it */
         struct oscore_request request;
         bool nonce_is_spent;       /* the request's was used for a response: the next ones need numbers of their own */
 };
@@ -66,7 +77,8 @@ struct oscore_binding {
 enum oscore_verdict {
         OSCORE_REQUEST, /* *ret_inner is the request; it borrows from *plain and from outer */
         OSCORE_ANSWER,  /* answer with *ret_inner, unprotected */
-        OSCORE_ECHO,    /* answer with *ret_inner, protected: 4.01 and an Echo value */
+        OSCORE_ECHO,    /* answer with *ret_inner, protected, before the next oscore_take(): 4.01 and an Echo value, or
+                           response 1 of a renewal */
         OSCORE_DROP,    /* nothing is said: memory is short or the store broke */
 };
 
@@ -82,8 +94,10 @@ enum oscore_verdict oscore_take(struct oscore *oscore, const struct coap_message
                                 struct buf *plain, struct oscore_taken *ret);
 
 /*
- * Protect a response; own_number for a notification. What is said to one request once more gets a number of our own in any
- * case. 0; -ENOENT: the context is gone; -EDQUOT: it has no numbers left (§7.2.1); as oscore_protect_response().
+ * Protect a response; own_number for a notification. What is said to one request once more gets a number of our own in
+ * any case. 0; -ENOENT: the context is gone, or was renewed since the request, and with it an observation that the
+ * request began; -EDQUOT: there are no numbers left (§7.2.1); as oscore_protect_response(), and < 0 as the store says
+ * when it is asked for the context once more.
  */
 int oscore_protect(struct oscore *oscore, struct oscore_binding *binding, bool own_number,
                    const struct coap_message *inner, struct oscore_outer *ret);
@@ -91,5 +105,6 @@ int oscore_protect(struct oscore *oscore, struct oscore_binding *binding, bool o
 struct oscore_figures {
         uint64_t n_contexts, n_loaded, n_evicted;
         uint64_t n_requests, n_undecodable, n_unknown, n_replayed, n_undecryptable, n_echoes;
+        uint64_t n_renewals, n_renewals_refused; /* requests 2 that were taken; requests 1 and 2 that were too many */
 };
 void oscore_figures(const struct oscore *oscore, struct oscore_figures *ret);

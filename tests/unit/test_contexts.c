@@ -22,6 +22,7 @@ struct registered {
         const char *secret;
         struct bytes kid, id_context; /* of the client's requests */
         bool is_gone;
+        uint8_t renewed[OSCORE_ID_CONTEXT_SIZE_MAX];
 };
 
 struct world {
@@ -54,19 +55,14 @@ static int load(void *context, struct bytes kid, int (*found)(void *context, con
                 return world->load_fails;
         for (size_t i = 0; i < world->n_registered; i++) {
                 const struct registered *registered = &world->registered[i];
-                const struct oscore_input input = input_of(registered, true);
-                struct oscore_context loaded = { .credential_id = registered->id, .client_id = 100 + registered->id };
+                const struct oscore_context loaded = {
+                        .credential_id = registered->id, .client_id = 100 + registered->id,
+                        .input = input_of(registered, true) };
                 int r;
 
                 if (registered->is_gone || !bytes_equal(registered->kid, kid))
                         continue;
-                assert_int_equal(oscore_derive(&input, &loaded.keys), 0);
-                loaded.has_id_context = registered->id_context.data != NULL;
-                loaded.id_context_size = registered->id_context.size;
-                if (registered->id_context.size > 0)
-                        memcpy(loaded.id_context, registered->id_context.data, registered->id_context.size);
                 r = found(found_context, &loaded);
-                oscore_keys_done(&loaded.keys);
                 if (r != 0)
                         return r;
         }
@@ -83,13 +79,16 @@ static int lease(void *context, uint64_t n, uint64_t *ret_first) {
         return 0;
 }
 
-static bool is_good(void *context, const struct oscore_context *loaded) {
+/* > 0: the credential is gone. */
+static int renew(void *context, int64_t credential_id, struct bytes id_context) {
         struct world *world = context;
+        struct registered *registered = &world->registered[credential_id - 1];
 
-        for (size_t i = 0; i < world->n_registered; i++)
-                if (world->registered[i].id == loaded->credential_id)
-                        return !world->registered[i].is_gone;
-        return false;
+        if (registered->is_gone)
+                return 1;
+        memcpy(registered->renewed, id_context.data, id_context.size);
+        registered->id_context = bytes_of(registered->renewed, id_context.size);
+        return 0;
 }
 
 static uint64_t generation(void *context) {
@@ -98,7 +97,7 @@ static uint64_t generation(void *context) {
 
 static void start(struct world *world, size_t contexts_max) {
         const struct oscore_callbacks callbacks = {
-                .context = world, .load = load, .lease = lease, .is_good = is_good, .generation = generation };
+                .context = world, .load = load, .lease = lease, .renew = renew, .generation = generation };
 
         oscore_free(world->oscore);
         assert_int_equal(oscore_new(&callbacks, contexts_max, &world->oscore), 0);
@@ -108,7 +107,8 @@ static int64_t enrol(struct world *world, const char *secret, struct bytes kid, 
         int64_t id = (int64_t)world->n_registered + 1;
 
         assert_true(world->n_registered < CREDENTIALS_MAX);
-        world->registered[world->n_registered++] = (struct registered){ id, secret, kid, id_context, false };
+        world->registered[world->n_registered++] = (struct registered){
+                .id = id, .secret = secret, .kid = kid, .id_context = id_context };
         world->generation++;
         return id;
 }
