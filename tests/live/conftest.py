@@ -1,4 +1,5 @@
-"""Fixtures: `realm` is a running aced of the test's own, `shared` one for all tests of a file that only add to it."""
+"""Fixtures: `realm` is a running aced of the test's own, `shared` one for all tests of a file that only add to it,
+`unlimited` the same without limits of rates."""
 
 import os
 import pathlib
@@ -9,6 +10,9 @@ import pytest
 sys.path.insert(0, os.path.dirname(__file__))
 
 from realm import Realm, program  # noqa: E402
+
+
+RATES = ("source_request_rate", "total_request_rate", "peer_request_rate", "server_request_rate")
 
 
 def pytest_configure(config):
@@ -34,6 +38,12 @@ def realm():
 @pytest.fixture(scope="module")
 def shared():
     yield from running()
+
+
+@pytest.fixture(scope="module")
+def unlimited():
+    """Where nobody is told that he asks too often."""
+    yield from running({"limits": {name: 0 for name in RATES}})
 
 
 @pytest.fixture

@@ -55,7 +55,7 @@ class Party:
     private_key: object = None
     chain: list = dataclasses.field(default_factory=list)  # DER, its own first
     kid: bytes = b""  # what req_cnf may call the public key by
-    context: object = None  # oscore.Context, of the first credential of that kind
+    context: object = None  # oscore.Context
     records: list = dataclasses.field(default_factory=list)  # what was answered when such credentials were made
 
 
@@ -208,7 +208,7 @@ class Realm:
         if context is None:
             self.add_credential("client", party)
         else:
-            self.add_context("client", party, *context)
+            party.context = self.add_context("client", party, *context)
         return party
 
     def add_rs(self, name=None, *options, alg="AES-CCM-16-64-128", scope="read write", identity=None, key=None, context=None,
@@ -220,7 +220,7 @@ class Realm:
         if context is None:
             self.add_credential("rs", party)
         else:
-            self.add_context("rs", party, *context)
+            party.context = self.add_context("rs", party, *context)
         return party
 
     def add_credential(self, noun, party, *options):
@@ -239,9 +239,7 @@ class Realm:
         """A security context, as the device has it from the provisioning record."""
         answer = self.ctl(noun, "credential", "add", party.name, "--kind", "oscore", *options)
         party.records.append(answer)
-        context = oscore.Context.of(answer["record"])
-        party.context = party.context or context
-        return context
+        return oscore.Context.of(answer["record"])
 
     def policy(self, client, audience, scope="read write", *options):
         client, audience = getattr(client, "name", client), getattr(audience, "name", audience)
