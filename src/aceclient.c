@@ -11,6 +11,7 @@
 #include "base/cleanup.h"
 #include "format/cbor.h"
 #include "format/cose.h"
+#include "format/json.h"
 #include "main/client.h"
 
 #define TIMEOUT_DEFAULT_S 30
@@ -400,6 +401,7 @@ int main(int argc, char **argv) {
         uint64_t given;
         int n_arguments, status;
 
+        json_wipe_what_is_freed(); /* records hold keys */
         if ((status = options_parse(argc, argv, &settings, &given)) != STATUS_GO_ON)
                 return status;
         if (optind >= argc)
