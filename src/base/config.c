@@ -368,6 +368,8 @@ static const struct option options[] = {
           "observations of the revocation list by all devices; 0: none" },
         { "limits", "observers_per_peer_max", &NUMBER, AT(observers_per_peer_max), 0, "4", 1, 16, false,
           "of these, observations of one device's session" },
+        { "limits", "oscore_contexts_max", &NUMBER, AT(oscore_contexts_max), 0, "100000", 1, 1000000, false,
+          "OSCORE contexts in memory, and addresses that their requests came from; the one unused longest goes" },
         RATE("source_request", source_request, "20", "100",
              "coap requests of one source address"),
         RATE("source_hello", source_hello, "1000", "2000",

@@ -64,6 +64,7 @@ struct config {
         int64_t sources_max;            /* addresses whose rates are known */
         int64_t observers_max;          /* observations of all peers */
         int64_t observers_per_peer_max;
+        int64_t oscore_contexts_max;    /* security contexts in memory; addresses that their requests came from */
 
         /* [limits], rates: events a second, and how many at once after a pause; a rate of 0: no limit (limit.h) */
         int64_t source_request_rate, source_request_burst;

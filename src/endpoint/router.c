@@ -187,7 +187,7 @@ static int find_resource(const struct request *request, const struct resource **
 static bool may_call(const struct resource *resource, const struct peer *peer) {
         unsigned is = CALLER_ANYONE;
 
-        if (peer->channel == CHANNEL_DTLS && peer->credential_id != 0)
+        if ((peer->channel == CHANNEL_DTLS || peer->channel == CHANNEL_OSCORE) && peer->credential_id != 0)
                 is |= CALLER_AUTHENTICATED;
         if (peer->channel == CHANNEL_LOCAL)
                 is |= CALLER_LOCAL;

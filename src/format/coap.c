@@ -187,6 +187,19 @@ int coap_message_encode(const struct coap_message *message, struct buf *out) {
         return r;
 }
 
+size_t coap_message_size(const struct coap_message *message, size_t token_size) {
+        size_t size = HEADER_SIZE + token_size + (message->payload.size > 0 ? 1 + message->payload.size : 0);
+        uint16_t before = 0;
+
+        for (size_t i = 0; i < message->n_options; i++) {
+                uint16_t delta = (uint16_t)(message->options[i].number - before);
+
+                size += 1 + (delta >= 13) + (delta >= 269) + message->options[i].value.size;
+                before = message->options[i].number;
+        }
+        return size;
+}
+
 int coap_inner_encode(const struct coap_message *message, struct buf *out) {
         size_t before = out->size;
         int r;
@@ -238,8 +251,8 @@ struct option_rule {
 };
 
 /*
- * RFC 7252 §5.10, RFC 7641, 7959, 7967, 8768, 9175. What is critical and not here is refused: If-Match and
- * If-None-Match, as no resource here has a condition to check; OSCORE; Proxy-Uri and Proxy-Scheme.
+ * RFC 7252 §5.10, RFC 7641, 7959, 7967, 8613, 8768, 9175. What is critical and not here is refused: If-Match and
+ * If-None-Match, as no resource here has a condition to check; Proxy-Uri and Proxy-Scheme.
  */
 static const struct option_rule rules[] = {
         { OPTION_URI_HOST, 1, 255, false },
@@ -247,6 +260,7 @@ static const struct option_rule rules[] = {
         { OPTION_OBSERVE, 0, 3, false },
         { OPTION_URI_PORT, 0, 2, false },
         { OPTION_LOCATION_PATH, 0, 255, true },
+        { OPTION_OSCORE, 0, 255, false },
         { OPTION_URI_PATH, 0, 255, true },
         { OPTION_CONTENT_FORMAT, 0, 2, false },
         { OPTION_MAX_AGE, 0, 4, false },
@@ -257,6 +271,7 @@ static const struct option_rule rules[] = {
         { OPTION_BLOCK1, 0, 3, false },
         { OPTION_SIZE2, 0, 4, false },
         { OPTION_SIZE1, 0, 4, false },
+        { OPTION_ECHO, 1, 40, false },
         { OPTION_NO_RESPONSE, 0, 1, false },
         { OPTION_REQUEST_TAG, 0, 8, true },
 };
@@ -290,13 +305,21 @@ const struct coap_option *coap_message_option(const struct coap_message *message
         return NULL;
 }
 
+bool coap_option_is_outer(uint16_t number) {
+        return number == OPTION_URI_HOST || number == OPTION_URI_PORT || number == OPTION_OSCORE ||
+               number == OPTION_EDHOC || number == OPTION_PROXY_URI || number == OPTION_PROXY_SCHEME;
+}
+
 int coap_request_check_options(const struct coap_message *message, uint16_t *ret_bad) {
+        bool is_protected = coap_message_option(message, OPTION_OSCORE, 0);
+
         for (size_t i = 0; i < message->n_options; i++) {
                 const struct coap_option *option = &message->options[i];
                 bool critical = option->number & 1;
                 bool again = i > 0 && message->options[i - 1].number == option->number;
 
-                if (critical && !option_is_allowed(option, again)) {
+                if (critical && !option_is_allowed(option, again) &&
+                    (!is_protected || coap_option_is_outer(option->number))) {
                         *ret_bad = option->number;
                         return REFUSE_BAD_OPTION;
                 }

@@ -35,6 +35,9 @@ int coap_message_decode(struct bytes datagram, struct coap_message *ret, bool *r
 /* Encode; options in any order. 0, -ENOMEM, -EOVERFLOW, -EINVAL (more than fits the format). */
 int coap_message_encode(const struct coap_message *message, struct buf *out);
 
+/* Bytes that it takes, with a token of that size; its options are in order, and none has more than 12 bytes. */
+size_t coap_message_size(const struct coap_message *message, size_t token_size);
+
 /*
  * What OSCORE encrypts (RFC 8613 §5.3): code, options, payload, without type, MID and token. Encoding as above. Decoding
  * returns 0, or REFUSE_MALFORMED as coap_message_decode(), also for an empty message; *ret gets type, MID and token of
@@ -65,10 +68,14 @@ bool coap_option_uint(const struct coap_option *option, uint32_t *ret);
  * repeatable or not)? A known option that breaks its limits is treated like an unknown one (§5.4.3). *message as
  * decoded. Returns 0 when no critical option is unknown or out of its limits, else REFUSE_BAD_OPTION with the number.
  *
- * Refused with the unknown ones: If-Match, If-None-Match, OSCORE; Proxy-Uri and Proxy-Scheme (the caller may turn those
- * two into 5.05, RFC 7252 §5.10.2).
+ * Refused with the unknown ones: If-Match, If-None-Match; Proxy-Uri and Proxy-Scheme (the caller may turn those two into
+ * 5.05, RFC 7252 §5.10.2). Of a message that has an OSCORE option only those count that stay outside: the others are
+ * nobody's word (RFC 8613 §8.2).
  */
 int coap_request_check_options(const struct coap_message *message, uint16_t *ret_bad);
+
+/* Class U of RFC 8613 §4.1: for proxies, never encrypted. Every other option is encrypted. */
+bool coap_option_is_outer(uint16_t number);
 
 /* "2.05" etc. for people; text has at least 5 bytes. */
 void coap_code_text(uint8_t code, char text[static 5]);

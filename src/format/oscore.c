@@ -230,12 +230,6 @@ static void set_request(struct oscore_request *request, const struct oscore_id *
 
 /* ---- inside and outside (§4.1) */
 
-/* Class U: for proxies, never encrypted. Every option that is not here is encrypted. */
-static bool stays_outside(uint16_t number) {
-        return number == OPTION_URI_HOST || number == OPTION_URI_PORT || number == OPTION_OSCORE ||
-               number == OPTION_EDHOC || number == OPTION_PROXY_URI || number == OPTION_PROXY_SCHEME;
-}
-
 static bool is_request(uint8_t code) {
         return code >> 5 == 0;
 }
@@ -262,7 +256,7 @@ static int part(const struct coap_message *message, struct coap_message *inner, 
                                 r = coap_message_add(inner, option->number,
                                                      is_request(message->code) ? option->value : BYTES_NONE);
                 } else {
-                        r = coap_message_add(stays_outside(option->number) ? outer : inner, option->number,
+                        r = coap_message_add(coap_option_is_outer(option->number) ? outer : inner, option->number,
                                              option->value);
                 }
         }
@@ -347,7 +341,7 @@ static int join(struct bytes plain, const struct coap_message *outer, struct coa
         for (size_t i = 0; i < outer->n_options; i++) {
                 const struct coap_option *option = &outer->options[i];
 
-                if (option->number != OPTION_OSCORE && stays_outside(option->number) &&
+                if (option->number != OPTION_OSCORE && coap_option_is_outer(option->number) &&
                     coap_message_add(ret, option->number, option->value) != 0)
                         return REFUSE_MALFORMED;
         }

@@ -4,6 +4,7 @@
 #include "transport/address.h"
 #include "transport/block.h"
 #include "transport/dtls_failure.h"
+#include "transport/engine_time.h"
 #include "transport/limit.h"
 #include "transport/observe.h"
 
@@ -29,11 +30,6 @@ struct datagram {
         unsigned socket;       /* index of the socket it came by or goes out by: the caller's, kept per peer */
         struct address remote;
         struct bytes data;     /* borrowed */
-};
-
-struct engine_time {
-        int64_t monotonic_us;
-        int64_t wall_s;
 };
 
 int engine_new(struct aced *as, struct engine **ret);
@@ -80,7 +76,12 @@ struct engine_figures {
         uint64_t n_cookies_sent;
         uint64_t n_handshakes_failed_by[DTLS_FAILURES];
         uint64_t n_records, n_answers_kept; /* Message IDs remembered, and answers for duplicates, of all peers */
-        uint64_t n_plain_peers;     /* addresses remembered at the coap door */
+        uint64_t n_plain_peers;     /* addresses remembered at the coap door: of strangers, */
+        uint64_t n_oscore_peers;    /* and where protected requests came from */
         struct limit_figures limit;
 };
 void engine_figures(const struct engine *engine, struct engine_figures *ret);
+
+/* Those of security contexts: transport/oscore.h. */
+struct oscore_figures;
+void engine_oscore_figures(const struct engine *engine, struct oscore_figures *ret);

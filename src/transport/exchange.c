@@ -49,6 +49,7 @@ struct entry {
         uint32_t sequence; /* its record's */
         uint16_t mid;
         uint8_t state;
+        bool is_vouched;
         uint8_t token_size;
         uint8_t token[COAP_TOKEN_SIZE_MAX];
         size_t request_size;
@@ -86,6 +87,7 @@ struct exchange_peer {
         int64_t idle_since_us;
         uint32_t serial; /* upper half of its tickets */
         bool is_authenticated;
+        bool was_vouched; /* for one request at least */
 
         /* The ring: records first..end (sequence numbers), at sequence & (capacity - 1); hash heads behind them. */
         struct record *records;
@@ -455,7 +457,7 @@ static int answer_separately(struct exchange_peer *peer, struct record *record, 
         struct buf *scratch = &peer->exchange->scratch;
         int r;
 
-        if (!peer->is_authenticated || peer->n_outgoing >= EXCHANGE_OUTGOING_MAX)
+        if ((!peer->is_authenticated && !record->entry->is_vouched) || peer->n_outgoing >= EXCHANGE_OUTGOING_MAX)
                 return answer_non(peer, record, message, now_us);
         message->type = TYPE_CON;
         message->mid = 0; /* drawn when it is sent: it may have to wait for others */
@@ -497,7 +499,7 @@ int exchange_notify(struct exchange_peer *peer, uint64_t ticket, struct coap_mes
         struct buf *scratch = &peer->exchange->scratch;
         int r;
 
-        if (!peer->is_authenticated)
+        if (!peer->is_authenticated && !peer->was_vouched)
                 return -EPERM;
         if (peer->n_outgoing >= EXCHANGE_OUTGOING_MAX)
                 return -EBUSY;
@@ -520,6 +522,18 @@ void exchange_forget(struct exchange_peer *peer, uint64_t ticket) {
                 return;
         record_drop_entry(record);
         record->is_void = true;
+}
+
+void exchange_silence(struct exchange_peer *peer, uint64_t ticket) {
+        struct record *record = record_of_ticket(peer, ticket);
+
+        if (!record)
+                return;
+        if (record->entry->state == ENTRY_WAITING) {
+                record->is_acked = true;
+                send_empty(peer, TYPE_ACK, record->mid);
+        }
+        record_drop_entry(record);
 }
 
 /* ---- what the peer says */
@@ -619,7 +633,7 @@ static void request(struct exchange_peer *peer, const struct coap_message *messa
                 return; /* no room: as if the network had lost it */
         if (bad != 0)
                 refuse_option(peer, ticket, bad, now_us);
-        else if (message->code > CODE_IPATCH)
+        else if (message->code > CODE_IPATCH && !coap_message_option(message, OPTION_OSCORE, 0))
                 refuse(peer, ticket, CODE_METHOD_NOT_ALLOWED, NULL, now_us);
         else
                 callbacks->request(callbacks->context, peer, ticket, message);
@@ -783,6 +797,15 @@ void *exchange_peer_owner(const struct exchange_peer *peer) {
 
 void exchange_peer_set_authenticated(struct exchange_peer *peer) {
         peer->is_authenticated = true;
+}
+
+void exchange_vouch(struct exchange_peer *peer, uint64_t ticket) {
+        struct record *record = record_of_ticket(peer, ticket);
+
+        if (!record)
+                return;
+        record->entry->is_vouched = true;
+        peer->was_vouched = true;
 }
 
 int64_t exchange_peer_idle_since_us(const struct exchange_peer *peer) {

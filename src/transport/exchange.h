@@ -18,6 +18,7 @@
  *                                                         was non-confirmable, and when its answer is no longer kept:
  *                                                         never is it executed twice
  *   request with an unknown method                      → 4.05 (§5.8); with Proxy-Uri or Proxy-Scheme → 5.05 (§5.10.2)
+ *                                                         (with an OSCORE option the method is any: RFC 8613 §8.2)
  *   request with another unknown critical option        → confirmable: 4.02; non-confirmable: silence (§5.4.1)
  *   any other request                                   → request()
  * Block-wise transfer is the business of who gets the request.
@@ -64,6 +65,11 @@ void *exchange_peer_owner(const struct exchange_peer *peer);
  * diagnostic text, and no confirmable message, which would be repeated for want of an acknowledgement.
  */
 void exchange_peer_set_authenticated(struct exchange_peer *peer);
+/*
+ * This request, of a peer that is not authenticated, is from who it says it is (RFC 8613): its answer may be a confirmable
+ * message, and notifications may be sent here.
+ */
+void exchange_vouch(struct exchange_peer *peer, uint64_t ticket);
 /* Unused since: monotonic; for eviction. */
 int64_t exchange_peer_idle_since_us(const struct exchange_peer *peer);
 /* Bytes of memory that the peer holds. */
@@ -77,7 +83,7 @@ bool exchange_is_request(struct bytes datagram);
 /*
  * Answer a request: message's code, options and payload; type, MID and token are filled in here (piggybacked when the
  * request was confirmable and not yet acknowledged; else a message of its own, confirmable for a confirmable request of
- * an authenticated peer, as long as there is room among those that wait). The encoded answer is kept for duplicates. 0;
+ * an authenticated peer or one vouched for, as long as there is room among those that wait). The encoded answer is kept for duplicates. 0;
  * -ENOENT: no such ticket, any more. -EOVERFLOW: longer than MESSAGE_SIZE_MAX, -EINVAL, -ENOMEM: it can be answered
  * otherwise. -EBUSY: answered too many non-confirmable ones in EXCHANGE_LIFETIME to have a Message ID left (§4.4); this
  * one is lost, as such a one may be.
@@ -87,13 +93,17 @@ int exchange_answer(struct exchange_peer *peer, uint64_t ticket, struct coap_mes
 /*
  * Send a message that is no answer to a request at hand (a notification of RFC 7641): message's code, token, options and
  * payload; it becomes a confirmable one, and outcome() is called with the ticket, which is the caller's and has
- * EXCHANGE_TICKET_OWN. 0; -EPERM: the peer is not authenticated; -EBUSY: too many wait; -EOVERFLOW, -EINVAL, -ENOMEM.
+ * EXCHANGE_TICKET_OWN. 0; -EPERM: the peer is not authenticated, and none of its requests was vouched for; -EBUSY: too
+ * many wait; -EOVERFLOW, -EINVAL, -ENOMEM.
  */
 #define EXCHANGE_TICKET_OWN (UINT64_C(1) << 63) /* no ticket of a request has it */
 int exchange_notify(struct exchange_peer *peer, uint64_t ticket, struct coap_message *message, int64_t now_us);
 
 /* Give a request up without an answer: a duplicate is then served anew. */
 void exchange_forget(struct exchange_peer *peer, uint64_t ticket);
+
+/* It needs no answer (RFC 7967): a confirmable one is acknowledged, and a duplicate likewise. */
+void exchange_silence(struct exchange_peer *peer, uint64_t ticket);
 
 void exchange_timers(struct exchange *exchange, int64_t now_us);
 /* When exchange_timers() must be called next: monotonic; INT64_MAX never. */

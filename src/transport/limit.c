@@ -9,7 +9,6 @@
 #include "base/secret.h"
 #include "base/siphash.h"
 #include "crypto/random.h"
-#include "domain/credential.h"
 #include "transport/address.h"
 
 #define SECOND_NS INT64_C(1000000000)
@@ -176,13 +175,13 @@ void limit_stranger_forgive(struct limit *limit, const struct address *source, e
         bucket_give(&limit->totals[act], &limit->total_rates[act]);
 }
 
-static const struct rate *peer_rate(const struct limit *limit, const struct credential *credential) {
-        return credential->server_id != 0 ? &limit->server_rate : &limit->peer_rate;
+static const struct rate *peer_rate(const struct limit *limit, struct limit_peer peer) {
+        return peer.is_server ? &limit->server_rate : &limit->peer_rate;
 }
 
-bool limit_peer(struct limit *limit, const struct credential *credential, int64_t now_us, int64_t *ret_wait_us) {
-        const struct key key = { (uint64_t)credential->id, KEY_CREDENTIAL };
-        const struct rate *rate = peer_rate(limit, credential);
+bool limit_peer(struct limit *limit, struct limit_peer peer, int64_t now_us, int64_t *ret_wait_us) {
+        const struct key key = { (uint64_t)peer.credential_id, KEY_CREDENTIAL };
+        const struct rate *rate = peer_rate(limit, peer);
 
         *ret_wait_us = 0;
         if (rate->per_s == 0 ||
@@ -192,12 +191,12 @@ bool limit_peer(struct limit *limit, const struct credential *credential, int64_
         return false;
 }
 
-void limit_peer_forgive(struct limit *limit, const struct credential *credential) {
-        const struct key key = { (uint64_t)credential->id, KEY_CREDENTIAL };
+void limit_peer_forgive(struct limit *limit, struct limit_peer peer) {
+        const struct key key = { (uint64_t)peer.credential_id, KEY_CREDENTIAL };
         struct place *place = table_find(limit, &limit->peers, &key);
 
         if (place)
-                bucket_give(&place->buckets[0], peer_rate(limit, credential));
+                bucket_give(&place->buckets[0], peer_rate(limit, peer));
 }
 
 /* ---- objects */

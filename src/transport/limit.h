@@ -60,14 +60,15 @@ enum limit_verdict limit_stranger(struct limit *limit, const struct address *sou
 /* What the source did turned out well: it is not charged for it. */
 void limit_stranger_forgive(struct limit *limit, const struct address *source, enum stranger_act act, int64_t now_us);
 
-/*
- * An authenticated peer, by its credential. A resource server has a rate of its own: it asks about the tokens of all its
- * clients. False: too much, for *ret_wait_us.
- */
-struct credential;
-bool limit_peer(struct limit *limit, const struct credential *credential, int64_t now_us, int64_t *ret_wait_us);
+/* An authenticated peer. A resource server has a rate of its own: it asks about the tokens of all its clients. */
+struct limit_peer {
+        int64_t credential_id;
+        bool is_server;
+};
+/* False: too much, for *ret_wait_us. */
+bool limit_peer(struct limit *limit, struct limit_peer peer, int64_t now_us, int64_t *ret_wait_us);
 /* What the peer did was part of something that it is charged for already. */
-void limit_peer_forgive(struct limit *limit, const struct credential *credential);
+void limit_peer_forgive(struct limit *limit, struct limit_peer peer);
 
 struct limit_figures {
         uint64_t n_sources, n_sources_max;              /* that are known; places there are */

@@ -37,6 +37,8 @@ struct observer {
         bool is_busy;         /* its request runs, or a notification is under way */
         bool is_ready;        /* in observe->ready */
         bool waits;           /* for the timer, to try again */
+        struct observe_way way;
+        UT_hash_handle hh;    /* by ticket */
 
         uint8_t token_size;
         uint8_t token[COAP_TOKEN_SIZE_MAX];
@@ -49,6 +51,9 @@ struct observe {
         struct observe_limits limits;
         uint8_t hash_key[SIPHASH_KEY_SIZE];
         struct topic *topics;
+        struct observer *by_ticket;
+        void (*ended)(void *context, void *owner, struct observe_way *way);
+        void *ended_context;
         struct observers ready;
         struct heap timers;
         uint64_t n_tickets;
@@ -159,15 +164,18 @@ static struct observer *find_token(const struct observe_peer *peer, struct bytes
         return NULL;
 }
 
-static struct observer *find_ticket(const struct observe_peer *peer, uint64_t ticket) {
-        struct observer *observer;
+/* Tickets count up: nobody chooses them. */
+static struct observer *find_any(const struct observe *observe, uint64_t ticket) {
+        struct observer *observer = NULL;
 
-        if (!peer->observe)
-                return NULL;
-        TAILQ_FOREACH(observer, &peer->observers, of_peer)
-                if (observer->ticket == ticket)
-                        return observer;
-        return NULL;
+        HASH_FIND(hh, observe->by_ticket, &ticket, sizeof(ticket), observer);
+        return observer;
+}
+
+static struct observer *find_ticket(const struct observe_peer *peer, uint64_t ticket) {
+        struct observer *observer = peer->observe ? find_any(peer->observe, ticket) : NULL;
+
+        return observer && observer->peer == peer ? observer : NULL;
 }
 
 static void observer_free(struct observer *observer) {
@@ -178,9 +186,12 @@ static void observer_free(struct observer *observer) {
                 TAILQ_REMOVE(&observe->ready, observer, in_turn);
         heap_remove(&observe->timers, &observer->timer);
         topic_leave(observer);
+        HASH_DEL(observe->by_ticket, observer);
         TAILQ_REMOVE(&peer->observers, observer, of_peer);
         peer->n_observers--;
         observe->figures.n_observers--;
+        if (observe->ended)
+                observe->ended(observe->ended_context, peer->owner, &observer->way);
         free(observer);
 }
 
@@ -219,11 +230,16 @@ static struct observer *observer_new(struct observe_peer *peer, struct bytes tok
                 at += copy_view(&observer->request.segments[i], observer->bytes + at);
         for (size_t i = 0; i < request->n_queries; i++)
                 at += copy_view(&observer->request.queries[i], observer->bytes + at);
+        /* never again: what comes back for one that is gone is for nobody */
+        observer->ticket = EXCHANGE_TICKET_OWN | ++peer->observe->n_tickets;
+        HASH_ADD(hh, peer->observe->by_ticket, ticket, sizeof(observer->ticket), observer);
+        if (!observer->hh.tbl) {
+                free(observer);
+                return NULL;
+        }
         TAILQ_INSERT_TAIL(&peer->observers, observer, of_peer);
         peer->n_observers++;
         peer->observe->figures.n_observers++;
-        /* never again: what comes back for one that is gone is for nobody */
-        observer->ticket = EXCHANGE_TICKET_OWN | ++peer->observe->n_tickets;
         return observer;
 }
 
@@ -279,6 +295,32 @@ void observe_remove(struct observe_peer *peer, struct bytes token) {
 
         if (observer)
                 observer_free(observer);
+}
+
+/* ---- how they are told */
+
+void observe_listen(struct observe *observe, void (*ended)(void *context, void *owner, struct observe_way *way),
+                    void *context) {
+        observe->ended = ended;
+        observe->ended_context = context;
+}
+
+struct observe_way *observe_way(struct observe_peer *peer, struct bytes token) {
+        struct observer *observer = find_token(peer, token);
+
+        return observer ? &observer->way : NULL;
+}
+
+struct observe_way *observe_way_of_ticket(struct observe_peer *peer, uint64_t ticket) {
+        struct observer *observer = find_ticket(peer, ticket);
+
+        return observer ? &observer->way : NULL;
+}
+
+struct observe_peer *observe_find(const struct observe *observe, uint64_t ticket) {
+        struct observer *observer = find_any(observe, ticket);
+
+        return observer ? observer->peer : NULL;
 }
 
 /* ---- notifications */

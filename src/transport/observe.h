@@ -5,6 +5,7 @@
 #include "base/heap.h"
 #include "endpoint/request.h"
 #include "format/coap.h"
+#include "transport/oscore.h"
 #include "transport/translate.h"
 
 /*
@@ -71,6 +72,23 @@ int observe_add(struct observe_peer *peer, struct bytes token, const struct requ
                 const struct block_asks *asks, const struct response *response, int64_t now_us, uint32_t *ret_sequence);
 /* §3.6: the peer takes its interest back; or was refused what it asked for anew. */
 void observe_remove(struct observe_peer *peer, struct bytes token);
+
+/*
+ * How an observer is told, kept with the observation for its owner: all zero at first. When the observation ends, ended()
+ * is called; it must not call back.
+ */
+struct observe_way {
+        void *route;                   /* whatever the owner calls the place where the request came from */
+        bool is_protected;
+        struct oscore_binding binding; /* with what notifications are protected (RFC 8613 §8.3) */
+};
+void observe_listen(struct observe *observe, void (*ended)(void *context, void *owner, struct observe_way *way),
+                    void *context);
+/* Of the observation with this token, or this ticket; NULL: there is none. Good as long as that is there. */
+struct observe_way *observe_way(struct observe_peer *peer, struct bytes token);
+struct observe_way *observe_way_of_ticket(struct observe_peer *peer, uint64_t ticket);
+/* Whose notification has this ticket; NULL: nobody's any more. */
+struct observe_peer *observe_find(const struct observe *observe, uint64_t ticket);
 
 /* The topic changed. Cheap when nobody observes it. */
 void observe_touch(struct observe *observe, int64_t topic);

@@ -2,7 +2,6 @@
 
 #include "domain/refusal.h"
 
-#define HEADER_SIZE 4
 #define SZX_MAX 6
 #define SZX_RESERVED 7
 #define BLOCK_OPTION_SIZE_MAX 3
@@ -46,7 +45,7 @@ static enum observe_ask read_observe(const struct coap_message *message, const s
         return value == 0 ? OBSERVE_BEGIN : value == 1 ? OBSERVE_END : OBSERVE_NOT;
 }
 
-static int read_blocks(const struct coap_message *message, struct block_asks *ret) {
+int translate_blocks(const struct coap_message *message, struct block_asks *ret) {
         const struct block *body = &ret->request_block;
         size_t size = message->payload.size;
         int r;
@@ -99,7 +98,7 @@ int translate_request(const struct coap_message *message, size_t payload_max, st
         ret->content_format = read_format(message, OPTION_CONTENT_FORMAT);
         ret->accept = read_format(message, OPTION_ACCEPT);
         ret->payload = message->payload;
-        if ((r = read_blocks(message, ret_asks)) != 0 || (r = read_uri(message, ret)) != 0)
+        if ((r = translate_blocks(message, ret_asks)) != 0 || (r = read_uri(message, ret)) != 0)
                 return r;
         return message->payload.size > payload_max ? REFUSE_TOO_LARGE : 0;
 }
@@ -108,20 +107,6 @@ int translate_request(const struct coap_message *message, size_t payload_max, st
 
 static void put_uint(struct answer *answer, uint16_t number, uint32_t value) {
         coap_message_add_uint(&answer->message, number, value, answer->scratch[answer->n_scratch++]);
-}
-
-/* Encoded, with a token of that size; options are in order. */
-static size_t message_size(const struct coap_message *message, size_t token_size) {
-        size_t size = HEADER_SIZE + token_size + (message->payload.size > 0 ? 1 + message->payload.size : 0);
-        uint16_t before = 0;
-
-        for (size_t i = 0; i < message->n_options; i++) {
-                uint16_t delta = (uint16_t)(message->options[i].number - before);
-
-                size += 1 + (delta >= 13) + (delta >= 269) + message->options[i].value.size;
-                before = message->options[i].number;
-        }
-        return size;
 }
 
 void answer_put_error(struct answer *answer, uint8_t code) {
@@ -184,7 +169,7 @@ static void put_parts(const struct response *response, const struct block_asks *
 
 /* With the ETag that a part will get. */
 static bool answer_fits(const struct answer *answer, const struct answer_limits *limits) {
-        size_t size = message_size(&answer->message, limits->token_size);
+        size_t size = coap_message_size(&answer->message, limits->token_size);
 
         return size + (answer->is_part ? 1 + ETAG_SIZE : 0) <= limits->size_max;
 }

@@ -264,10 +264,13 @@ static void critical_options_are_known_and_in_their_limits(void **state) {
                 { OPTION_ACCEPT, 2, 1, 0 },
                 { OPTION_ACCEPT, 3, 1, OPTION_ACCEPT },
                 { OPTION_ACCEPT, 1, 2, OPTION_ACCEPT },
-                /* not here: conditions, OSCORE, proxying, numbers that nobody knows */
+                { OPTION_OSCORE, 0, 1, 0 },
+                { OPTION_OSCORE, 255, 1, 0 },
+                { OPTION_OSCORE, 256, 1, OPTION_OSCORE },
+                { OPTION_OSCORE, 0, 2, OPTION_OSCORE },
+                /* not here: conditions, proxying, numbers that nobody knows */
                 { OPTION_IF_MATCH, 1, 1, OPTION_IF_MATCH },
                 { OPTION_IF_NONE_MATCH, 0, 1, OPTION_IF_NONE_MATCH },
-                { OPTION_OSCORE, 0, 1, OPTION_OSCORE },
                 { OPTION_PROXY_URI, 5, 1, OPTION_PROXY_URI },
                 { OPTION_PROXY_SCHEME, 4, 1, OPTION_PROXY_SCHEME },
                 { 9999, 0, 1, 9999 },

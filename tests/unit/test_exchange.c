@@ -198,9 +198,15 @@ static const struct {
         { "method 0.08", "41081234aa", REFUSED, "61851234aa" },
         { "method 0.31", "401f1234", REFUSED, "60851234" },
         { "non-confirmable method 0.08", "51081234aa", REFUSED, "5185*" },
-        { "unknown critical option 9", "4101123477" "90", REFUSED, "6182123477" "ff6f7074696f6e2039" },
+        { "unknown critical option 13", "4101123477" "d000", REFUSED, "6182123477" "ff6f7074696f6e203133" },
+        { "OSCORE", "4102123477" "90" "ff00", REQUEST, "" },
+        { "OSCORE, with an unknown method", "4108123477" "90" "ff00", REQUEST, "" },
+        { "OSCORE, with critical options that are nobody's word", "4102123477" "10" "80" "40" "ff00", REQUEST, "" },
+        { "OSCORE twice", "4102123477" "90" "00" "ff00", REFUSED, "6182123477" "ff6f7074696f6e2039" },
+        { "OSCORE with EDHOC", "4102123477" "90" "c0" "ff00", REFUSED, "6182123477" "ff6f7074696f6e203231" },
+        { "OSCORE with Proxy-Uri", "4102123477" "90" "d10d61" "ff00", REFUSED, "61a5123477" },
         { "unknown critical option 65001", "40011234" "e0fcdc", REFUSED, "60821234" "ff6f7074696f6e203635303031" },
-        { "non-confirmable, unknown critical option", "51011234aa" "90", UNREFUSED, "" },
+        { "non-confirmable, unknown critical option", "51011234aa" "d000", UNREFUSED, "" },
         { "unknown elective option 65000", "40011234" "e0fcdb", REQUEST, "" },
         { "Accept of three bytes", "40011234" "d304000000", REFUSED, "60821234" "ff6f7074696f6e203137" },
         { "Uri-Host twice", "40011234" "3161" "0162", REFUSED, "60821234" "ff6f7074696f6e2033" },
@@ -245,7 +251,7 @@ static void t_unauthenticated_is_told_less(void **state) {
         struct line line;
 
         open_line(&line, 8, false);
-        hear(&line, "410112347790");
+        hear(&line, "4101123477d000");
         assert_said(&line, 0, "6182123477");
         close_line(&line);
 }

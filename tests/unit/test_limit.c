@@ -224,17 +224,17 @@ static void source_gets_back_what_turned_out_well(void **state) {
         assert_int_equal(strangers(limit, "192.0.2.2:1", STRANGER_HANDSHAKE, 0, 10000), config->source_handshake_burst);
 }
 
-static int requests(struct limit *limit, const struct credential *credential, int64_t now_us, int max) {
+static int requests(struct limit *limit, struct limit_peer peer, int64_t now_us, int max) {
         int64_t wait_us;
         int n = 0;
 
-        while (n < max && limit_peer(limit, credential, now_us, &wait_us))
+        while (n < max && limit_peer(limit, peer, now_us, &wait_us))
                 n++;
         return n;
 }
 
 static int peers(struct limit *limit, int64_t credential_id, int64_t now_us, int max) {
-        return requests(limit, &(struct credential){ .id = credential_id, .client_id = 1 }, now_us, max);
+        return requests(limit, (struct limit_peer){ .credential_id = credential_id }, now_us, max);
 }
 
 static void peers_do_not_take_from_each_other(void **state) {
@@ -257,13 +257,13 @@ static void peers_do_not_take_from_each_other(void **state) {
 static void servers_have_a_rate_of_their_own(void **state) {
         _cleanup_(config_freep) struct config *config = defaults();
         _cleanup_(limit_freep) struct limit *limit = limit_of(config);
-        const struct credential server = { .id = 7, .server_id = 1 };
+        const struct limit_peer server = { .credential_id = 7, .is_server = true };
 
         assert_true(config->server_request_burst > config->peer_request_burst);
-        assert_int_equal(requests(limit, &server, 0, 10000), config->server_request_burst);
-        limit_peer_forgive(limit, &server);
-        assert_int_equal(requests(limit, &server, 0, 10000), 1);
-        assert_int_equal(requests(limit, &server, SECOND_US, 10000), config->server_request_rate);
+        assert_int_equal(requests(limit, server, 0, 10000), config->server_request_burst);
+        limit_peer_forgive(limit, server);
+        assert_int_equal(requests(limit, server, 0, 10000), 1);
+        assert_int_equal(requests(limit, server, SECOND_US, 10000), config->server_request_rate);
         assert_int_equal(peers(limit, 8, 0, 10000), config->peer_request_burst);
 }
 
