@@ -77,7 +77,10 @@ static const struct option client_options[] = {
         { "--token-kid-hex", "token_kid_hex", OPTION_TEXT, "HEX", "its key id, named in every token" },               \
         { "--default-lifetime", "default_lifetime_s", OPTION_INT, "SECONDS", "of its tokens; 0: as configured" },     \
         { "--max-lifetime", "max_lifetime_s", OPTION_INT, "SECONDS", "of its tokens; 0: as configured" },             \
-        { "--clock", "has_clock", OPTION_BOOL, "yes|no", "whether it can judge when a token expires" }
+        { "--clock", "has_clock", OPTION_BOOL, "yes|no", "whether it can judge when a token expires" },               \
+        { "--prefer-profile", "preferred_profile", OPTION_TEXT, "PROFILE", "where a client has several; \"\": none" }, \
+        { "--oscore-alg", "oscore_alg", OPTION_TEXT, "ALGORITHM", "of its contexts: AES-CCM-16-64-128, ..." },        \
+        { "--oscore-hkdf", "oscore_hkdf", OPTION_TEXT, "SHA-256|SHA-512", "the hash of their key derivation" }
 
 static const struct option server_options[] = { SERVER_OPTIONS, {} };
 
@@ -121,6 +124,7 @@ static const struct option policy_options[] = {
 static const struct option explain_options[] = {
         { "--at", "at", OPTION_TIME, "TIME", "as if it were then" },
         { "--key", "key", OPTION_TEXT, "KEY", "symmetric, or the client's own: P-256, P-384, Ed25519, X25519" },
+        { "--channel", "channel", OPTION_TEXT, "dtls|oscore", "over which it would come; dtls when not given" },
         {},
 };
 

@@ -5,7 +5,10 @@
 
 #include "domain/name.h"
 
-/* ACE profiles (ace-profile registry) as a set: bit n stands for profile n. */
+/* ACE profiles by their registered numbers (RFC 9202 §9, RFC 9203 §9.1, RFC 9431 §7.3); 0 is none of them. */
+enum { PROFILE_COAP_DTLS = 1, PROFILE_COAP_OSCORE = 2, PROFILE_MQTT_TLS = 3 };
+
+/* A set of them: bit n stands for profile n. */
 typedef uint32_t profile_set;
 #define PROFILE_BIT(profile) (UINT32_C(1) << (profile))
 

@@ -5,9 +5,8 @@
 #include "base/cleanup.h"
 #include "domain/refusal.h"
 
-/* What can be set up between a client and a resource server today: DTLS with a symmetric key (RFC 9202 §3.3) */
-#define PROFILE_COAP_DTLS 1
-#define PROFILES_SERVED PROFILE_BIT(PROFILE_COAP_DTLS)
+/* What can be set up between a client and a resource server. */
+#define PROFILES_SERVED (PROFILE_BIT(PROFILE_COAP_DTLS) | PROFILE_BIT(PROFILE_COAP_OSCORE))
 
 /* A decision on its way. */
 struct deciding {
@@ -279,15 +278,74 @@ static void tell_shadow(struct deciding *d, int refusal) {
         why->shadow = tried.scope;
 }
 
+static profile_set profile_of(const struct osc *osc) {
+        return PROFILE_BIT(osc->alg != AEAD_NONE ? PROFILE_COAP_OSCORE : PROFILE_COAP_DTLS);
+}
+
+/* A key serves one profile all its life; a new one may serve any. */
+static profile_set profiles_of_key(const struct deciding *d) {
+        const struct token_facts *facts = d->facts;
+        enum ask_cnf cnf = d->ask->cnf;
+
+        if (is_refresh(d))
+                return profile_of(&facts->refresh.osc);
+        if (facts->pop_key_found)
+                return profile_of(&facts->pop_osc);
+        if (facts->public_key.curve != CURVE_NONE || cnf == ASK_CNF_PUBLIC || cnf == ASK_CNF_UNSUPPORTED ||
+            cnf == ASK_CNF_BAD_KEY || (cnf == ASK_CNF_KID && d->ask->kid_in_key))
+                return PROFILE_BIT(PROFILE_COAP_DTLS);
+        return PROFILES_SERVED;
+}
+
+/* RFC 9200 §5.8.2 leaves the choice to us. */
+static unsigned choose_profile(const struct deciding *d, profile_set possible, const char **ret_from) {
+        const struct {
+                unsigned profile;
+                const char *from;
+        } wishes[] = {
+                { d->facts->server.preferred_profile, "resource server" },
+                { d->facts->channel_profile, "channel" },
+        };
+
+        for (size_t i = 0; i < N_ELEMENTS(wishes); i++)
+                if (wishes[i].profile != 0 && (possible & PROFILE_BIT(wishes[i].profile))) {
+                        *ret_from = wishes[i].from;
+                        return wishes[i].profile;
+                }
+        *ret_from = "number";
+        return (unsigned)__builtin_ctz(possible);
+}
+
+static bool is_one(profile_set set) {
+        return (set & (set - 1)) == 0;
+}
+
 static int check_profile(struct deciding *d) {
-        profile_set common = d->facts->client.profiles & d->facts->server.profiles & PROFILES_SERVED;
+        profile_set common = d->facts->client.profiles & d->facts->server.profiles & PROFILES_SERVED, possible;
+        const char *from;
 
         if (common == 0)
                 return refuse(d, REFUSE_PROFILE,
                               "RFC 9200 §5.8.2: client and resource server have no profile in common that is served");
+        if (!server_takes_oscore(&d->facts->server))
+                common &= ~PROFILE_BIT(PROFILE_COAP_OSCORE);
+        if (common == 0)
+                return refuse(d, REFUSE_PROFILE,
+                              "RFC 9203 §3.2: coap_oscore, the only profile in common, takes symmetric keys and tokens "
+                              "that are encrypted, which the resource server's are not");
+        possible = common & profiles_of_key(d);
+        if (possible == 0)
+                return refuse(d, REFUSE_PROFILE,
+                              "RFC 9200 §5.8.2: the key that is asked for is of a profile that client and resource "
+                              "server do not have in common");
 
-        d->grant->profile = (unsigned)__builtin_ctz(common);
-        d->grant->tell_profile = d->ask->wants_profile;
+        d->grant->profile = choose_profile(d, possible, &from);
+        /* RFC 9200 §5.8.2: not told, the client is taken to know it */
+        d->grant->tell_profile = d->ask->wants_profile || !is_one(possible);
+        if (d->why) {
+                d->why->profile = d->grant->profile;
+                d->why->profile_from = is_one(common) ? "parties" : is_one(possible) ? "key" : from;
+        }
         return 0;
 }
 
@@ -329,6 +387,10 @@ static int check_kid(struct deciding *d) {
                 return check_kind(d, CURVE_NONE);
         if (facts->public_key.curve != CURVE_NONE)
                 return check_public_key(d);
+        if (d->grant->profile == PROFILE_COAP_OSCORE)
+                return refuse(d, REFUSE_OSC_ID,
+                              "RFC 9203 §3.1: the kid is the id of no OSCORE_Input_Material that was made for this client "
+                              "and this resource server and is in use");
         if (facts->unknown_kid_makes_key && !facts->is_group) /* RFC 9202 §3.3.1 has it so */
                 return check_kind(d, CURVE_NONE);
         return refuse(d, REFUSE_POP_KEY,
@@ -346,6 +408,8 @@ static bool is_key_of_refresh(const struct deciding *d) {
 
         if (d->ask->cnf == ASK_CNF_PUBLIC)
                 return public_key_equal(&d->ask->public_key, &refresh->public_key);
+        if (d->ask->cnf == ASK_CNF_KID && d->ask->kid_in_key && refresh->osc.alg != AEAD_NONE)
+                return false;
         return d->ask->cnf == ASK_CNF_NONE || (d->ask->cnf == ASK_CNF_KID && bytes_equal(d->ask->kid, kid));
 }
 
@@ -398,9 +462,20 @@ static int check_count(struct deciding *d) {
         return 0;
 }
 
-static void set_symmetric_key(struct grant *grant, uint64_t number, const struct secret *key) {
+static void set_symmetric_key(struct grant *grant, uint64_t number, const struct secret *key, const struct osc *osc) {
         grant->key_number = number;
         (void)secret_set(&grant->pop_key, secret_bytes(key)); /* fits: it is a secret's */
+        grant->osc = *osc;
+}
+
+static void set_new_key(struct deciding *d) {
+        const struct server *server = &d->facts->server;
+
+        d->grant->new_key = true;
+        if (d->grant->profile == PROFILE_COAP_OSCORE)
+                d->grant->osc = (struct osc){ .alg = server->oscore_alg, .hkdf = server->oscore_hkdf };
+        else /* RFC 9202 §3.3.1; one that the server has already, or may have lost, it cannot compute from a later token */
+                d->grant->derives_key = server->derives_key;
 }
 
 static void set_public_key(struct deciding *d) {
@@ -421,13 +496,11 @@ static void set_key(struct deciding *d) {
         if (facts->public_key.curve != CURVE_NONE)
                 set_public_key(d);
         else if (is_refresh(d))
-                set_symmetric_key(grant, facts->refresh.key_number, &facts->refresh.pop_key);
+                set_symmetric_key(grant, facts->refresh.key_number, &facts->refresh.pop_key, &facts->refresh.osc);
         else if (facts->pop_key_found)
-                set_symmetric_key(grant, facts->pop_key_number, &facts->pop_key);
+                set_symmetric_key(grant, facts->pop_key_number, &facts->pop_key, &facts->pop_osc);
         else
-                grant->new_key = true;
-        /* one that the server has already, or may have lost, it cannot compute from a later token */
-        grant->derives_key = grant->new_key && facts->server.derives_key;
+                set_new_key(d);
         grant->is_update = d->ask->cnf == ASK_CNF_KID && !grant->new_key;
 }
 

@@ -29,6 +29,7 @@ struct token_ask {
         bool wants_profile;     /* ace_profile: null */
         enum ask_cnf cnf;
         struct bytes kid;       /* for ASK_CNF_KID; of a COSE_Key too, data NULL when it has none */
+        bool kid_in_key;        /* ASK_CNF_KID by a COSE_Key, as RFC 9202 has it, not RFC 9203 */
         struct public_key public_key;
         struct bytes cnonce;    /* data NULL: absent */
         struct bytes refresh_token; /* data NULL: absent */
@@ -43,6 +44,7 @@ struct refresh_token {
         struct scope scope;        /* no later token gets more */
         uint64_t key_number;
         struct secret pop_key;     /* size 0: bound to public_key */
+        struct osc osc;            /* of pop_key, where the profile is coap_oscore */
         struct public_key public_key;
         size_t kid_size;           /* of public_key; 0: none */
         uint8_t kid[CREDENTIAL_KID_MAX];
@@ -54,6 +56,7 @@ void refresh_token_done(struct refresh_token *token);
 struct token_facts {
         /* told to the store: */
         const uint8_t *channel_key; /* thumbprint of the public key that the channel was set up with; NULL: none */
+        unsigned channel_profile;   /* the one that is like the channel of the request; 0: none is */
         bool unknown_kid_makes_key; /* configured: a kid of no key that is known asks for a new one (AS-121) */
         /* known to it: */
         struct client client;      /* id 0: the channel's credential belongs to no client */
@@ -70,6 +73,7 @@ struct token_facts {
         bool pop_key_found;        /* ask's kid denotes a live symmetric key made for this client and this server */
         uint64_t pop_key_number;   /* its number, and the key */
         struct secret pop_key;
+        struct osc pop_osc;
         /*
          * The public key that ask's COSE_Key or kid stands for, when this client has shown that it holds the private
          * one (AS-061): the channel was set up with it, or it is registered as the client's.
@@ -97,10 +101,11 @@ struct grant {
         int64_t issued_s, expires_s, lifetime_s;
         bool is_group;             /* for a group audience: server_id 0 */
         bool new_key;              /* a symmetric PoP key is to be made; else pop_key or public_key is the one */
-        bool is_update;            /* of access rights: the client named a key that it has (RFC 9202 §4) */
+        bool is_update;            /* of access rights: the client named a key that it has (RFC 9202 §4, 9203 §3.1) */
         uint64_t number;           /* of the token, unique for ever; filled by the endpoint */
         uint64_t key_number;       /* kid; equal to number when the key is new */
         struct secret pop_key;     /* size 0: bound to public_key */
+        struct osc osc;            /* of pop_key, where the profile is coap_oscore; random parts filled by the endpoint */
         bool derives_key;          /* the server computes pop_key from the token, which has its kid alone (AS-103, 104) */
         struct public_key public_key; /* CURVE_NONE: bound to pop_key */
         size_t kid_size;           /* of public_key, as the client says or registered it; 0: none */
@@ -131,6 +136,8 @@ struct explanation {
         size_t n_policies;         /* all that contributed, also beyond the array */
         int64_t lifetime_s;
         const char *lifetime_from; /* "configuration", "resource server", "client", "policy"; NULL: not decided */
+        unsigned profile;          /* 0: not decided */
+        const char *profile_from;  /* "parties": it is their only one, "key", "resource server", "channel", "number" */
         const char *why;           /* one sentence with the RFC section */
 };
 
@@ -141,6 +148,10 @@ struct explanation {
  * The scope is what policies leave of what was asked: policy_evaluate(). The lifetime is the shortest of: the server's or
  * the configured default, both maxima, the maximum and the remaining period of each policy that contributed to the
  * scope.
+ *
+ * The profile is one that both parties have and we serve: that of the key which the request names or stands on (a public
+ * key's is coap_dtls); else the one that the resource server prefers; else the one like the channel of the request; else
+ * the one with the lowest number. Where there was a choice the answer tells it.
  *
  * Returns 0 and fills *ret_grant but for number, key_number and a new key's bytes; or a refusal. Never < 0: no I/O, no
  * allocation.

@@ -37,6 +37,7 @@ enum refusal {
         REFUSE_REQ_CNF,                /* invalid_request: req_cnf is not one confirmation method we can read */
         REFUSE_POP_KEY,                /* unsupported_pop_key */
         REFUSE_KEY_PROOF,              /* unsupported_pop_key: the client has not shown that it holds the private key */
+        REFUSE_OSC_ID,                 /* invalid_request: kid is of no OSCORE_Input_Material of theirs (AS-123) */
         REFUSE_REFRESH_TOKEN,          /* invalid_grant: unknown, expired, revoked, used before, somebody else's */
         REFUSE_REFRESH_CHANGE,         /* invalid_request: other key or audience than the refresh token's (AS-029) */
         REFUSE_CNONCE,                 /* invalid_request: longer than any resource server makes */

@@ -4,6 +4,7 @@
 #include "crypto/mac.h"
 #include "crypto/sign.h"
 #include "domain/client.h"
+#include "domain/oscore.h"
 #include "domain/scope.h"
 
 /* How the token for a resource server is protected. */
@@ -34,7 +35,10 @@ struct server {
         enum mac_alg mac_alg;        /* TOKEN_FORMAT_MAC0 */
         enum sign_alg sign_alg;      /* what is signed for it, also for its group audiences */
         pop_key_set pop_keys;        /* what it can do; a new key is symmetric */
-        bool derives_key;            /* it computes symmetric PoP keys from the token (RFC 9202 §3.3.1) */
+        bool derives_key;            /* it computes symmetric PoP keys of coap_dtls from the token (RFC 9202 §3.3.1) */
+        unsigned preferred_profile;  /* where a client has several of its profiles; 0: as the client's channel */
+        enum aead_alg oscore_alg;    /* what it shall protect messages with where the profile is coap_oscore */
+        enum oscore_hkdf oscore_hkdf;
         bool has_trl;                /* its tokens are as RFC 9770 §3 wants them, and in the list when revoked */
         bool token_tagged;           /* CWT with tags 61 and 16 around it, or bare */
         int64_t default_lifetime_s;  /* 0: the configured one */
@@ -42,3 +46,12 @@ struct server {
         bool has_clock;              /* can judge exp */
         int64_t created_s;
 };
+
+/*
+ * Can it be given tokens of coap_oscore? A Master Secret is a symmetric key, and goes to the server in the token, where
+ * nobody else may read it (RFC 9203 §3.2); there is no encrypted form of an OSCORE_Input_Material alone.
+ */
+static inline bool server_takes_oscore(const struct server *server) {
+        return (server->pop_keys & POP_KEY_SYMMETRIC) && server->token_format != TOKEN_FORMAT_MAC0 &&
+               server->token_format != TOKEN_FORMAT_SIGN1;
+}

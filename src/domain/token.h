@@ -4,6 +4,7 @@
 #include "crypto/key.h"
 #include "domain/scope.h"
 #include "domain/name.h"
+#include "domain/oscore.h"
 
 #define TOKEN_HASH_SIZE 32
 #define NUMBER_SIZE_MAX 8
@@ -11,6 +12,19 @@
 #define EXI_SIZE 8 /* of a sequence number in a cti */
 #define EXI_CTI_SIZE_MAX (NUMBER_SIZE_MAX + EXI_SIZE)
 #define TOKEN_KID_SIZE_MAX 16 /* of what a client calls its public key */
+
+/*
+ * What an OSCORE_Input_Material (RFC 9203 §3.2.1) has beside its id and ms, which are the number and the bytes of the
+ * PoP key. Salt and contextId are always there: peers differ in what an absent salt is (RFC 9203 §4.3).
+ */
+#define OSC_SALT_SIZE 8
+#define OSC_CONTEXT_ID_SIZE 8
+
+struct osc {
+        enum aead_alg alg; /* AEAD_NONE: the PoP key is none of an OSCORE_Input_Material */
+        enum oscore_hkdf hkdf;
+        uint8_t salt[OSC_SALT_SIZE], context_id[OSC_CONTEXT_ID_SIZE]; /* random */
+};
 
 /* An issued token as the store keeps it. */
 struct token {
@@ -30,6 +44,8 @@ struct token {
         uint8_t cnonce[CNONCE_SIZE_MAX];
         uint64_t family;               /* of refresh tokens that it came with; 0: none */
         struct secret pop_key;         /* size 0: bound to public_key */
+        struct osc osc;                /* of pop_key, where the profile is coap_oscore */
+        bool names_osc;                /* it has the id of that alone: an update of access rights (RFC 9203 §3.2) */
         struct public_key public_key;  /* CURVE_NONE: bound to pop_key */
         size_t kid_size;               /* of public_key, as the client calls it; 0: none */
         uint8_t kid[TOKEN_KID_SIZE_MAX];

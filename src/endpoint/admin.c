@@ -247,26 +247,33 @@ bool admin_scope_next(const struct scope *scope, size_t *at, struct scope *ret_t
 
 /* ---- registered names */
 
+int admin_read_profile(struct response *response, const char *member, const char *name, unsigned *ret) {
+        for (unsigned profile = 1; profile < PROFILES_MAX; profile++) {
+                const char *known = describe_name(VOCABULARY_PROFILE, profile);
+
+                if (known && strcmp(known, name) == 0) {
+                        *ret = profile;
+                        return 0;
+                }
+        }
+        return admin_refuse_value(response, member, name,
+                                  "is no ACE profile: coap_dtls, coap_oscore and mqtt_tls are");
+}
+
 int admin_read_profiles(struct response *response, const struct json_texts *texts, profile_set *ret) {
         profile_set profiles = 0;
+        unsigned profile;
 
         if (texts->n_items == 0) {
                 response_why(response, "member \"profiles\": at least one is expected, such as coap_dtls");
                 return REFUSE_ADMIN_VALUE;
         }
         for (size_t i = 0; i < texts->n_items; i++) {
-                profile_set found = 0;
+                int r = admin_read_profile(response, "profiles", texts->items[i], &profile);
 
-                for (unsigned profile = 1; profile < PROFILES_MAX; profile++) {
-                        const char *name = describe_name(VOCABULARY_PROFILE, profile);
-
-                        if (name && strcmp(name, texts->items[i]) == 0)
-                                found = PROFILE_BIT(profile);
-                }
-                if (found == 0)
-                        return admin_refuse_value(response, "profiles", texts->items[i],
-                                                  "is no ACE profile: coap_dtls, coap_oscore and mqtt_tls are");
-                profiles |= found;
+                if (r != 0)
+                        return r;
+                profiles |= PROFILE_BIT(profile);
         }
         *ret = profiles;
         return 0;
@@ -286,10 +293,24 @@ json_t *admin_profiles(profile_set profiles) {
         return names;
 }
 
-const char *admin_alg_name(enum aead_alg alg) {
-        const char *name = describe_name(VOCABULARY_ALGORITHM, cose_aead_label(alg));
+int admin_read_aead(struct response *response, const char *member, const char *name, enum aead_alg *ret) {
+        enum aead_alg alg = aead_from_name(name);
 
-        return name ? name : "";
+        if (alg == AEAD_NONE)
+                return admin_refuse_value(response, member, name, "is no algorithm that encrypts: AES-CCM-16-64-128, "
+                                          "AES-CCM-16-128-128, A128GCM, A256GCM and ChaCha20-Poly1305 are");
+        *ret = alg;
+        return 0;
+}
+
+int admin_read_hkdf(struct response *response, const char *member, const char *name, enum oscore_hkdf *ret) {
+        enum oscore_hkdf hkdf = oscore_hkdf_from_name(name);
+
+        if (hkdf == 0)
+                return admin_refuse_value(response, member, name, "is no hash of a key derivation: SHA-256 and SHA-512 "
+                                          "are");
+        *ret = hkdf;
+        return 0;
 }
 
 /* ---- what a query or a path names */

@@ -66,7 +66,11 @@ bool admin_scope_next(const struct scope *scope, size_t *at, struct scope *ret_t
 /* Profiles by their registered names. */
 int admin_read_profiles(struct response *response, const struct json_texts *texts, profile_set *ret);
 json_t *admin_profiles(profile_set profiles);
-const char *admin_alg_name(enum aead_alg alg);
+int admin_read_profile(struct response *response, const char *member, const char *name, unsigned *ret);
+
+/* Algorithms by name: what encrypts, and the hash of OSCORE's key derivation. */
+int admin_read_aead(struct response *response, const char *member, const char *name, enum aead_alg *ret);
+int admin_read_hkdf(struct response *response, const char *member, const char *name, enum oscore_hkdf *ret);
 
 /* Decimal digits of a query parameter, up to max. */
 int admin_read_number(struct response *response, const char *name, struct bytes text, int64_t max, int64_t *ret);

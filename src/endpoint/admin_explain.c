@@ -21,6 +21,7 @@
 /* A token request that nobody sent, and what would become of it. */
 struct explaining {
         int64_t at_s; /* when it would have been sent */
+        unsigned channel_profile; /* and the profile that is like its channel */
         struct token_ask ask;
         struct scope asked;
         struct token_facts facts;
@@ -81,11 +82,23 @@ static int read_key(struct bytes text, struct response *response, struct token_a
         return REFUSE_ADMIN_VALUE;
 }
 
+/* Over which channel the request would come: what profile it gets may hang on that. */
+static int read_channel(struct bytes text, struct response *response, unsigned *ret_profile) {
+        bool is_oscore = bytes_equal(text, BYTES_LITERAL("oscore"));
+
+        *ret_profile = is_oscore ? PROFILE_COAP_OSCORE : PROFILE_COAP_DTLS;
+        if (!text.data || is_oscore || bytes_equal(text, BYTES_LITERAL("dtls")))
+                return 0;
+        response_why(response, "query parameter \"channel\": dtls or oscore is expected");
+        return REFUSE_ADMIN_VALUE;
+}
+
 static int explain_read(struct aced *as, const struct request *request, struct response *response,
                         struct explaining *e) {
         struct bytes client = request_query(request, "client"), at = request_query(request, "at");
         int r = admin_check_queries(request, response,
-                                    (const char *const[]){ "client", "audience", "scope", "at", "key", NULL });
+                                    (const char *const[]){ "client", "audience", "scope", "at", "key", "channel",
+                                                           NULL });
 
         if (r != 0)
                 return r;
@@ -97,6 +110,7 @@ static int explain_read(struct aced *as, const struct request *request, struct r
         if ((r = read_scope(request_query(request, "scope"), response, &e->asked)) != 0 ||
             (at.data && (r = read_instant(at, response, &e->at_s)) != 0) ||
             (r = read_key(request_query(request, "key"), response, &e->ask)) != 0 ||
+            (r = read_channel(request_query(request, "channel"), response, &e->channel_profile)) != 0 ||
             (r = admin_client_find(as->store, client, response, &e->facts.client)) != 0)
                 return r;
         e->ask.audience = request_query(request, "audience");
@@ -116,7 +130,8 @@ static int explain_decide(struct aced *as, struct explaining *e) {
         int64_t client_id = e->facts.client.id;
         int r;
 
-        e->facts = (struct token_facts){ .tokens_max = as->config->tokens_per_client_max,
+        e->facts = (struct token_facts){ .channel_profile = e->channel_profile,
+                                         .tokens_max = as->config->tokens_per_client_max,
                                          .default_lifetime_s = as->config->default_lifetime_s,
                                          .max_lifetime_s = as->config->max_lifetime_s };
         r = store_token_facts(as->store, 0, client_id, &e->ask, e->at_s, &e->facts);
@@ -301,7 +316,7 @@ static json_t *explain_json(const struct explaining *e, json_t *dropped, json_t 
         bool granted = e->why.refusal == 0;
 
         return json_pack("{s:s, s:s?, s:s, s:s, s:s, s:s, s:b, s:o, s:o, s:o, s:O, s:O, s:i, s:O, s:o, s:I, s:s?, s:I, "
-                         "s:I, s:I, s:I, s:s?}",
+                         "s:I, s:I, s:I, s:s?, s:s?}",
                          "decision", granted ? "granted" : "refused",
                          "refusal", granted ? NULL : refusal_row(e->why.refusal)->name, "why", explain_why(e),
                          "client", e->facts.client.name, "audience", e->facts.audience,
@@ -313,7 +328,8 @@ static json_t *explain_json(const struct explaining *e, json_t *dropped, json_t 
                          "not_before_s", (json_int_t)e->grant.nbf_s, "at_s", (json_int_t)e->at_s,
                          "live_tokens", (json_int_t)e->facts.n_live_tokens,
                          "tokens_max", (json_int_t)e->facts.tokens_max,
-                         "profile", granted ? describe_name(VOCABULARY_PROFILE, e->grant.profile) : NULL);
+                         "profile", granted ? describe_name(VOCABULARY_PROFILE, e->why.profile) : NULL,
+                         "profile_from", granted ? e->why.profile_from : NULL);
 }
 
 static int explain_reply(const struct explaining *e, struct response *response) {

@@ -59,16 +59,6 @@ static int read_format(const struct protection_ask *ask, struct response *respon
         return 0;
 }
 
-static int read_aead(struct response *response, const char *member, const char *text, struct server *server) {
-        enum aead_alg alg = aead_from_name(text);
-
-        if (alg == AEAD_NONE)
-                return admin_refuse_value(response, member, text, "is no algorithm that encrypts: AES-CCM-16-64-128, "
-                                          "AES-CCM-16-128-128, A128GCM, A256GCM and ChaCha20-Poly1305 are");
-        server->token_alg = alg;
-        return 0;
-}
-
 /* token_alg is what protects the tokens: it has to fit their format. */
 static int read_algs(const struct protection_ask *ask, struct response *response, struct server *server) {
         bool is_mac = server->token_format == TOKEN_FORMAT_MAC0;
@@ -77,14 +67,14 @@ static int read_algs(const struct protection_ask *ask, struct response *response
         if (ask->wrap_alg && !is_mac)
                 return admin_refuse_value(response, "wrap_alg", ask->wrap_alg, "is for tokens of format mac0 only: "
                                           "set token_alg");
-        if (ask->wrap_alg && (r = read_aead(response, "wrap_alg", ask->wrap_alg, server)) != 0)
+        if (ask->wrap_alg && (r = admin_read_aead(response, "wrap_alg", ask->wrap_alg, &server->token_alg)) != 0)
                 return r;
         if (!ask->token_alg)
                 return 0;
         if (server->token_format == TOKEN_FORMAT_OPAQUE)
                 return admin_refuse_value(response, "token_alg", ask->token_alg, "protects nothing in opaque tokens");
         if (!is_mac)
-                return read_aead(response, "token_alg", ask->token_alg, server);
+                return admin_read_aead(response, "token_alg", ask->token_alg, &server->token_alg);
         server->mac_alg = mac_alg_from_name(ask->token_alg);
         return server->mac_alg != MAC_NONE ? 0 :
                admin_refuse_value(response, "token_alg", ask->token_alg, "is no algorithm for tokens of format mac0: "

@@ -7,6 +7,7 @@
 #include "domain/refusal.h"
 #include "endpoint/aced.h"
 #include "endpoint/admin_protection.h"
+#include "format/describe.h"
 #include "store/policies.h"
 #include "store/servers.h"
 
@@ -15,6 +16,7 @@ struct server_ask {
         struct json_texts audiences, group_audiences, profiles;
         struct json_int default_lifetime_s, max_lifetime_s;
         struct json_bool suspended;
+        const char *preferred_profile, *oscore_alg, *oscore_hkdf;
         struct protection_ask protection;
 };
 
@@ -25,6 +27,9 @@ static const struct json_field server_fields[] = {
         ADMIN_FIELD(server_ask, audiences, TEXTS),
         ADMIN_FIELD(server_ask, group_audiences, TEXTS),
         ADMIN_FIELD(server_ask, profiles, TEXTS),
+        ADMIN_FIELD(server_ask, preferred_profile, TEXT),
+        ADMIN_FIELD(server_ask, oscore_alg, TEXT),
+        ADMIN_FIELD(server_ask, oscore_hkdf, TEXT),
         ADMIN_FIELD(server_ask, scopes, TEXT),
         ADMIN_FIELD(server_ask, scope_kind, TEXT),
         ADMIN_FIELD(server_ask, default_scope, TEXT),
@@ -68,9 +73,12 @@ static int server_json(struct store *store, const struct server *server, int64_t
 
         if (r != 0)
                 return r;
-        object = json_pack("{s:s, s:b, s:O, s:O, s:o, s:o, s:s, s:o, s:I, s:I, s:I}",
+        object = json_pack("{s:s, s:b, s:O, s:O, s:o, s:s, s:s, s:s, s:o, s:s, s:o, s:I, s:I, s:I}",
                            "name", server->name, "suspended", (int)server->suspended, "audiences", lists.own,
                            "group_audiences", lists.group, "profiles", admin_profiles(server->profiles),
+                           "preferred_profile", describe_name(VOCABULARY_PROFILE, server->preferred_profile) ?: "",
+                           "oscore_alg", aead_name(server->oscore_alg) ?: "",
+                           "oscore_hkdf", oscore_hkdf_name(server->oscore_hkdf) ?: "",
                            "scopes", admin_scope(&server->scopes), "scope_kind", scope_kinds[server->scope_kind],
                            "default_scope", admin_scope(&server->default_scope),
                            "default_lifetime_s", (json_int_t)server->default_lifetime_s,
@@ -163,6 +171,50 @@ static int apply_lifetimes(const struct server_ask *ask, struct response *respon
         return 0;
 }
 
+/* Of the contexts between clients and the server, in the profile coap_oscore; and which profile it would rather have. */
+static int apply_oscore(const struct server_ask *ask, struct response *response, struct server *server) {
+        int r = 0;
+
+        if (ask->oscore_alg)
+                r = admin_read_aead(response, "oscore_alg", ask->oscore_alg, &server->oscore_alg);
+        if (r == 0 && ask->oscore_hkdf)
+                r = admin_read_hkdf(response, "oscore_hkdf", ask->oscore_hkdf, &server->oscore_hkdf);
+        if (r == 0 && ask->preferred_profile && *ask->preferred_profile == '\0')
+                server->preferred_profile = 0;
+        else if (r == 0 && ask->preferred_profile)
+                r = admin_read_profile(response, "preferred_profile", ask->preferred_profile,
+                                       &server->preferred_profile);
+        return r;
+}
+
+static bool has_profile(const struct server *server, unsigned profile) {
+        return (server->profiles & PROFILE_BIT(profile)) != 0;
+}
+
+/* What does not go together is refused when it is asked for: what came before stays as it is (server_takes_oscore()). */
+static int check_profiles(const struct server_ask *ask, struct response *response, const struct server *server) {
+        bool is_asked = ask->profiles.set || ask->preferred_profile || ask->protection.token_format ||
+                        ask->protection.pop_keys.set || ask->protection.derives_key.set;
+        const char *why = NULL;
+
+        if (server->preferred_profile != 0 && !has_profile(server, server->preferred_profile))
+                why = "member \"preferred_profile\": it is not among profiles: put it there, or prefer none (\"\")";
+        else if (has_profile(server, PROFILE_COAP_OSCORE) && !(server->pop_keys & POP_KEY_SYMMETRIC))
+                why = "member \"pop_keys\": the keys of coap_oscore are symmetric: put symmetric among them, or leave "
+                      "coap_oscore out of profiles";
+        else if (has_profile(server, PROFILE_COAP_OSCORE) && !server_takes_oscore(server))
+                why = "member \"token_format\": all can read such tokens, and nothing but the whole token can be "
+                      "encrypted for coap_oscore (RFC 9203 section 3.2): choose encrypt0, sign-encrypt or opaque, or "
+                      "leave coap_oscore out of profiles";
+        else if (server->derives_key && !has_profile(server, PROFILE_COAP_DTLS))
+                why = "member \"derives_key\": keys are derived for coap_dtls alone (RFC 9202 section 3.3.1): put it "
+                      "among profiles, or leave derives_key away";
+        if (!why || !is_asked)
+                return 0;
+        response_why(response, "%s", why);
+        return REFUSE_ADMIN_VALUE;
+}
+
 /* Members that are there, into *server, but for audiences and keys, which are rows of their own. */
 static int server_apply(struct aced *as, const struct request *request, const struct server_ask *ask,
                         struct response *response, bool is_new, struct server *server) {
@@ -174,11 +226,14 @@ static int server_apply(struct aced *as, const struct request *request, const st
                 r = apply_scopes(ask, response, is_new, server);
         if (r == 0)
                 r = apply_lifetimes(ask, response, server);
+        if (r == 0)
+                r = apply_oscore(ask, response, server);
         if (r != 0)
                 return r;
         if (ask->suspended.set)
                 server->suspended = ask->suspended.value;
-        return protection_apply(as, request, &ask->protection, response, server);
+        r = protection_apply(as, request, &ask->protection, response, server);
+        return r == 0 ? check_profiles(ask, response, server) : r;
 }
 
 /* ---- audiences */
@@ -360,6 +415,7 @@ int admin_servers_post(struct aced *as, const struct request *request, struct re
                 .profiles = PROFILE_BIT(PROFILE_COAP_DTLS), .scope_kind = SCOPE_TEXT,
                 .token_format = TOKEN_FORMAT_ENCRYPT0, .token_alg = AEAD_AES_CCM_16_64_128,
                 .sign_alg = SIGN_ES256, .pop_keys = POP_KEY_SYMMETRIC, .has_clock = true,
+                .oscore_alg = AEAD_AES_CCM_16_64_128, .oscore_hkdf = OSCORE_HKDF_SHA256,
                 .created_s = request->now_s,
         };
         struct server_ask ask;

@@ -49,6 +49,7 @@ static const struct refusal_row rows[] = {
         [REFUSE_POP_KEY] = { "pop-key", ACE_UNSUPPORTED_POP_KEY, CODE_BAD_REQUEST, 400, "key in req_cnf not usable" },
         [REFUSE_KEY_PROOF] = { "key-proof", ACE_UNSUPPORTED_POP_KEY, CODE_BAD_REQUEST, 400,
                                "key in req_cnf not shown to be yours" },
+        [REFUSE_OSC_ID] = { "osc-id", ACE_INVALID_REQUEST, CODE_BAD_REQUEST, 400, "kid in req_cnf not known here" },
         [REFUSE_REFRESH_TOKEN] = { "refresh-token", ACE_INVALID_GRANT, CODE_BAD_REQUEST, 400,
                                    "refresh_token not good" },
         [REFUSE_REFRESH_CHANGE] = { "refresh-change", ACE_INVALID_REQUEST, CODE_BAD_REQUEST, 400,

@@ -16,6 +16,20 @@
 #include "store/store.h"
 #include "store/tokens.h"
 
+/* AS-134: its id is the number of the token, which no other material has. */
+static int draw_osc(struct grant *grant) {
+        const struct aead_info *info = aead_info(grant->osc.alg);
+        int r;
+
+        if (!info)
+                return -EIO; /* somebody changed the file */
+        grant->pop_key.size = info->key_size; /* as many bytes as the keys have that are derived from it */
+        if ((r = random_bytes(grant->pop_key.data, grant->pop_key.size)) != 0 ||
+            (r = random_bytes(grant->osc.salt, sizeof(grant->osc.salt))) != 0)
+                return r;
+        return random_bytes(grant->osc.context_id, sizeof(grant->osc.context_id)); /* AS-136 */
+}
+
 /*
  * AS-028, AS-067, AS-069: a key of its own for each token that does not ask for one by kid, named by the token's
  * number, which never repeats. One that the server derives, it derives from the token (protect_grant()).
@@ -32,6 +46,8 @@ static int draw(struct aced *as, struct grant *grant, uint64_t *ret_number) {
         grant->key_number = grant->number;
         if (grant->derives_key)
                 return 0;
+        if (grant->osc.alg != AEAD_NONE)
+                return draw_osc(grant);
         grant->pop_key.size = POP_KEY_SIZE;
         return random_bytes(grant->pop_key.data, POP_KEY_SIZE);
 }
@@ -143,6 +159,7 @@ static int store_refresh(struct aced *as, const struct token_ask *ask, const str
 int token_post(struct aced *as, const struct request *request, struct response *response) {
         _cleanup_(token_facts_done) struct token_facts facts = {
                 .channel_key = request->peer->has_key ? request->peer->thumbprint : NULL,
+                .channel_profile = request->peer->channel == CHANNEL_OSCORE ? PROFILE_COAP_OSCORE : PROFILE_COAP_DTLS,
                 .unknown_kid_makes_key = as->config->unknown_kid_makes_key,
                 .tokens_max = as->config->tokens_per_client_max,
                 .default_lifetime_s = as->config->default_lifetime_s,

@@ -6,6 +6,7 @@
 #include "format/cbor.h"
 #include "format/cose.h"
 #include "format/labels.h"
+#include "format/oscore.h"
 
 /* ---- requests */
 
@@ -54,6 +55,7 @@ static int read_cose_key(struct bytes raw, struct token_ask *ask) {
                 ask->cnf = ASK_CNF_SYMMETRIC_VALUE;
         } else if (key.kty == KTY_SYMMETRIC) {
                 read_kid(key.kid, ask); /* RFC 9202 §3.3.2 names a key in this way */
+                ask->kid_in_key = ask->cnf == ASK_CNF_KID;
         } else if (key.is_bad || key.kid.size > CREDENTIAL_KID_MAX) {
                 ask->cnf = ASK_CNF_BAD_KEY;
         } else if (key.public_key.curve == CURVE_NONE) {
@@ -82,6 +84,8 @@ static int read_req_cnf(struct bytes raw, struct token_ask *ask) {
                 return read_cose_key(cnf.cose_key.raw, ask);
         if (cnf.kid.kind == CBOR_BYTES)
                 read_kid(cnf.kid.content, ask);
+        if (cnf.osc.kind == CBOR_MAP)
+                ask->cnf = ASK_CNF_SYMMETRIC_VALUE; /* RFC 9203 §3.1: a client names material, by kid */
         return 0;
 }
 
@@ -170,6 +174,53 @@ void ace_put_symmetric_key(struct cbor_writer *w, uint64_t key_number, struct by
         }
 }
 
+void ace_put_kid_cnf(struct cbor_writer *w, uint64_t key_number) {
+        uint8_t kid[NUMBER_SIZE_MAX];
+
+        cbor_put_map(w, 1);
+        cbor_put_uint(w, CNF_KID);
+        cbor_put_bytes(w, bytes_of(kid, number_to_bytes(key_number, kid)));
+}
+
+void ace_put_osc(struct cbor_writer *w, const struct osc_input *input) {
+        bool has_hkdf = input->hkdf != OSCORE_HKDF_SHA256, has_alg = input->alg != AEAD_AES_CCM_16_64_128;
+
+        cbor_put_map(w, 2 + (size_t)has_hkdf + (size_t)has_alg + (size_t)(input->salt.size > 0) +
+                                (size_t)(input->context_id.data != NULL));
+        cbor_put_uint(w, OSC_ID);
+        cbor_put_bytes(w, input->id);
+        cbor_put_uint(w, OSC_MS);
+        cbor_put_bytes(w, input->ms);
+        if (has_hkdf) {
+                cbor_put_uint(w, OSC_HKDF);
+                cbor_put_int(w, oscore_hkdf_label(input->hkdf));
+        }
+        if (has_alg) {
+                cbor_put_uint(w, OSC_ALG);
+                cbor_put_int(w, cose_aead_label(input->alg));
+        }
+        if (input->salt.size > 0) {
+                cbor_put_uint(w, OSC_SALT);
+                cbor_put_bytes(w, input->salt);
+        }
+        if (input->context_id.data) {
+                cbor_put_uint(w, OSC_CONTEXT_ID);
+                cbor_put_bytes(w, input->context_id);
+        }
+}
+
+void ace_put_osc_cnf(struct cbor_writer *w, uint64_t key_number, struct bytes ms, const struct osc *osc) {
+        uint8_t id[NUMBER_SIZE_MAX];
+
+        cbor_put_map(w, 1);
+        cbor_put_uint(w, CNF_OSC);
+        ace_put_osc(w, &(struct osc_input){
+                .id = bytes_of(id, number_to_bytes(key_number, id)), .ms = ms, .alg = osc->alg, .hkdf = osc->hkdf,
+                .salt = bytes_of(osc->salt, sizeof(osc->salt)),
+                .context_id = bytes_of(osc->context_id, sizeof(osc->context_id)),
+        });
+}
+
 void ace_put_scope(struct cbor_writer *w, int label, const struct scope *scope) {
         if (scope->kind == SCOPE_NONE)
                 return;
@@ -188,20 +239,30 @@ void ace_put_public_cnf(struct cbor_writer *w, const struct public_key *key, str
         cose_put_key(w, key, kid);
 }
 
-/*
- * RFC 9201 §3.2: a symmetric key that was made now, by value; one that the client has, by its name. A public key is the
- * client's own: it is not told what it told us.
- */
+/* A public key is the client's own, and an update of access rights (RFC 9203 §3.2): it is not told what it told us. */
+static bool tells_cnf(const struct grant *grant) {
+        return grant->public_key.curve == CURVE_NONE && !(grant->osc.alg != AEAD_NONE && grant->is_update);
+}
+
+/* RFC 9201 §3.2: a symmetric key that was made now, by value; one that the client has, by its name. */
 static void put_answer_cnf(struct cbor_writer *w, const struct grant *grant) {
-        if (grant->public_key.curve != CURVE_NONE)
+        bool is_osc = grant->osc.alg != AEAD_NONE;
+
+        if (!tells_cnf(grant))
                 return;
         cbor_put_uint(w, ACE_CNF);
-        ace_put_symmetric_cnf(w, grant->key_number, grant->new_key ? secret_bytes(&grant->pop_key) : BYTES_NONE);
+        if (is_osc && grant->new_key)
+                ace_put_osc_cnf(w, grant->key_number, secret_bytes(&grant->pop_key), &grant->osc);
+        else if (is_osc)
+                ace_put_kid_cnf(w, grant->key_number);
+        else
+                ace_put_symmetric_cnf(w, grant->key_number,
+                                      grant->new_key ? secret_bytes(&grant->pop_key) : BYTES_NONE);
 }
 
 int token_answer_encode(const struct grant *grant, struct bytes access_token, struct buf *out) {
         bool tell_scope = grant->scope_differs && grant->scope.kind != SCOPE_NONE;
-        bool tell_cnf = grant->public_key.curve == CURVE_NONE, tell_refresh = grant->refresh_token.size > 0;
+        bool tell_cnf = tells_cnf(grant), tell_refresh = grant->refresh_token.size > 0;
         struct cbor_writer w = CBOR_WRITER(out);
 
         cbor_hold(&w, access_token.size + ACE_KEY_ROOM);
@@ -303,8 +364,12 @@ static void put_token_cnf(struct cbor_writer *w, const struct token *token) {
         if (token->public_key.curve != CURVE_NONE)
                 ace_put_public_cnf(w, &token->public_key,
                                    token->kid_size > 0 ? bytes_of(token->kid, token->kid_size) : BYTES_NONE);
-        else
+        else if (token->osc.alg == AEAD_NONE)
                 ace_put_symmetric_cnf(w, token->key_number, secret_bytes(&token->pop_key));
+        else if (token->names_osc || token->pop_key.size == 0)
+                ace_put_kid_cnf(w, token->key_number);
+        else
+                ace_put_osc_cnf(w, token->key_number, secret_bytes(&token->pop_key), &token->osc);
 }
 
 static void put_rest(struct cbor_writer *w, const struct token *token) {

@@ -56,6 +56,19 @@ static void put_encrypted_key(struct cbor_writer *w, const struct grant *grant,
 }
 
 /*
+ * RFC 9203 §3.2: the material, or, in an update of access rights, its id: the server has a security context made of it,
+ * which goes on. Nobody else may read the material, and no encrypted form of it is defined.
+ */
+static void put_osc(struct cbor_writer *w, const struct grant *grant, const struct cwt_protection *protection) {
+        if (grant->is_update)
+                ace_put_kid_cnf(w, grant->key_number);
+        else if (is_readable(protection))
+                w->failed = w->failed ? w->failed : -EINVAL;
+        else
+                ace_put_osc_cnf(w, grant->key_number, secret_bytes(&grant->pop_key), &grant->osc);
+}
+
+/*
  * One key (AS-062). A symmetric one by value also when the client named one that it has (RFC 9202 §4): the server may
  * not have got, or may have lost, the token that brought it. The kid tells a server that knows it already.
  */
@@ -66,6 +79,8 @@ static void put_cnf(struct cbor_writer *w, const struct grant *grant, const stru
                 cbor_put_uint(w, CNF_COSE_KEY);
                 cose_put_key(w, &grant->public_key,
                              grant->kid_size > 0 ? bytes_of(grant->kid, grant->kid_size) : BYTES_NONE);
+        } else if (grant->osc.alg != AEAD_NONE) {
+                put_osc(w, grant, protection);
         } else if (grant->derives_key || (is_readable(protection) && !protection->wrap_key.data)) {
                 ace_put_symmetric_cnf(w, grant->key_number, BYTES_NONE);
         } else if (is_readable(protection)) {

@@ -25,8 +25,10 @@ struct cwt_protection {
  * The claims of a token (RFC 8392 §3, RFC 8747 §3, RFC 9200 §5.10): iss, aud, exp or exi, nbf, iat, cti, cnf, scope,
  * cnonce. cnf has the public key by value; a symmetric one by value where the claims are going to be encrypted, as
  * Encrypted_COSE_Key under wrap_key where they are not (RFC 8747 §3.3; MAC0 and SIGN1), by kid alone where the server
- * derives it, or derived it from the token that the key was made for (no wrap_key). protection NULL: they are going to
- * be encrypted. *claims is appended to and may hold the PoP key: the caller wipes it. Errors of buf_add(), -EINVAL (sizes), -EIO.
+ * derives it, or derived it from the token that the key was made for (no wrap_key). An OSCORE_Input_Material stands by
+ * value where the claims are going to be encrypted, by its id in an update of access rights (RFC 9203 §3.2). protection
+ * NULL: they are going to be encrypted. *claims is appended to and may hold the PoP key: the caller wipes it. Errors of
+ * buf_add(), -EINVAL (sizes; material where all could read it), -EIO.
  */
 int cwt_claims_encode(const struct grant *grant, struct bytes issuer, const struct cwt_protection *protection,
                       struct buf *claims);

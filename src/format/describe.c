@@ -8,6 +8,7 @@
 
 #include "base/cleanup.h"
 #include "base/secret.h"
+#include "domain/client.h"
 #include "domain/refusal.h"
 #include "format/cbor.h"
 #include "format/labels.h"
@@ -71,7 +72,17 @@ static const struct word words[] = {
         { VOCABULARY_CNF, CNF_COSE_KEY, "COSE_Key", VOCABULARY_KEY },
         { VOCABULARY_CNF, CNF_ENCRYPTED_COSE_KEY, "Encrypted_COSE_Key", 0 },
         { VOCABULARY_CNF, CNF_KID, "kid", 0 },
-        { VOCABULARY_CNF, CNF_OSC, "osc", 0 },
+        { VOCABULARY_CNF, CNF_OSC, "osc", VOCABULARY_OSC },
+
+        { VOCABULARY_OSC, OSC_ID, "id", 0 },
+        { VOCABULARY_OSC, OSC_VERSION, "version", 0 },
+        { VOCABULARY_OSC, OSC_MS, "ms", 0 },
+        { VOCABULARY_OSC, OSC_HKDF, "hkdf", VOCABULARY_HKDF },
+        { VOCABULARY_OSC, OSC_ALG, "alg", VOCABULARY_ALGORITHM },
+        { VOCABULARY_OSC, OSC_SALT, "salt", 0 },
+        { VOCABULARY_OSC, OSC_CONTEXT_ID, "contextId", 0 },
+        { VOCABULARY_HKDF, COSE_HMAC_256_256, "HKDF SHA-256", 0 },
+        { VOCABULARY_HKDF, COSE_HMAC_512_512, "HKDF SHA-512", 0 },
 
         /* -1 is k of a symmetric key, crv of another: kty tells, which describe_map() looks for */
         { VOCABULARY_KEY, KEY_KTY, "kty", VOCABULARY_KEY_TYPE },

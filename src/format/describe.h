@@ -20,6 +20,7 @@ enum vocabulary {
         VOCABULARY_CNF,        /* confirmation methods (RFC 8747 §7.2) */
         VOCABULARY_KEY,        /* COSE_Key (RFC 9052 §7): what its labels mean depends on its kty */
         VOCABULARY_PUBLIC_KEY, /* the same, known to be EC2 or OKP */
+        VOCABULARY_OSC,        /* OSCORE_Input_Material (RFC 9203 §3.2.1) */
         VOCABULARY_HEADER,     /* COSE header parameters (RFC 9052 §3.1) */
         VOCABULARY_TRL,        /* token revocation list (RFC 9770 §14.4) */
         VOCABULARY_TRL_PROBLEM, /* its refusals: concise problem details (RFC 9290) */
@@ -30,6 +31,7 @@ enum vocabulary {
         VOCABULARY_PROFILE,    /* ACE profiles */
         VOCABULARY_TOKEN_TYPE, /* RFC 9200 §8.7 */
         VOCABULARY_ALGORITHM,  /* COSE algorithms */
+        VOCABULARY_HKDF,       /* those of HMAC that stand for the HKDF made of it (RFC 9203 §3.2.1) */
         VOCABULARY_KEY_TYPE,   /* COSE key types */
         VOCABULARY_CURVE,      /* COSE elliptic curves */
         VOCABULARY_TRL_ERROR_ID, /* RFC 9770 §6.1 */

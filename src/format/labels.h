@@ -115,9 +115,6 @@ enum { GRANT_PASSWORD = 0, GRANT_AUTHORIZATION_CODE = 1, GRANT_CLIENT_CREDENTIAL
 /* token_type (RFC 9200 §8.7.1) */
 enum { TOKEN_TYPE_BEARER = 1, TOKEN_TYPE_POP = 2 };
 
-/* ACE profiles */
-enum { PROFILE_COAP_DTLS = 1, PROFILE_COAP_OSCORE = 2, PROFILE_MQTT_TLS = 3 };
-
 /* Introspection (RFC 9200 §5.9.4) */
 enum {
         INTRO_ISS = 1,

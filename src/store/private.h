@@ -8,6 +8,7 @@
 #include "domain/credential.h"
 #include "domain/refusal.h"
 #include "domain/server.h"
+#include "domain/token.h"
 #include "store/audit.h"
 #include "store/store.h"
 
@@ -340,6 +341,10 @@ int row_pop_key(struct query *query, int at, const char *column, uint64_t row, s
 void query_public_key(struct query *query, int at, const struct public_key *key, struct bytes kid,
                       uint8_t space[static PUBLIC_SIZE_MAX]);
 int row_public_key(struct query *query, int at, struct public_key *ret, uint8_t *ret_kid, size_t *ret_kid_size);
+/* And what makes an OSCORE_Input_Material of a PoP key, in one column; NULL for another key. */
+#define OSC_COLUMN_SIZE (3 + OSC_SALT_SIZE + OSC_CONTEXT_ID_SIZE)
+void query_osc(struct query *query, int at, const struct osc *osc, bool names_osc, uint8_t space[static OSC_COLUMN_SIZE]);
+int row_osc(struct query *query, int at, struct osc *ret, bool *ret_names_osc);
 
 /* Statements that remove at most limit rows which ended before before_s. */
 int query_purge(struct store *store, enum query_id id, int64_t before_s, int64_t limit, int64_t *ret_n);

@@ -10,7 +10,7 @@
 #define SERVER_COLUMNS                                                                                              \
         "s.id, s.name, s.suspended, s.profiles, s.scope_kind, s.scopes, s.default_scope, s.token_format, "          \
         "s.token_alg, s.token_tagged, s.default_lifetime_s, s.max_lifetime_s, s.has_clock, s.created_s, s.mac_alg, " \
-        "s.sign_alg, s.pop_keys, s.derives_key, s.has_trl"
+        "s.sign_alg, s.pop_keys, s.derives_key, s.has_trl, s.preferred_profile, s.oscore_alg, s.oscore_hkdf"
 
 #define CREDENTIAL_COLUMNS "id, kind, client_id, server_id, identity, created_s, public, kid"
 
@@ -35,7 +35,7 @@
         "coalesce(s.name, gs.name, ''), t.audience, t.scope, t.profile, t.issued_s, t.expires_s, "                  \
         "CASE WHEN t.revoked_s <> 0 THEN t.revoked_s WHEN c.id IS NULL THEN coalesce(gc.gone_s, 1) "                \
         "WHEN s.id IS NULL AND t.server_id <> 0 THEN coalesce(gs.gone_s, 1) ELSE 0 END, "                           \
-        "t.public, t.kid, t.exi, t.nbf_s, t.cnonce, t.family, t.trl_hash"
+        "t.public, t.kid, t.exi, t.nbf_s, t.cnonce, t.family, t.trl_hash, t.osc"
 #define TOKEN_TABLES                                                                                                \
         "tokens t LEFT JOIN clients c ON c.id = t.client_id LEFT JOIN servers s ON s.id = t.server_id "             \
         "LEFT JOIN gone gc ON gc.id = t.client_id LEFT JOIN gone gs ON gs.id = t.server_id "
@@ -105,12 +105,14 @@ static const char *const table[QUERIES] = {
 
         [QUERY_SERVER_ADD] = "INSERT INTO servers (id, name, suspended, profiles, scope_kind, scopes, default_scope, "
                              "token_format, token_alg, token_tagged, default_lifetime_s, max_lifetime_s, has_clock, "
-                             "mac_alg, sign_alg, pop_keys, derives_key, has_trl, created_s) VALUES (?1, ?2, ?3, "
-                             "?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)",
+                             "mac_alg, sign_alg, pop_keys, derives_key, has_trl, preferred_profile, oscore_alg, "
+                             "oscore_hkdf, created_s) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, "
+                             "?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)",
         [QUERY_SERVER_UPDATE] = "UPDATE servers SET suspended = ?3, profiles = ?4, scope_kind = ?5, scopes = ?6, "
                                 "default_scope = ?7, token_format = ?8, token_alg = ?9, token_tagged = ?10, "
                                 "default_lifetime_s = ?11, max_lifetime_s = ?12, has_clock = ?13, mac_alg = ?14, "
-                                "sign_alg = ?15, pop_keys = ?16, derives_key = ?17, has_trl = ?18 WHERE id = ?1",
+                                "sign_alg = ?15, pop_keys = ?16, derives_key = ?17, has_trl = ?18, "
+                                "preferred_profile = ?19, oscore_alg = ?20, oscore_hkdf = ?21 WHERE id = ?1",
         [QUERY_SERVER_POLICIES_DELETE] = "DELETE FROM policies WHERE audience IN (SELECT a.name FROM audiences a "
                                          "WHERE a.server_id = ?1 AND NOT EXISTS (SELECT 1 FROM audiences b "
                                          "WHERE b.name = a.name AND b.server_id <> ?1))",
@@ -227,9 +229,9 @@ static const char *const table[QUERIES] = {
                                        "SELECT " POLICY_COLUMNS " FROM client_labels l CROSS JOIN policies p "
                                        "INDEXED BY policies_varying WHERE l.client_id = ?3 AND p.for_label = 1 "
                                        "AND p.subject = l.label AND p.audience_varies = 1",
-        [QUERY_KEY_BY_KID] = "SELECT number, pop_key FROM tokens WHERE number = ?1 AND key_number = ?1 "
+        [QUERY_KEY_BY_KID] = "SELECT number, pop_key, osc FROM tokens WHERE number = ?1 AND key_number = ?1 "
                              "AND client_id = ?2 AND server_id = ?3 AND revoked_s = 0 AND expires_s > ?4 UNION ALL "
-                             "SELECT number, pop_key FROM tokens INDEXED BY tokens_sharing_key "
+                             "SELECT number, pop_key, osc FROM tokens INDEXED BY tokens_sharing_key "
                              "WHERE key_number = ?1 AND key_number <> number "
                              "AND client_id = ?2 AND server_id = ?3 AND revoked_s = 0 AND expires_s > ?4",
         [QUERY_KEY_BY_CLIENTS_KID] = "SELECT public FROM tokens WHERE client_id = ?1 AND kid = ?2 AND kid IS NOT NULL "
@@ -238,9 +240,9 @@ static const char *const table[QUERIES] = {
                               "AND +expires_s > ?2 LIMIT ?3)",
         [QUERY_TOKEN_ADD] = "INSERT INTO tokens (number, key_number, hash, client_id, server_id, audience, scope, "
                             "profile, issued_s, expires_s, revoked_s, pop_key, public, kid, exi, nbf_s, cnonce, "
-                            "family, trl_hash) "
+                            "family, trl_hash, osc) "
                             "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0, ?11, ?12, ?13, ?14, ?15, ?16, ?17, "
-                            "?18)",
+                            "?18, ?19)",
         [QUERY_TOKEN_FIND] = "SELECT " TOKEN_COLUMNS ", t.pop_key FROM " TOKEN_TABLES "WHERE t.number = ?1",
         [QUERY_TOKEN_FIND_BY_EXI] = "SELECT " TOKEN_COLUMNS ", t.pop_key FROM " TOKEN_TABLES
                                     "WHERE t.server_id = ?1 AND t.exi = ?2 AND t.exi <> 0",
@@ -331,10 +333,10 @@ static const char *const table[QUERIES] = {
         [QUERY_GONE_TRL_AFTER] = "UPDATE gone SET trl_after = nullif(?2, -1) WHERE id = ?1",
 
         [QUERY_REFRESH_TOKEN_ADD] = "INSERT INTO refresh_tokens (number, family, hash, client_id, server_id, audience, "
-                                    "scope, key_number, pop_key, public, kid, issued_s, expires_s, used_s, revoked_s) "
-                                    "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, 0, 0)",
+                                    "scope, key_number, pop_key, public, kid, issued_s, expires_s, used_s, revoked_s, "
+                                    "osc) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, 0, 0, ?14)",
         [QUERY_REFRESH_TOKEN_FIND] = "SELECT number, family, hash, client_id, server_id, audience, scope, key_number, "
-                                     "public, kid, issued_s, expires_s, used_s, revoked_s, pop_key "
+                                     "public, kid, issued_s, expires_s, used_s, revoked_s, pop_key, osc "
                                      "FROM refresh_tokens WHERE number = ?1",
         [QUERY_REFRESH_TOKEN_USE] = "UPDATE refresh_tokens SET used_s = ?2 WHERE number = ?1 AND used_s = 0",
         /* ?2 of those used are kept, the last ones: the one after them and all before it go */

@@ -24,7 +24,7 @@ static int forget_used(struct store *store, uint64_t family) {
 int store_refresh_add(struct store *store, const struct grant *grant, uint64_t number,
                       const uint8_t hash[static TOKEN_HASH_SIZE]) {
         _cleanup_(query_done) struct query q = {};
-        uint8_t sealed[POP_KEY_SEALED_MAX], public_key[PUBLIC_SIZE_MAX];
+        uint8_t sealed[POP_KEY_SEALED_MAX], public_key[PUBLIC_SIZE_MAX], osc[OSC_COLUMN_SIZE];
         size_t sealed_size;
         int r;
 
@@ -43,6 +43,7 @@ int store_refresh_add(struct store *store, const struct grant *grant, uint64_t n
         query_public_key(&q, 10, &grant->public_key, bytes_of(grant->kid, grant->kid_size), public_key);
         query_int(&q, 12, grant->issued_s);
         query_int(&q, 13, grant->issued_s + grant->refresh_lifetime_s);
+        query_osc(&q, 14, &grant->osc, false, osc);
         r = query_run(&q);
         if (r != 0)
                 return r < 0 ? r : -EIO; /* a number came twice */
@@ -50,6 +51,7 @@ int store_refresh_add(struct store *store, const struct grant *grant, uint64_t n
 }
 
 static int refresh_token_from_row(struct query *query, struct refresh_token *ret) {
+        bool names_osc;
         int r;
 
         ret->number = (uint64_t)row_int(query, 0);
@@ -64,7 +66,8 @@ static int refresh_token_from_row(struct query *query, struct refresh_token *ret
         ret->revoked_s = row_int(query, 13);
         if ((r = row_text(query, 5, ret->audience, sizeof(ret->audience))) != 0 ||
             (r = row_scope(query, 6, &ret->scope)) != 0 ||
-            (r = row_public_key(query, 8, &ret->public_key, ret->kid, &ret->kid_size)) != 0)
+            (r = row_public_key(query, 8, &ret->public_key, ret->kid, &ret->kid_size)) != 0 ||
+            (r = row_osc(query, 15, &ret->osc, &names_osc)) != 0)
                 return r;
         return row_pop_key(query, 14, POP_KEY_COLUMN, ret->number, &ret->pop_key);
 }

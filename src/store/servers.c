@@ -33,6 +33,9 @@ int server_from_row(struct query *query, int at, struct server *ret) {
         ret->pop_keys = (pop_key_set)row_int(query, at + 16);
         ret->derives_key = row_int(query, at + 17) != 0;
         ret->has_trl = row_int(query, at + 18) != 0;
+        ret->preferred_profile = (unsigned)row_int(query, at + 19);
+        ret->oscore_alg = (enum aead_alg)row_int(query, at + 20);
+        ret->oscore_hkdf = (enum oscore_hkdf)row_int(query, at + 21);
         if ((r = row_text(query, at + 1, ret->name, sizeof(ret->name))) != 0 ||
             (r = row_scope(query, at + 5, &ret->scopes)) != 0)
                 return r;
@@ -58,6 +61,9 @@ static void bind_server(struct query *query, const struct server *server) {
         query_int(query, 16, server->pop_keys);
         query_int(query, 17, server->derives_key);
         query_int(query, 18, server->has_trl);
+        query_int(query, 19, server->preferred_profile);
+        query_int(query, 20, server->oscore_alg);
+        query_int(query, 21, server->oscore_hkdf);
 }
 
 int store_server_add(struct store *store, struct server *server) {
@@ -70,7 +76,7 @@ int store_server_add(struct store *store, struct server *server) {
         server->id = (int64_t)id;
         bind_server(&q, server);
         query_text(&q, 2, bytes_text(server->name));
-        query_int(&q, 19, server->created_s);
+        query_int(&q, 22, server->created_s);
         return query_run(&q);
 }
 

@@ -11,7 +11,7 @@
 #include "store/servers.h"
 
 #define TOKEN_HASH_COLUMN 2
-#define TOKEN_POP_KEY_COLUMN 20
+#define TOKEN_POP_KEY_COLUMN 21
 
 /* ---- facts */
 
@@ -77,14 +77,15 @@ static int find_audience(struct store *store, const struct token_ask *ask, struc
                                    &facts->server);
 }
 
-/* RFC 9202 §3.3.1, §4: of this client and this server, and still in use; anything else is nobody's key. */
-static int find_pop_key(struct store *store, struct bytes kid, int64_t now_s, struct token_facts *facts) {
+/* RFC 9202 §3.3.1, §4, RFC 9203 §3.1: of this client and this server, and still in use; anything else is nobody's key. */
+static int find_pop_key(struct store *store, const struct token_ask *ask, int64_t now_s, struct token_facts *facts) {
         _cleanup_(query_done) struct query q = {};
         uint64_t number;
+        bool names_osc;
         int r;
 
         /* 0 is what tokens have for a public key: no number of a symmetric one */
-        if (number_from_bytes(kid, &number) != 0 || number == 0 || number > INT64_MAX)
+        if (number_from_bytes(ask->kid, &number) != 0 || number == 0 || number > INT64_MAX)
                 return 0;
         if ((r = query_begin(store, QUERY_KEY_BY_KID, &q)) != 0)
                 return r;
@@ -95,11 +96,12 @@ static int find_pop_key(struct store *store, struct bytes kid, int64_t now_s, st
         if ((r = query_next(&q)) != 0)
                 return query_end(r);
 
-        r = row_secret(&q, 1, "tokens.pop_key", row_int(&q, 0), &facts->pop_key);
-        if (r != 0)
+        if ((r = row_secret(&q, 1, "tokens.pop_key", row_int(&q, 0), &facts->pop_key)) != 0 ||
+            (r = row_osc(&q, 2, &facts->pop_osc, &names_osc)) != 0)
                 return r;
         facts->pop_key_number = number;
-        facts->pop_key_found = true;
+        /* a COSE_Key with this kid is another one */
+        facts->pop_key_found = facts->pop_osc.alg == AEAD_NONE || !ask->kid_in_key;
         return 0;
 }
 
@@ -231,7 +233,7 @@ static int find_keys(struct store *store, const struct token_ask *ask, int64_t n
                 return 0;
         /* a symmetric key is never that of a group (RFC 9200 §6.9) */
         if (ask->cnf == ASK_CNF_KID && !facts->is_group && !facts->refresh_found &&
-            (r = find_pop_key(store, ask->kid, now_s, facts)) != 0)
+            (r = find_pop_key(store, ask, now_s, facts)) != 0)
                 return r;
         return find_public_key(store, ask, now_s, facts);
 }
@@ -307,6 +309,37 @@ int row_public_key(struct query *query, int at, struct public_key *ret, uint8_t 
         return 0;
 }
 
+void query_osc(struct query *query, int at, const struct osc *osc, bool names_osc, uint8_t space[static OSC_COLUMN_SIZE]) {
+        _Static_assert(OSCORE_HKDF_SHA256 == 1 && OSCORE_HKDF_SHA512 == 2, "kept in databases; AEADs: servers.c");
+
+        if (osc->alg == AEAD_NONE)
+                return; /* NULL */
+        space[0] = (uint8_t)osc->alg;
+        space[1] = (uint8_t)osc->hkdf;
+        space[2] = names_osc;
+        memcpy(space + 3, osc->salt, OSC_SALT_SIZE);
+        memcpy(space + 3 + OSC_SALT_SIZE, osc->context_id, OSC_CONTEXT_ID_SIZE);
+        query_blob(query, at, bytes_of(space, OSC_COLUMN_SIZE));
+}
+
+int row_osc(struct query *query, int at, struct osc *ret, bool *ret_names_osc) {
+        struct bytes column = row_bytes(query, at);
+
+        *ret = (struct osc){};
+        *ret_names_osc = false;
+        if (column.size == 0)
+                return 0;
+        if (column.size != OSC_COLUMN_SIZE || !aead_info((enum aead_alg)column.data[0]) ||
+            !oscore_hkdf_name((enum oscore_hkdf)column.data[1]))
+                return -EIO;
+        ret->alg = (enum aead_alg)column.data[0];
+        ret->hkdf = (enum oscore_hkdf)column.data[1];
+        *ret_names_osc = column.data[2] != 0;
+        memcpy(ret->salt, column.data + 3, OSC_SALT_SIZE);
+        memcpy(ret->context_id, column.data + 3 + OSC_SALT_SIZE, OSC_CONTEXT_ID_SIZE);
+        return 0;
+}
+
 /* What most tokens have nothing of. Unbound parameters are NULL. */
 static void bind_rare(struct query *query, const struct grant *grant, uint8_t space[static PUBLIC_SIZE_MAX]) {
         query_public_key(query, 12, &grant->public_key, bytes_of(grant->kid, grant->kid_size), space);
@@ -321,7 +354,7 @@ static void bind_rare(struct query *query, const struct grant *grant, uint8_t sp
 
 int store_token_add(struct store *store, const struct grant *grant, const uint8_t hash[static TOKEN_HASH_SIZE]) {
         _cleanup_(query_done) struct query q = {};
-        uint8_t sealed[POP_KEY_SEALED_MAX], public_key[PUBLIC_SIZE_MAX];
+        uint8_t sealed[POP_KEY_SEALED_MAX], public_key[PUBLIC_SIZE_MAX], osc[OSC_COLUMN_SIZE];
         struct live_count *count = live_count_of(store, grant->client_id);
         size_t sealed_size;
         int r;
@@ -341,6 +374,7 @@ int store_token_add(struct store *store, const struct grant *grant, const uint8_
         query_int(&q, 10, grant->expires_s);
         query_blob(&q, 11, bytes_of(sealed, sealed_size));
         bind_rare(&q, grant, public_key);
+        query_osc(&q, 19, &grant->osc, grant->is_update, osc);
         r = query_run(&q);
         if (r != 0)
                 return r < 0 ? r : -EIO; /* a number or a token came twice: that is no decision, that is a bug */
@@ -377,7 +411,7 @@ static int rare_from_row(struct query *query, struct token *ret) {
             (r = row_string(query, 19, ret->trl_hash, sizeof(ret->trl_hash), true, &trl_size)) != 0)
                 return r;
         ret->has_trl_hash = trl_size > 0;
-        return 0;
+        return row_osc(query, 20, &ret->osc, &ret->names_osc);
 }
 
 static int token_from_row(struct query *query, struct token *ret) {

@@ -566,14 +566,14 @@ static bool be_key(struct talk *talk, const char *name) {
 
 /* as IDENTITY: over DTLS; as anonymous: plain coap; as nobody: DTLS without a credential; as local */
 static bool cmd_as(struct talk *talk, const char *verb, char *rest) {
-        const char *name = next_word(&rest);
+        const char *name = next_word(&rest), *channel = name ? next_word(&rest) : NULL;
 
         if (!name)
                 return fail(talk, "as whom?");
         talk->peer = (struct peer){ .channel = CHANNEL_DTLS };
         snprintf(talk->peer.name, sizeof(talk->peer.name), "%s", name);
         if (strcmp(name, "key") == 0)
-                return be_key(talk, next_word(&rest));
+                return be_key(talk, channel);
         if (strcmp(name, "anonymous") == 0)
                 talk->peer.channel = CHANNEL_PLAIN;
         else if (strcmp(name, "local") == 0)
@@ -583,6 +583,7 @@ static bool cmd_as(struct talk *talk, const char *verb, char *rest) {
                         return false;
                 talk->peer.kind = CREDENTIAL_PSK;
                 talk->peer.credential_id = find_peer(talk, name)->credential_id;
+                talk->peer.channel = channel && strcmp(channel, "oscore") == 0 ? CHANNEL_OSCORE : CHANNEL_DTLS;
         }
         return true;
 }

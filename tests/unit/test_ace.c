@@ -242,7 +242,9 @@ static void confirmation_methods_are_told(void **state) {
                 { "{1: h'01'}", ASK_CNF_UNREADABLE },
                 { "{1: {1: 4}}", ASK_CNF_UNREADABLE },
                 { "{2: [h'', {}, h'']}", ASK_CNF_UNREADABLE },
-                { "{4: {0: h'01', 2: h'00'}}", ASK_CNF_UNREADABLE },
+                { "{4: {0: h'01', 2: h'00'}}", ASK_CNF_SYMMETRIC_VALUE },
+                { "{4: {}}", ASK_CNF_SYMMETRIC_VALUE },
+                { "{4: h'01'}", ASK_CNF_UNREADABLE },
                 { "{1: {1: 4, 2: h'01'}, 3: h'01'}", ASK_CNF_UNREADABLE },
                 { "{1: {1: 4, 2: h'01'}, 2: []}", ASK_CNF_UNREADABLE },
                 { "{3: h'01', 4: {}}", ASK_CNF_UNREADABLE },
@@ -258,6 +260,8 @@ static void confirmation_methods_are_told(void **state) {
                         fail_msg("%s: %d, should be %d", cases[i].text, ask.cnf, cases[i].cnf);
                 if (ask.cnf != ASK_CNF_PUBLIC)
                         assert_int_equal(ask.kid.data != NULL, ask.cnf == ASK_CNF_KID);
+                /* RFC 9203 names material by { 3: kid } alone */
+                assert_int_equal(ask.kid_in_key, ask.cnf == ASK_CNF_KID && cases[i].text[1] == '1');
                 assert_int_equal(ask.public_key.curve, ask.cnf == ASK_CNF_PUBLIC ? CURVE_P256 : CURVE_NONE);
         }
 }

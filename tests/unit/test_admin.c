@@ -660,7 +660,8 @@ static void binary_identities(void **state) {
 
 /* What a resource server has when nothing else is said. */
 #define SERVER_DEFAULTS "'token_format':'encrypt0','wrap_alg':'','sign_alg':'ES256','trl':false," \
-        "'pop_keys':['symmetric'],'derives_key':false,'created_s':1700000000"
+        "'pop_keys':['symmetric'],'derives_key':false,'preferred_profile':'','oscore_alg':'AES-CCM-16-64-128'," \
+        "'oscore_hkdf':'SHA-256','created_s':1700000000"
 
 static void server_from_birth_to_death(void **state) {
         struct world *world = *state;

@@ -17,6 +17,7 @@
 
 #define DTLS PROFILE_BIT(1)
 #define OSCORE PROFILE_BIT(2)
+#define MQTT PROFILE_BIT(3)
 
 /* A scope as cases write it: text, or bytes when it starts with '#', or none when NULL. */
 static struct scope made(const char *text) {
@@ -282,7 +283,8 @@ static const struct {
         { "AS-068 default that policy does not allow", REFUSE_SCOPE, { .no_scope = true, .default_scope = "admin" } },
 
         { "AS-048 no profile in common", REFUSE_PROFILE, { .server_profiles = OSCORE } },
-        { "AS-058 only one that is not served", REFUSE_PROFILE, { .client_profiles = OSCORE } },
+        { "AS-058 only one that is not served", REFUSE_PROFILE,
+          { .client_profiles = DTLS | MQTT, .server_profiles = OSCORE | MQTT } },
 
         { "AS-060 symmetric key by value", REFUSE_KEY_BY_VALUE, { .cnf = ASK_CNF_SYMMETRIC_VALUE } },
         { "AS-026 unreadable req_cnf", REFUSE_REQ_CNF, { .cnf = ASK_CNF_UNREADABLE } },
