@@ -26,7 +26,8 @@ struct oscore {
         struct oscore_callbacks callbacks;
         struct oscore_contexts contexts;
         uint8_t echo_key[SIPHASH_KEY_SIZE], r2_key[SIPHASH_KEY_SIZE];
-        uint64_t piv_next, piv_end; /* our own numbers: those from next to before end may be used */
+        uint64_t piv_next, piv_end; /* our own numbers: those from next to before end may be used … */
+        uint64_t piv_epoch;         /* … in this epoch */
         int64_t trials_us;          /* when as many requests 1 may be tried as ever */
         uint64_t n_responses_1;
         struct response_1 response_1;
@@ -427,13 +428,15 @@ enum oscore_verdict oscore_take(struct oscore *oscore, const struct coap_message
 
 /* Appendix B.1.1 with a store that is on disk before anything is sent: what a crash leaves unused is never used. */
 static int next_piv(struct oscore *oscore, uint64_t *ret) {
-        uint64_t first;
+        const struct oscore_callbacks *callbacks = &oscore->callbacks;
+        uint64_t epoch = callbacks->epoch(callbacks->context), first;
         int r;
 
-        if (oscore->piv_next == oscore->piv_end) {
-                r = oscore->callbacks.lease(oscore->callbacks.context, OSCORE_PIV_LEASE, &first);
+        if (oscore->piv_next == oscore->piv_end || oscore->piv_epoch != epoch) {
+                r = callbacks->lease(callbacks->context, OSCORE_PIV_LEASE, &first);
                 if (r != 0)
                         return r < 0 ? r : -EDQUOT;
+                oscore->piv_epoch = epoch;
                 oscore->piv_next = first;
                 oscore->piv_end = first + OSCORE_PIV_LEASE;
         }

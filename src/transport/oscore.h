@@ -51,6 +51,8 @@ struct oscore_callbacks {
          * its own, so that none is used twice under any key. 0, < 0; > 0: there are none left.
          */
         int (*lease)(void *context, uint64_t n, uint64_t *ret_first);
+        /* Counts up when numbers that were leased before are not to be used any more. */
+        uint64_t (*epoch)(void *context);
         /*
          * id_context is the ID Context in force from now on, on disk before this returns. 0; < 0: something broke; > 0:
          * there is no such credential any more, or another context has this kid and ID Context.

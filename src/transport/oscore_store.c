@@ -33,6 +33,10 @@ static int lease(void *context, uint64_t n, uint64_t *ret_first) {
         return store_oscore_lease(context, n, ret_first);
 }
 
+static uint64_t epoch(void *context) {
+        return store_oscore_epoch(context);
+}
+
 static int renew(void *context, int64_t credential_id, struct bytes id_context) {
         return store_oscore_renew(context, credential_id, id_context);
 }
@@ -43,5 +47,6 @@ static uint64_t generation(void *context) {
 
 struct oscore_callbacks oscore_of_store(struct store *store) {
         return (struct oscore_callbacks){
-                .context = store, .load = load, .lease = lease, .renew = renew, .generation = generation };
+                .context = store, .load = load, .lease = lease, .epoch = epoch, .renew = renew,
+                .generation = generation };
 }
