@@ -88,6 +88,16 @@ static void register_key(struct store *store, const char *name) {
         MUST(store_as_keys_ensure(store, BYTES_LITERAL("as"), START_S, &made) == 0);
 }
 
+static struct bytes kid_of(unsigned n) {
+        static const uint8_t kids[WORLD_CONTEXTS + 1] = { 0, 1, 2, 3 };
+
+        return bytes_of(&kids[n], 1);
+}
+
+void world_context(unsigned n, struct oscore_keys *ret) {
+        party_context(n < WORLD_PARTIES ? world_parties[n] : "nobody", kid_of(n), ret);
+}
+
 static struct store *filled_store(void) {
         static const uint8_t seal_key[32] = { 1 };
         _cleanup_(diags_done) struct diags faults = {};
@@ -101,6 +111,8 @@ static struct store *filled_store(void) {
         party_add_client(store, world_parties[1], "rs1", "read write");
         add_following_server(store, world_parties[2]);
         register_key(store, world_parties[1]);
+        for (unsigned i = 0; i < WORLD_CONTEXTS; i++)
+                party_add_context(store, world_parties[i], kid_of(i));
         MUST(store_commit(store) == 0);
         return store;
 }

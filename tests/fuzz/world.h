@@ -34,6 +34,11 @@ struct world_key {
 };
 const struct world_key *world_key(void);
 
+/* Security contexts (RFC 8613) of the parties in that order; number WORLD_CONTEXTS is registered nowhere. */
+#define WORLD_CONTEXTS WORLD_PARTIES
+struct oscore_keys;
+void world_context(unsigned n, struct oscore_keys *ret);
+
 void world_open(struct world *world);
 void world_close(struct world *world);
 

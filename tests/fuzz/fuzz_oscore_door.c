@@ -1,0 +1,343 @@
+/*
+ * The coap door again, to parties that speak OSCORE: datagrams as they come, and messages that the target protects
+ * around what the input says is inside. Under no key a nonce is used for two messages; what is said unprotected is at
+ * most three times what was asked; and in the end who has a context is served, and who has none as well.
+ *
+ * A step is a byte: address (2 bits), batch afterwards, 16-bit length, protected, time (3 bits). When protected a byte
+ * more: context (2 bits), number (2 bits), with the last Echo, non-confirmable, in outer blocks, bent; and a byte for
+ * each number that is not the next, and for what is bent. Then a length; and what is inside, or the datagram.
+ */
+#include <errno.h>
+
+#include "base/cleanup.h"
+#include "format/oscore.h"
+#include "fuzz.h"
+#include "support/parties.h"
+#include "world.h"
+
+#define ADDRESSES 4
+#define STEPS_MAX 256
+#define FACTOR 3
+#define PROBE_PORT 9
+#define SPENT_MAX 4096
+#define PIV_SIZE OSCORE_PIV_SIZE_MAX
+#define TAG_SIZE 8
+#define TOKEN_SIZE (2 + PIV_SIZE) /* context, size of the Partial IV, Partial IV */
+#define BLOCK_SIZE 32
+#define BLOCK_SZX 1
+#define ECHO_MAX 40
+#define UNKNOWN WORLD_CONTEXTS /* a context that is registered nowhere */
+
+enum number { NEXT, SAME, AHEAD, BACK };
+
+struct context {
+        struct oscore_keys keys;
+        uint64_t number; /* the next, and with that the highest so far */
+        size_t echo_size;
+        uint8_t echo[ECHO_MAX];
+};
+
+/* What was encrypted to us under a nonce, or rather: under which number, of whom, of which context. */
+struct spent {
+        unsigned context;
+        bool is_own;
+        uint64_t number, digest;
+};
+
+struct scene {
+        struct world world;
+        struct context contexts[WORLD_CONTEXTS + 1];
+        struct spent spent[SPENT_MAX];
+        size_t n_spent;
+        size_t said[ADDRESSES], heard[ADDRESSES];
+        uint16_t mid;
+        bool is_served, is_served_protected; /* the probes */
+};
+
+static struct address address_of(unsigned n) {
+        return world_address(n % 2, 100 + n);
+}
+
+/* ---- what is heard */
+
+static uint64_t digest_of(struct bytes bytes) {
+        uint64_t hash = UINT64_C(14695981039346656037);
+
+        for (size_t i = 0; i < bytes.size; i++)
+                hash = (hash ^ bytes.data[i]) * UINT64_C(1099511628211);
+        return hash;
+}
+
+static void spend(struct scene *scene, const struct spent *spent) {
+        for (size_t i = 0; i < scene->n_spent; i++) {
+                const struct spent *one = &scene->spent[i];
+
+                if (one->context == spent->context && one->is_own == spent->is_own && one->number == spent->number) {
+                        MUST(one->digest == spent->digest);
+                        return;
+                }
+        }
+        if (scene->n_spent < SPENT_MAX)
+                scene->spent[scene->n_spent++] = *spent;
+}
+
+/* Which request it answers is in the token. */
+static void hear_protected(struct scene *scene, const struct coap_message *outer) {
+        const struct coap_option *value = coap_message_option(outer, OPTION_OSCORE, 0), *echo;
+        _cleanup_(buf_done) struct buf plain = BUF_INIT(FUZZ_GUARDED_MAX);
+        struct oscore_request request = { .piv_size = outer->token.data[1] };
+        struct coap_message inner;
+        struct oscore_option option;
+        struct context *context;
+        struct spent spent;
+
+        MUST(outer->token.size == TOKEN_SIZE && outer->token.data[0] < UNKNOWN);
+        MUST(outer->code == CODE_CHANGED || outer->code == CODE_CONTENT);
+        context = &scene->contexts[outer->token.data[0]];
+        request.kid = context->keys.sender_id;
+        memcpy(request.piv, outer->token.data + 2, request.piv_size);
+        MUST(oscore_option_decode(value->value, &option) == 0);
+        MUST(oscore_unprotect_response(&context->keys, &request, &option, outer, &plain, &inner) == 0);
+        MUST(inner.code >> 5 == 2 || inner.code >> 5 == 4 || inner.code >> 5 == 5);
+        MUST(inner.code != CODE_INTERNAL_ERROR);
+        spent = (struct spent){ .context = outer->token.data[0], .is_own = option.piv.data,
+                                .number = oscore_piv_decode(option.piv.data ? option.piv :
+                                                            bytes_of(request.piv, request.piv_size)),
+                                .digest = digest_of(outer->payload) };
+        spend(scene, &spent);
+        echo = coap_message_option(&inner, OPTION_ECHO, 0);
+        if (echo && inner.code == CODE_UNAUTHORIZED) {
+                MUST(option.piv.data && inner.n_options == 1 && inner.payload.size == 0);
+                context->echo_size = echo->value.size;
+                memcpy(context->echo, echo->value.data, echo->value.size);
+        }
+        scene->is_served_protected = inner.code == CODE_CONTENT && inner.payload.size > 0;
+}
+
+static void hear(void *scene_context, const struct datagram *datagram) {
+        struct address probe = world_address(false, PROBE_PORT);
+        struct scene *scene = scene_context;
+        struct coap_message message;
+        unsigned n = 0;
+
+        world_must_be_answer(datagram->data, &message);
+        if (coap_message_option(&message, OPTION_OSCORE, 0)) {
+                hear_protected(scene, &message);
+                return;
+        }
+        if (address_equal(&datagram->remote, &probe)) {
+                scene->is_served = message.code == CODE_CONTENT && message.payload.size > 0;
+                return;
+        }
+        MUST(message.code != CODE_CREATED && message.code != CODE_CHANGED && message.code != CODE_DELETED);
+        while (n < ADDRESSES) {
+                struct address address = address_of(n);
+
+                if (address_equal(&datagram->remote, &address))
+                        break;
+                n++;
+        }
+        MUST(n < ADDRESSES);
+        scene->heard[n] += datagram->data.size;
+        MUST(scene->heard[n] <= FACTOR * scene->said[n]);
+}
+
+/* ---- what is said */
+
+static void say(struct scene *scene, unsigned address, struct bytes datagram) {
+        struct address from = address == ADDRESSES ? world_address(false, PROBE_PORT) : address_of(address);
+
+        if (address < ADDRESSES)
+                scene->said[address] += datagram.size;
+        world_input(&scene->world, DOOR_COAP, &from, fuzz_guarded(datagram));
+}
+
+/* RFC 8613 §5.2 to §5.4 around any bytes, whether they are a message or not. */
+static void seal(const struct oscore_keys *keys, struct bytes piv, struct bytes plain, struct buf *ret) {
+        uint8_t nonce[AEAD_NONCE_SIZE_MAX] = { (uint8_t)keys->sender_id.size }, aad[64], *space;
+        size_t n = 0, at = sizeof(nonce) - PIV_SIZE - keys->sender_id.size;
+        const uint8_t array[] = { 0x85, 1, 0x81, 10, (uint8_t)(0x40 | keys->sender_id.size) };
+        size_t size = sizeof(array) + keys->sender_id.size + 1 + piv.size + 1;
+
+        memcpy(nonce + at, keys->sender_id.data, keys->sender_id.size);
+        memcpy(nonce + sizeof(nonce) - piv.size, piv.data, piv.size);
+        for (size_t i = 0; i < sizeof(nonce); i++)
+                nonce[i] ^= keys->common_iv[i];
+        memcpy(aad, "\x83\x68" "Encrypt0\x40", 11);
+        n = 11;
+        aad[n++] = (uint8_t)(0x40 | size);
+        memcpy(aad + n, array, sizeof(array));
+        n += sizeof(array);
+        memcpy(aad + n, keys->sender_id.data, keys->sender_id.size);
+        n += keys->sender_id.size;
+        aad[n++] = (uint8_t)(0x40 | piv.size);
+        memcpy(aad + n, piv.data, piv.size);
+        n += piv.size;
+        aad[n++] = 0x40;
+        MUST(buf_reserve(ret, plain.size + TAG_SIZE, &space) == 0);
+        MUST(aead_seal(keys->alg, secret_bytes(&keys->sender_key), bytes_of(nonce, sizeof(nonce)), bytes_of(aad, n),
+                       plain, space) == 0);
+        ret->size += plain.size + TAG_SIZE;
+}
+
+/* The same with the Echo that was heard last, when that makes sense; else as it is. */
+static struct bytes add_echo(const struct context *context, struct bytes plain, struct buf *scratch) {
+        struct coap_message inner;
+
+        if (coap_inner_decode(plain, &inner) != 0 ||
+            coap_message_add(&inner, OPTION_ECHO, bytes_of(context->echo, context->echo_size)) != 0 ||
+            coap_inner_encode(&inner, scratch) != 0)
+                return plain;
+        return buf_bytes(scratch);
+}
+
+static bool observes(struct bytes plain) {
+        struct coap_message inner;
+
+        return coap_inner_decode(plain, &inner) == 0 && coap_message_option(&inner, OPTION_OBSERVE, 0);
+}
+
+/* Behind the token, by which answers are known. */
+static void bend(struct buf *datagram, struct bytes *in) {
+        size_t bit = fuzz_take_u16(in), header = 4 + TOKEN_SIZE;
+
+        datagram->data[header + bit / 8 % (datagram->size - header)] ^= (uint8_t)(1 << bit % 8);
+}
+
+struct how {
+        unsigned address, context;
+        uint64_t number;
+        bool echoes, is_non, in_blocks, is_bent;
+};
+
+/* As a relay with small datagrams sends it on (RFC 8613 §4.1.3.4.2), or in one piece. */
+static void say_outer(struct scene *scene, const struct how *how, const struct coap_message *outer, struct bytes *in) {
+        size_t step = how->in_blocks ? BLOCK_SIZE : outer->payload.size;
+
+        for (size_t at = 0; at < outer->payload.size; at += step) {
+                _cleanup_(buf_done) struct buf datagram = BUF_INIT(FUZZ_GUARDED_MAX);
+                bool more = outer->payload.size - at > step;
+                struct coap_message piece = *outer;
+                uint8_t scratch[4];
+
+                piece.mid = ++scene->mid;
+                piece.payload = bytes_of(outer->payload.data + at, more ? step : outer->payload.size - at);
+                if (how->in_blocks)
+                        coap_message_add_uint(&piece, OPTION_BLOCK1,
+                                              (uint32_t)(at / BLOCK_SIZE) << 4 | more << 3 | BLOCK_SZX, scratch);
+                if (coap_message_encode(&piece, &datagram) != 0)
+                        return;
+                if (how->is_bent)
+                        bend(&datagram, in);
+                say(scene, how->address, buf_bytes(&datagram));
+        }
+}
+
+static void say_protected(struct scene *scene, const struct how *how, struct bytes plain, struct bytes *in) {
+        _cleanup_(buf_done) struct buf scratch = BUF_INIT(FUZZ_GUARDED_MAX), cipher = BUF_INIT(2 * FUZZ_GUARDED_MAX);
+        struct context *context = &scene->contexts[how->context];
+        struct coap_message outer = { .type = how->is_non ? TYPE_NON : TYPE_CON, .code = CODE_POST };
+        uint8_t piv[PIV_SIZE], token[TOKEN_SIZE] = {}, value[OSCORE_OPTION_SIZE_MAX];
+        size_t piv_size = oscore_piv_encode(how->number, piv), value_size;
+
+        if (how->echoes)
+                plain = add_echo(context, plain, &scratch);
+        if (observes(plain)) {
+                outer.code = CODE_FETCH;
+                coap_message_add(&outer, OPTION_OBSERVE, BYTES_NONE);
+        }
+        token[0] = (uint8_t)how->context;
+        token[1] = (uint8_t)piv_size;
+        memcpy(token + 2, piv, piv_size);
+        outer.token = bytes_of(token, sizeof(token));
+        value_size = oscore_option_encode(&(struct oscore_option){
+                .piv = bytes_of(piv, piv_size),
+                .kid = bytes_of(context->keys.sender_id.data, context->keys.sender_id.size) }, value);
+        coap_message_add(&outer, OPTION_OSCORE, bytes_of(value, value_size));
+        seal(&context->keys, bytes_of(piv, piv_size), plain, &cipher);
+        outer.payload = buf_bytes(&cipher);
+        say_outer(scene, how, &outer, in);
+        if (how->number >= context->number)
+                context->number = how->number + 1;
+}
+
+static uint64_t take_number(const struct context *context, enum number what, struct bytes *in) {
+        uint8_t by = what == AHEAD || what == BACK ? fuzz_take_byte(in) : 1;
+
+        if (what == NEXT)
+                return context->number;
+        if (what == AHEAD)
+                return context->number + by;
+        return context->number > by ? context->number - by : 0;
+}
+
+static void step(struct scene *scene, struct bytes *in) {
+        uint8_t control = fuzz_take_byte(in), more = control & 16 ? fuzz_take_byte(in) : 0;
+        struct how how = { .address = control % ADDRESSES, .context = more % (WORLD_CONTEXTS + 1),
+                           .echoes = more & 16, .is_non = more & 32, .in_blocks = more & 64, .is_bent = more & 128 };
+        struct bytes bytes;
+
+        world_wait(&scene->world, control >> 5);
+        if (control & 16)
+                how.number = take_number(&scene->contexts[how.context], more >> 2 & 3, in);
+        bytes = fuzz_take(in, control & 8 ? fuzz_take_u16(in) : fuzz_take_byte(in));
+        if (control & 16)
+                say_protected(scene, &how, bytes, in);
+        else
+                say(scene, how.address, bytes);
+        if (control & 4)
+                world_run(&scene->world);
+        world_deliver(&scene->world, hear, scene);
+}
+
+/* ---- in the end */
+
+static void probe(struct scene *scene) {
+        _cleanup_(buf_done) struct buf message = BUF_INIT(256);
+
+        world_wait_us(&scene->world, INT64_C(3600000000));
+        world_discover(++scene->mid, &message);
+        say(scene, ADDRESSES, buf_bytes(&message));
+        world_run(&scene->world);
+        world_deliver(&scene->world, hear, scene);
+        MUST(scene->is_served);
+}
+
+/* Once with whatever Echo there is, once more with the one that was asked for. */
+static void probe_protected(struct scene *scene, unsigned context) {
+        static const char get_core[] = "\x01\xbb.well-known\x04" "core";
+        struct bytes in = BYTES_NONE;
+
+        scene->is_served_protected = false;
+        for (unsigned i = 0; i < 2 && !scene->is_served_protected; i++) {
+                const struct how how = { .address = ADDRESSES, .context = context, .echoes = true,
+                                         .number = scene->contexts[context].number };
+
+                say_protected(scene, &how, bytes_text(get_core), &in);
+                world_run(&scene->world);
+                world_deliver(&scene->world, hear, scene);
+        }
+        MUST(scene->is_served_protected);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+        struct bytes in = bytes_of(data, size);
+        struct scene *scene = calloc(1, sizeof(*scene));
+
+        MUST(scene);
+        world_open(&scene->world);
+        for (unsigned i = 0; i <= WORLD_CONTEXTS; i++)
+                world_context(i, &scene->contexts[i].keys);
+        for (unsigned i = 0; i < STEPS_MAX && in.size > 0; i++)
+                step(scene, &in);
+        world_run(&scene->world);
+        world_deliver(&scene->world, hear, scene);
+        probe(scene);
+        for (unsigned i = 0; i < WORLD_CONTEXTS; i++)
+                probe_protected(scene, i);
+        world_close(&scene->world);
+        for (unsigned i = 0; i <= WORLD_CONTEXTS; i++)
+                oscore_keys_done(&scene->contexts[i].keys);
+        free(scene);
+        return 0;
+}
