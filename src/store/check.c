@@ -12,6 +12,7 @@
 #define URI_MAX 16384
 #define LINE_MAX_ROWS "100"
 #define AUDIT_SINCE 6 /* schema step */
+#define OSCORE_SINCE 7
 
 /* ---- a file */
 
@@ -45,6 +46,14 @@ static const struct rule {
           "(t.server_id <> 0 AND NOT EXISTS (SELECT 1 FROM servers s WHERE s.id = t.server_id) AND "
           "NOT EXISTS (SELECT 1 FROM gone g WHERE g.id = t.server_id)) LIMIT " LINE_MAX_ROWS,
           "nobody knows whose it is: token", NULL, 0 },
+        { "SELECT 'of OSCORE messages' WHERE NOT EXISTS (SELECT 1 FROM leases WHERE kind = 3 AND next <= 1 << 40)",
+          "leases are missing: those", NULL, OSCORE_SINCE },
+        { "SELECT c.id FROM credentials c LEFT JOIN oscore_contexts o ON o.credential_id = c.id "
+          "WHERE (c.kind = 4) <> (o.credential_id IS NOT NULL) LIMIT " LINE_MAX_ROWS,
+          "is a security context without parameters, or has some and is none: credential", NULL, OSCORE_SINCE },
+        { "SELECT hex(recipient_id) FROM oscore_contexts GROUP BY recipient_id, coalesce(renewed_context, id_context) "
+          "HAVING count(*) > 1 LIMIT " LINE_MAX_ROWS,
+          "several security contexts have the same ID Context, and the Recipient ID", NULL, OSCORE_SINCE },
 };
 
 static int fault(struct diags *diags, const char *path, const char *what, const char *which) {
@@ -305,6 +314,23 @@ static int check_public(struct store *store, const struct secrets *kind, struct 
         return r != -EINVAL ? r : row_fault(kind, q, "its key is no good, or its identity that of another one", diags);
 }
 
+/* Its parameters are not sealed: they must be good ones, and those that the identity was made of. */
+static int check_oscore(struct store *store, const struct secrets *kind, struct query *q, struct diags *diags) {
+        struct credential credential = { .id = row_int(q, 0), .kind = CREDENTIAL_OSCORE };
+        int r = check_secret(store, kind, q, diags);
+
+        if (r != 0)
+                return r;
+        r = oscore_of_credential(store, &credential);
+        if (r == -EIO)
+                return row_fault(kind, q, "its parameters are missing or no good", diags);
+        if (r != 0)
+                return r;
+        credential_oscore_identity(&credential);
+        return bytes_equal(row_bytes(q, 5), credential_identity(&credential)) ? 0 :
+               row_fault(kind, q, "its identity is that of other parameters", diags);
+}
+
 static int check_credential(struct store *store, const struct secrets *kind, struct query *q, struct diags *diags) {
         switch ((enum credential_kind)row_int(q, 3)) {
         case CREDENTIAL_PSK:
@@ -312,6 +338,8 @@ static int check_credential(struct store *store, const struct secrets *kind, str
         case CREDENTIAL_RPK:
         case CREDENTIAL_X509:
                 return check_public(store, kind, q, diags);
+        case CREDENTIAL_OSCORE:
+                return check_oscore(store, kind, q, diags);
         default:
                 return row_fault(kind, q, "it is of no kind that there is", diags);
         }

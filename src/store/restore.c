@@ -12,6 +12,7 @@
 #include "format/audit.h"
 #include "store/audit.h"
 #include "store/check.h"
+#include "store/oscore.h"
 #include "store/private.h"
 
 #define PATH_SIZE 4096
@@ -126,12 +127,13 @@ static int audit(struct store *store, int64_t now_s) {
  * lets them go.
  */
 static int advance(struct store *store, const struct restore *restore, struct diags *diags) {
-        char sql[160];
+        char sql[256];
         int r;
 
-        (void)snprintf(sql, sizeof(sql), "UPDATE leases SET next = next + %lld; "
+        (void)snprintf(sql, sizeof(sql), "UPDATE leases SET next = next + %lld WHERE kind <> 3; "
+                       "UPDATE leases SET next = min(next + %lld, %lld) WHERE kind = 3; "
                        "UPDATE servers SET exi_next = exi_next + %lld", (long long)RESTORE_ADVANCE,
-                       (long long)RESTORE_ADVANCE);
+                       (long long)RESTORE_ADVANCE_OSCORE, (long long)OSCORE_NUMBERS_END, (long long)RESTORE_ADVANCE);
         if ((r = store_begin(store)) == 0) {
                 if (sqlite3_exec(store->db, sql, NULL, NULL, NULL) != SQLITE_OK)
                         r = -EIO;

@@ -8,6 +8,11 @@
  * not known any more; so many cannot have been: at 100 000 a second it takes four months of doing nothing else.
  */
 #define RESTORE_ADVANCE (INT64_C(1) << 40)
+/*
+ * The same for our Sender Sequence Numbers of OSCORE, of which there are 2^40 altogether: notifications and answers to
+ * requests that come again take one each, at 1000 a second so many in seven weeks. What is beyond their end stays there.
+ */
+#define RESTORE_ADVANCE_OSCORE (INT64_C(1) << 32)
 
 struct restore {
         const char *backup;     /* the file that acectl backup made; is only read */
