@@ -1,8 +1,8 @@
 /*
  * acebench: load on a running server, and what came of it. Opens sessions, sends requests in a closed loop (each
  * session asks again as soon as it is answered) or an open one (requests come at a rate, whatever the server does), and
- * prints rate, latencies, errors and bytes. One thread, never blocking; GnuTLS at the wire (main/device.c) and our own
- * CoAP codec, so that the load costs less than what it measures.
+ * prints rate, latencies, errors and bytes. One thread, never blocking; GnuTLS at the wire (main/device.c) or OSCORE
+ * above it (main/context.c), and our own CoAP codec, so that the load costs less than what it measures.
  */
 #include "config.h"
 
@@ -20,9 +20,12 @@
 #include "base/buf.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/diag.h"
 #include "base/secret.h"
 #include "format/cbor.h"
 #include "format/coap.h"
+#include "format/json.h"
+#include "main/context.h"
 #include "main/device.h"
 
 #define SESSIONS_MAX 20000
@@ -32,6 +35,8 @@
 #define TICK_US INT64_C(50000)          /* how often due retransmissions are looked for */
 #define PEM_SIZE_MAX (16 * 1024)
 #define PAYLOAD_MAX 4096
+#define NUMBERS_AT_ONCE 65536           /* of each security context: the disk is waited for when they are taken */
+#define ECHO_SIZE_MAX 40
 /* one kind of key exchange, so that every server is measured with the same */
 #define PSK_PRIORITY "NONE:+VERS-DTLS1.2:+PSK:+AES-128-CCM-8:+AES-128-CCM:+AES-128-GCM:+AEAD:+SIGN-ALL:+COMP-NULL"
 
@@ -61,6 +66,7 @@ struct options {
         uint8_t key[128];
         size_t key_size;
         const char *private_key, *certificate; /* files in PEM, instead of the PSK */
+        const char *oscore;    /* a file of records, one a session, instead of DTLS */
         const char *audience, *scope, *path, *priority;
         uint8_t token[1024];
         size_t token_size;
@@ -128,6 +134,10 @@ struct session {
         unsigned number;
         struct device device;
         struct device_identity *identity; /* NULL: the one that all share */
+        struct context *context;          /* NULL: no OSCORE */
+        struct oscore_request bound;      /* what its responses are bound to */
+        uint8_t echo[ECHO_SIZE_MAX];      /* what the server wants to see again; asked for once a request */
+        size_t echo_size;
         enum state state;
         uint16_t mid;
         int64_t asked_us;     /* when the request was due: latency counts from here */
@@ -145,6 +155,9 @@ struct bench {
         socklen_t server_size;
         struct device_identity *identity; /* NULL: each session has its own, or none needs one */
         struct session *sessions;
+        struct numbers numbers;
+        struct context *contexts;
+        struct buf plain;    /* what was protected in the latest answer */
         TAILQ_HEAD(, session) free_sessions;
         struct coap_message template;
         uint8_t scratch[3][4];
@@ -159,7 +172,17 @@ struct bench {
         struct histogram latencies;
 };
 
+/* What went over its wire; of opening sessions nothing is counted. */
+static void bytes_count(struct bench *bench, struct session *session) {
+        struct device *device = &session->device;
+
+        bench->bytes_sent += bench->warming ? 0 : device->bytes_sent;
+        bench->bytes_received += bench->warming ? 0 : device->bytes_received;
+        device->bytes_sent = device->bytes_received = 0;
+}
+
 static void session_rest(struct bench *bench, struct session *session) {
+        bytes_count(bench, session);
         session->state = STATE_FREE;
         TAILQ_INSERT_TAIL(&bench->free_sessions, session, free_link);
 }
@@ -191,7 +214,7 @@ static int session_open(struct bench *bench, struct session *session) {
         struct epoll_event event = { .events = EPOLLIN, .data.ptr = session };
         int r = 0;
 
-        if (!bench->options.plain && !bench->identity && !session->identity)
+        if (!bench->options.plain && !session->context && !bench->identity && !session->identity)
                 r = session_identity(bench, session);
         if (r == 0)
                 r = device_open(&session->device, session->identity ?: bench->identity, (void *)&bench->server,
@@ -202,10 +225,7 @@ static int session_open(struct bench *bench, struct session *session) {
 }
 
 static void request_send(struct bench *bench, struct session *session) {
-        ssize_t n = device_send(&session->device, buf_bytes(&session->request));
-
-        if (n > 0 && !bench->warming)
-                bench->bytes_sent += (uint64_t)n;
+        device_send(&session->device, buf_bytes(&session->request));
         session->tries++;
         session->resend_us = clock_monotonic_us() + (ACK_TIMEOUT_US << (session->tries - 1));
 }
@@ -214,13 +234,18 @@ static int request_begin(struct bench *bench, struct session *session) {
         struct coap_message message = bench->template;
         uint8_t token[4] = { (uint8_t)session->number, (uint8_t)(session->number >> 8), (uint8_t)(session->mid >> 8),
                              (uint8_t)session->mid };
+        int r = 0;
 
         message.mid = ++session->mid;
         message.token = bytes_of(token, sizeof(token));
         if (session->refresh.size > 0)
                 message.payload = buf_bytes(&session->refresh);
         buf_clear(&session->request);
-        int r = coap_message_encode(&message, &session->request);
+        if (session->echo_size > 0)
+                r = coap_message_add(&message, OPTION_ECHO, bytes_of(session->echo, session->echo_size));
+        if (r == 0)
+                r = session->context ? context_protect(session->context, &message, &session->bound, &session->request) :
+                                       coap_message_encode(&message, &session->request);
         if (r < 0)
                 return r;
         session->state = STATE_WAIT;
@@ -237,9 +262,12 @@ static void session_failed(struct bench *bench, struct session *session, bool in
         session_rest(bench, session);
 }
 
-/* The session is there: a load of refresh tokens begins with one of its own. */
+/*
+ * The session is there. A load of refresh tokens begins with one of its own, and one over OSCORE with a request that the
+ * server may answer with an Echo (RFC 8613 Appendix B.1.2).
+ */
 static void session_opened(struct bench *bench, struct session *session) {
-        if (bench->warming && bench->options.what != WHAT_REFRESH) {
+        if (bench->warming && bench->options.what != WHAT_REFRESH && !session->context) {
                 bench->n_open++;
                 session_rest(bench, session);
         } else if (request_begin(bench, session) < 0) {
@@ -266,6 +294,7 @@ static void handshake_step(struct bench *bench, struct session *session) {
 static void operation_begin(struct bench *bench, struct session *session, int64_t asked_us) {
         TAILQ_REMOVE(&bench->free_sessions, session, free_link);
         session->asked_us = asked_us;
+        session->echo_size = 0;
         bench->n_begun += bench->warming ? 0 : 1;
         if (session->device.connected) {
                 if (request_begin(bench, session) < 0)
@@ -304,9 +333,10 @@ static int refresh_take(struct session *session, struct bytes payload) {
         return cbor_end(&w);
 }
 
-/* An answer while sessions are being opened: the first refresh token. */
+/* An answer while sessions are being opened: the first refresh token, or anything that its server protected. */
 static void answer_warm(struct bench *bench, struct session *session, const struct coap_message *message) {
-        if (message->code >> 5 != 2 || refresh_take(session, message->payload) < 0) {
+        if (bench->options.what == WHAT_REFRESH &&
+            (message->code >> 5 != 2 || refresh_take(session, message->payload) < 0)) {
                 session_failed(bench, session, false);
                 return;
         }
@@ -314,11 +344,9 @@ static void answer_warm(struct bench *bench, struct session *session, const stru
         session_rest(bench, session);
 }
 
-static void answer_count(struct bench *bench, struct session *session, const struct coap_message *message,
-                         size_t size) {
+static void answer_count(struct bench *bench, struct session *session, const struct coap_message *message) {
         bool good = message->code >> 5 == 2;
 
-        bench->bytes_received += size;
         bench->codes[message->code]++;
         bench->n_answered++;
         histogram_add(&bench->latencies, clock_monotonic_us() - session->asked_us);
@@ -331,6 +359,27 @@ static void answer_count(struct bench *bench, struct session *session, const str
         session_rest(bench, session);
 }
 
+/* *message becomes what was protected in it. False: it is no answer. */
+static bool answer_open(struct bench *bench, struct session *session, struct coap_message *message) {
+        struct context_answer opened;
+        int r = context_unprotect(session->context, &session->bound, message, &bench->plain, &opened);
+
+        if (r == CONTEXT_ANSWER)
+                *message = opened.inner;
+        return r == CONTEXT_ANSWER || (r == CONTEXT_UNPROTECTED && message->code >> 5 != 2);
+}
+
+/* The same request once more with what the server wants to see in it (RFC 9175 §2.2). False: it was not asked for. */
+static bool echo_obey(struct bench *bench, struct session *session, const struct coap_message *message) {
+        const struct coap_option *echo = coap_message_option(message, OPTION_ECHO, 0);
+
+        if (message->code != CODE_UNAUTHORIZED || !echo || session->echo_size > 0 || echo->value.size > ECHO_SIZE_MAX)
+                return false;
+        memcpy(session->echo, echo->value.data, echo->value.size);
+        session->echo_size = echo->value.size;
+        return request_begin(bench, session) == 0;
+}
+
 static void answer_take(struct bench *bench, struct session *session, struct bytes datagram) {
         struct coap_message message;
         bool header_ok;
@@ -338,10 +387,12 @@ static void answer_take(struct bench *bench, struct session *session, struct byt
         if (coap_message_decode(datagram, &message, &header_ok) != 0 || session->state != STATE_WAIT ||
             message.code == CODE_EMPTY || message.mid != session->mid)
                 return; /* an empty ACK, or something older */
+        if (session->context && (!answer_open(bench, session, &message) || echo_obey(bench, session, &message)))
+                return;
         if (bench->warming)
                 answer_warm(bench, session, &message);
         else
-                answer_count(bench, session, &message, datagram.size);
+                answer_count(bench, session, &message);
 }
 
 static void session_readable(struct bench *bench, struct session *session) {
@@ -517,6 +568,7 @@ static const double percentiles[] = { 50, 90, 99, 99.9 };
 
 static const char *credential_name(const struct options *options) {
         return options->plain       ? "none" :
+               options->oscore      ? "oscore" :
                options->certificate ? "x509" :
                options->private_key ? "rpk" :
                                       "psk";
@@ -596,6 +648,7 @@ static void usage(FILE *to) {
               "      --key-hex HEX       PSK as hexadecimal\n"
               "      --private-key FILE  instead of a PSK: key pair in PEM, shown as raw public key\n"
               "      --certificate FILE  show this chain in PEM for that key pair\n"
+              "      --oscore FILE       instead of DTLS: a security context for each session, one record a line\n"
               "  -a, --audience TEXT     what a token is asked for\n"
               "      --scope TEXT        and with which scope\n"
               "      --token-hex HEX     what introspect asks about\n"
@@ -650,19 +703,21 @@ static int options_target(struct options *options, int n, char **args) {
         *colon = '\0';
         options->port = colon + 1;
         options->host = host[0] == '[' && colon[-1] == ']' ? (colon[-1] = '\0', host + 1) : host;
-        if (!options->plain && options->key_size == 0 && !options->private_key)
-                return bad("--key", "", "a pre-shared key, or --private-key,");
+        if (options->oscore && (options->plain || options->key_size > 0 || options->private_key))
+                return bad("--oscore", options->oscore, "no other credential");
+        if (!options->plain && !options->oscore && options->key_size == 0 && !options->private_key)
+                return bad("--key", "", "a pre-shared key, or --private-key, or --oscore,");
         if (options->certificate && !options->private_key)
                 return bad("--certificate", options->certificate, "its --private-key beside it");
         if (options->what == WHAT_INTROSPECT && options->token_size == 0)
                 return bad("--token-hex", "", "the token to ask about");
-        if (options->plain && whats[options->what].handshake_each)
-                return bad("WHAT", args[0], "something without a handshake, as --plain has none,");
+        if ((options->plain || options->oscore) && whats[options->what].handshake_each)
+                return bad("WHAT", args[0], "something without a handshake, as --plain and --oscore have none,");
         return 0;
 }
 
 enum {
-        OPT_KEY_HEX = 256, OPT_PRIVATE_KEY, OPT_CERTIFICATE, OPT_SCOPE, OPT_TOKEN, OPT_PATH, OPT_PRIORITY, OPT_PLAIN,
+        OPT_KEY_HEX = 256, OPT_PRIVATE_KEY, OPT_CERTIFICATE, OPT_OSCORE, OPT_SCOPE, OPT_TOKEN, OPT_PATH, OPT_PRIORITY, OPT_PLAIN,
         OPT_VERSION
 };
 
@@ -675,6 +730,7 @@ static int option_take(struct options *options, int option, const char *value) {
         case 'a': options->audience = value; return 0;
         case OPT_PRIVATE_KEY: options->private_key = value; return 0;
         case OPT_CERTIFICATE: options->certificate = value; return 0;
+        case OPT_OSCORE: options->oscore = value; return 0;
         case OPT_SCOPE: options->scope = value; return 0;
         case OPT_PATH: options->path = value; return 0;
         case OPT_PRIORITY: options->priority = value; return 0;
@@ -717,6 +773,7 @@ static int options_read(struct options *options, int argc, char **argv) {
                 { "key-hex", required_argument, NULL, OPT_KEY_HEX },
                 { "private-key", required_argument, NULL, OPT_PRIVATE_KEY },
                 { "certificate", required_argument, NULL, OPT_CERTIFICATE },
+                { "oscore", required_argument, NULL, OPT_OSCORE },
                 { "audience", required_argument, NULL, 'a' },
                 { "scope", required_argument, NULL, OPT_SCOPE }, { "token-hex", required_argument, NULL, OPT_TOKEN },
                 { "path", required_argument, NULL, OPT_PATH }, { "sessions", required_argument, NULL, 'c' },
@@ -757,17 +814,17 @@ static int bench_resolve(struct bench *bench) {
         return 0;
 }
 
-static int read_pem(const char *path, struct buf *out) {
+static int read_file(const char *path, struct buf *out) {
         FILE *file = fopen(path, "re");
         uint8_t *space;
-        int r = buf_reserve(out, PEM_SIZE_MAX, &space);
+        int r = buf_reserve(out, out->limit, &space);
 
         if (!file) {
                 fprintf(stderr, "acebench: %s: %s\n", path, strerror(errno));
                 return -EINVAL;
         }
         if (r == 0)
-                buf_added(out, fread(space, 1, PEM_SIZE_MAX, file));
+                buf_added(out, fread(space, 1, out->limit, file));
         fclose(file);
         return r;
 }
@@ -777,10 +834,10 @@ static int bench_key(struct bench *bench) {
         _cleanup_(buf_done) struct buf key = BUF_INIT(PEM_SIZE_MAX), chain = BUF_INIT(PEM_SIZE_MAX);
         const struct options *options = &bench->options;
         const char *fault = NULL;
-        int r = read_pem(options->private_key, &key);
+        int r = read_file(options->private_key, &key);
 
         if (r == 0 && options->certificate)
-                r = read_pem(options->certificate, &chain);
+                r = read_file(options->certificate, &chain);
         if (r == 0)
                 r = device_identity_new(&(struct device_credential){ .private_key = buf_bytes(&key),
                                                                      .chain = buf_bytes(&chain),
@@ -795,12 +852,85 @@ static int bench_key(struct bench *bench) {
         return r;
 }
 
+/* One line of the file of records. 0, -EINVAL: said what is wrong. */
+static int take_record(struct bench *bench, unsigned i, struct bytes line) {
+        _cleanup_(oscore_record_done) struct oscore_record record = {};
+        const char *path = bench->options.oscore;
+        struct diags faults = {};
+        int r = oscore_record_read(line, &record, &faults);
+
+        if (r > 0)
+                fprintf(stderr, "acebench: %s:%u: %s\n", path, i + 1, faults.n_items > 0 ? faults.items[0].text : "?");
+        diags_done(&faults);
+        if (r != 0)
+                return r > 0 ? -EINVAL : r;
+        r = context_open(&bench->contexts[i], &record, &bench->numbers);
+        bench->sessions[i].context = &bench->contexts[i];
+        return r;
+}
+
+/* A record of its own for each session, on as many lines. */
+static int take_lines(struct bench *bench) {
+        const struct options *options = &bench->options;
+        FILE *file = fopen(options->oscore, "re");
+        char *line = NULL;
+        size_t capacity = 0;
+        unsigned n = 0;
+        int r = file ? 0 : -errno;
+
+        for (; r == 0 && n < options->n_sessions; n++) {
+                ssize_t size = getline(&line, &capacity, file);
+
+                r = size < 0 ? 1 : take_record(bench, n, bytes_of(line, (size_t)size));
+        }
+        if (line)
+                wipe(line, capacity);
+        free(line);
+        if (file)
+                fclose(file);
+        if (r != 1)
+                return r;
+        fprintf(stderr, "acebench: %s: %u records, and %u sessions want one each\n", options->oscore, n - 1,
+                options->n_sessions);
+        return -EINVAL;
+}
+
+/* No two sessions share a context: their requests overtake each other (RFC 8613 §7.4). */
+static int bench_records(struct bench *bench) {
+        _cleanup_(buf_wiped) struct buf whole = BUF_INIT(OSCORE_RECORD_TEXT_MAX);
+        const char *path = bench->options.oscore;
+        int r = numbers_open(&bench->numbers, path, NUMBERS_AT_ONCE);
+
+        bench->contexts = calloc(bench->options.n_sessions, sizeof(*bench->contexts));
+        if (r != 0 || !bench->contexts)
+                return r ?: -ENOMEM;
+        if (bench->options.n_sessions > 1)
+                return take_lines(bench);
+        /* one may stand on several */
+        if ((r = read_file(path, &whole)) == 0)
+                r = take_record(bench, 0, buf_bytes(&whole));
+        return r;
+}
+
+static int bench_oscore(struct bench *bench) {
+        int r = bench_records(bench);
+
+        if (r == 0)
+                r = numbers_take(&bench->numbers);
+        if (r != -EIO)
+                return r;
+        fprintf(stderr, "acebench: %s\n", bench->numbers.fault);
+        return -EINVAL;
+}
+
 static int bench_identity(struct bench *bench) {
         const struct options *options = &bench->options;
         int r;
 
         if (options->plain)
                 return 0;
+        if (options->oscore)
+                return bench_oscore(bench);
         if (options->private_key)
                 return bench_key(bench);
         if ((r = session_identity(bench, &bench->sessions[0])) < 0)
@@ -818,6 +948,7 @@ static int bench_setup(struct bench *bench) {
         setrlimit(RLIMIT_NOFILE, &files);
         TAILQ_INIT(&bench->free_sessions);
         bench->payload = BUF_INIT(PAYLOAD_MAX);
+        bench->plain = BUF_INIT(DATAGRAM_SIZE_MAX);
         bench->epoll = epoll_create1(EPOLL_CLOEXEC);
         bench->sessions = calloc(bench->options.n_sessions, sizeof(*bench->sessions));
         if (bench->epoll < 0 || !bench->sessions)
@@ -838,8 +969,13 @@ static void bench_done(struct bench *bench) {
                 device_identity_free(bench->sessions[i].identity);
                 buf_done(&bench->sessions[i].request);
                 buf_done(&bench->sessions[i].refresh);
+                if (bench->sessions[i].context)
+                        context_done(bench->sessions[i].context);
         }
         free(bench->sessions);
+        free(bench->contexts);
+        numbers_done(&bench->numbers);
+        buf_wiped(&bench->plain);
         device_identity_free(bench->identity);
         buf_done(&bench->payload);
         closep(&bench->epoll);
@@ -850,8 +986,10 @@ int main(int argc, char **argv) {
                 .epoll = -1,
                 .options = { .n_requests = 1000, .n_sessions = 1, .identity = "" },
         };
-        int r = options_read(&bench.options, argc, argv);
+        int r;
 
+        json_wipe_what_is_freed(); /* records hold keys */
+        r = options_read(&bench.options, argc, argv);
         if (r != 0)
                 return r < 0 ? EXIT_USAGE : EXIT_DONE;
         r = bench_setup(&bench);

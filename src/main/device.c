@@ -245,6 +245,8 @@ static ssize_t on_push(gnutls_transport_ptr_t context, const void *data, size_t 
         if (n < 0) {
                 device->error = errno;
                 gnutls_transport_set_errno(device->tls, errno);
+        } else {
+                device->bytes_sent += (uint64_t)n;
         }
         return n;
 }
@@ -256,6 +258,8 @@ static ssize_t on_pull(gnutls_transport_ptr_t context, void *data, size_t size) 
         if (n < 0) {
                 device->error = errno == EAGAIN ? device->error : errno;
                 gnutls_transport_set_errno(device->tls, errno);
+        } else {
+                device->bytes_received += (uint64_t)n;
         }
         return n;
 }
@@ -358,6 +362,7 @@ ssize_t device_send(struct device *device, struct bytes message) {
         if (device->tls)
                 return tls_result(device, gnutls_record_send(device->tls, message.data, message.size));
         n = send(device->fd, message.data, message.size, MSG_DONTWAIT | MSG_NOSIGNAL);
+        device->bytes_sent += n > 0 ? (uint64_t)n : 0;
         return n < 0 ? -errno : n;
 }
 
@@ -367,6 +372,7 @@ ssize_t device_receive(struct device *device, void *space, size_t size) {
         if (device->tls)
                 return tls_result(device, gnutls_record_recv(device->tls, space, size));
         n = recv(device->fd, space, size, MSG_DONTWAIT);
+        device->bytes_received += n > 0 ? (uint64_t)n : 0;
         return n < 0 ? -errno : n;
 }
 

@@ -44,6 +44,7 @@ struct device {
         int error;      /* of the socket, when it failed: an errno */
         int tls_error;  /* GnuTLS's, when it failed */
         const char *fault; /* why the server's key was not taken; NULL: it was, or was not looked at */
+        uint64_t bytes_sent, bytes_received; /* in datagrams, DTLS and all */
 };
 
 #define DEVICE_INIT ((struct device){ .fd = -1 })
