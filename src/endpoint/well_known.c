@@ -8,12 +8,18 @@
 struct link {
         const char *href, *rt, *interface;
         char ct[8];
-        bool is_observable;
+        bool is_observable, needs_oscore;
 };
 
-static void link_of(const struct resource *resource, struct link *ret) {
+/* Over coap without DTLS nobody is known but by OSCORE: this is how to reach what is not for all. */
+static bool needs_oscore(const struct resource *resource, const struct peer *peer) {
+        return (peer->channel == CHANNEL_PLAIN || peer->channel == CHANNEL_OSCORE) &&
+               (resource->callers & CALLER_ANYONE) == 0;
+}
+
+static void link_of(const struct resource *resource, const struct peer *peer, struct link *ret) {
         *ret = (struct link){ .href = resource->path, .rt = resource->rt, .interface = resource->interface,
-                               .is_observable = resource->observable };
+                               .is_observable = resource->observable, .needs_oscore = needs_oscore(resource, peer) };
         if (resource->writes != CF_NONE)
                 snprintf(ret->ct, sizeof(ret->ct), "%d", resource->writes);
 }
@@ -79,6 +85,7 @@ static int put_link(const struct link *link, bool terse, struct buf *out) {
 
         if ((r = buf_printf(out, "%s<%s>", out->size > 0 ? "," : "", link->href)) != 0 ||
             (r = put_attribute("rt", link->rt, out)) != 0 ||
+            (r = link->needs_oscore ? buf_printf(out, ";osc") : 0) != 0 || /* RFC 8613 §9 */
             terse ||
             (r = put_attribute("if", link->interface, out)) != 0)
                 return r;
@@ -94,7 +101,7 @@ int well_known_get(struct aced *as, const struct request *request, struct respon
         for (size_t i = 0; (resource = router_resource(i)); i++) {
                 if (!resource->rt || (resource->for_known && request->peer->channel == CHANNEL_PLAIN))
                         continue;
-                link_of(resource, &link);
+                link_of(resource, request->peer, &link);
                 if (!is_asked(&link, request))
                         continue;
                 r = put_link(&link, request->peer->channel == CHANNEL_PLAIN, &response->payload);

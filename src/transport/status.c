@@ -11,6 +11,7 @@
 #include "transport/engine.h"
 #include "transport/exchange.h"
 #include "transport/http.h"
+#include "transport/oscore.h"
 #include "transport/udp.h"
 
 /* ---- where it listens */
@@ -37,6 +38,7 @@ int status_fill(void *context, void *json_object) {
 /* Everything at one moment. */
 struct snapshot {
         struct engine_figures engine;
+        struct oscore_figures oscore;
         struct udp_figures udp;
         const struct config *config;
         uint64_t sessions_open, control_connections, resident_bytes;
@@ -66,6 +68,7 @@ static void snapshot_take(const struct status *status, struct snapshot *ret) {
                 .control_connections_max = CONTROL_CONNECTIONS_MAX,
         };
         engine_figures(status->engine, &ret->engine);
+        engine_oscore_figures(status->engine, &ret->oscore);
         udp_figures(status->udp, &ret->udp);
         ret->sessions_open = ret->engine.n_sessions - ret->engine.n_sessions_half_open;
 }
@@ -75,6 +78,7 @@ static void snapshot_take(const struct status *status, struct snapshot *ret) {
 #define ROW(in, called, counts, at, says)                                                                       \
         { { .group = in, .name = called, .is_counter = counts, .help = says }, offsetof(struct snapshot, at), false }
 #define FIGURE(called, counts, at, says) ROW("figures", called, counts, at, says)
+#define OSCORE(called, counts, says) FIGURE("oscore_" #called, counts, oscore.n_##called, says)
 #define ENGINE(called, counts, says) FIGURE(#called, counts, engine.n_##called, says)
 /* Of handshakes_failed; what is not told apart broke the protocol, was given up by the client, or broke here. */
 #define FAILED(called, why, says)                                                                               \
@@ -148,6 +152,16 @@ static const struct row {
         FIGURE("observers_refused", COUNTER, engine.observe.n_refused, "Observations that were not begun, over a limit"),
         FIGURE("observers_ended", COUNTER, engine.observe.n_ended,
                "Observations ended by a Reset, or as a notification was not acknowledged"),
+        OSCORE(requests, COUNTER, "Requests protected by OSCORE that were new and decrypted"),
+        OSCORE(undecodable, COUNTER, "Protected requests that could not be decoded"),
+        OSCORE(unknown, COUNTER, "Protected requests whose security context is not known"),
+        OSCORE(replayed, COUNTER, "Protected requests that were replayed, or too old to tell"),
+        OSCORE(undecryptable, COUNTER, "Protected requests that did not decrypt"),
+        OSCORE(echoes, COUNTER, "Protected requests that were asked to come again with an Echo value"),
+        OSCORE(renewals, COUNTER, "Security contexts renewed by their parties"),
+        OSCORE(renewals_refused, COUNTER, "Renewals refused as too many"),
+        OSCORE(loaded, COUNTER, "Security contexts loaded from the store"),
+        OSCORE(evicted, COUNTER, "Security contexts that went for want of room"),
         FIGURE("resident_bytes", GAUGE, resident_bytes, "Memory that aced has in RAM"),
 
         CONFIGURED(sessions_max, "DTLS sessions"),
@@ -174,6 +188,9 @@ static const struct row {
         CONFIGURED(observers_max, "Observations of all devices"),
         USED("observers_used", engine.observe.n_observers, "Observations now"),
         CONFIGURED(observers_per_peer_max, "Observations of one device's session"),
+        CONFIGURED(oscore_contexts_max, "OSCORE contexts in memory, and addresses that their requests came from"),
+        USED("oscore_contexts_used", oscore.n_contexts, "OSCORE contexts in memory now"),
+        USED("oscore_addresses_used", engine.n_oscore_peers, "Addresses remembered that OSCORE requests came from"),
         CONFIGURED(sources_max, "Sources whose rates are known"),
         USED("sources_used", engine.limit.n_sources, "Sources whose rates are known now"),
         USED("peers_rated", engine.limit.n_peers, "Authenticated peers whose rates are known; sessions_max at most"),

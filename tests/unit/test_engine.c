@@ -860,11 +860,17 @@ static void t_discovery_in_blocks(void **state) {
         bool header_ok;
 
         world_open(&world, NULL);
-        compose(&GET_ASK(".well-known/core"), 1, &message);
+        compose(&GET_ASK(".well-known/core", .option = OPTION_URI_HOST, .value = BYTES_LITERAL("as")), 1, &message);
         assert_int_equal(plain_ask(&world, buf_bytes(&message)), 1);
         assert_int_equal(coap_message_decode(buf_bytes(&world.plain), &answer, &header_ok), 0);
+        assert_int_equal(option_of(&answer, OPTION_BLOCK2), -1);
         buf_add(&whole, answer.payload);
-        assert_non_null(bytes_find(buf_bytes(&whole), BYTES_LITERAL("</token>;rt=ace.token")));
+        assert_non_null(bytes_find(buf_bytes(&whole), BYTES_LITERAL("</token>;rt=ace.token;osc,")));
+
+        compose(&GET_ASK(".well-known/core"), 1, &message); /* three times this is too little for all */
+        assert_int_equal(plain_ask(&world, buf_bytes(&message)), 1);
+        assert_int_equal(coap_message_decode(buf_bytes(&world.plain), &answer, &header_ok), 0);
+        assert_int_equal(option_of(&answer, OPTION_BLOCK2), 9);
 
         for (uint8_t n = 0; n == 0 || option_of(&answer, OPTION_BLOCK2) & 8; n++) {
                 const uint8_t block = (uint8_t)(n << 4);

@@ -305,7 +305,10 @@ static void test_admission(void **state) {
 
 /* ---- answers */
 
-/* Design: what is not authenticated gets no more than it sent, and less than three times that from discovery. */
+/*
+ * Design: what is not authenticated gets no more than it sent, and less than three times that from discovery. For that one
+ * a token of four bytes is counted, as RFC 7252 §5.3.1 asks for without DTLS: to a shorter one it is told in blocks.
+ */
 static void test_amplification(void **state) {
         struct world *world = *state;
         static const struct {
@@ -315,7 +318,7 @@ static void test_amplification(void **state) {
                 size_t request_size; /* the shortest on the wire: header, path, format, marker, payload */
                 unsigned times;
         } cases[] = {
-                { METHOD_GET, "/.well-known/core", NULL, CF_NONE, 4 + 12 + 5, 3 },
+                { METHOD_GET, "/.well-known/core", NULL, CF_NONE, 4 + 4 + 12 + 5, 3 },
                 { METHOD_GET, "/x", NULL, CF_NONE, 4 + 2, 1 },
                 { METHOD_GET, "/token", NULL, CF_NONE, 4 + 6, 1 },
                 { METHOD_POST, "/token", NULL, CF_NONE, 4 + 6, 1 },
@@ -332,7 +335,7 @@ static void test_amplification(void **state) {
 
                 call_set(&call, &plain, cases[i].method, cases[i].target, cases[i].content_format, cases[i].payload);
                 run(&world->as, &call, 1);
-                size = 4 + (response->content_format != CF_NONE ? 2 : 0) + (response->max_age_s >= 0 ? 2 : 0) +
+                size = 4 + (cases[i].times > 1 ? 4 : 0) + (response->content_format != CF_NONE ? 2 : 0) + (response->max_age_s >= 0 ? 2 : 0) +
                         (response->payload.size > 0 ? 1 + response->payload.size : 0);
                 if (size > cases[i].times * cases[i].request_size)
                         fail_msg("case %zu: %zu bytes for %zu", i, size, cases[i].request_size);
