@@ -318,26 +318,32 @@ static bool has_prefix(struct bytes bytes, struct bytes prefix) {
         return bytes.size >= prefix.size && bytes_equal(bytes_of(bytes.data, prefix.size), prefix);
 }
 
-int public_key_from_spki(struct bytes spki, struct public_key *ret) {
+enum curve spki_curve(struct bytes spki) {
         for (enum curve curve = CURVE_NONE + 1; curve < CURVES; curve++) {
                 const struct curve_row *row = &curve_rows[curve];
-                size_t size = row->is_weierstrass ? 1 + 2 * row->size : row->size;
-                struct public_key key = { .curve = curve };
-                int r;
+                size_t size = row->spki.size + (row->is_weierstrass ? 1 + 2 * row->size : row->size);
 
-                if (spki.size != row->spki.size + size || !has_prefix(spki, row->spki))
-                        continue;
-                if (row->is_weierstrass && spki.data[row->spki.size] != UNCOMPRESSED)
-                        return -EINVAL;
-                if (row->is_weierstrass)
-                        point_coordinates(&key, spki.data + row->spki.size);
-                else
-                        memcpy(key.x, spki.data + row->spki.size, size);
-                if ((r = public_key_check(&key)) == 0)
-                        *ret = key;
-                return r;
+                if (spki.size == size && has_prefix(spki, row->spki) &&
+                    (!row->is_weierstrass || spki.data[row->spki.size] == UNCOMPRESSED))
+                        return curve;
         }
-        return -EINVAL;
+        return CURVE_NONE;
+}
+
+int public_key_from_spki(struct bytes spki, struct public_key *ret) {
+        struct public_key key = { .curve = spki_curve(spki) };
+        const struct curve_row *row = curve_row(key.curve);
+        int r;
+
+        if (!row)
+                return -EINVAL;
+        if (row->is_weierstrass)
+                point_coordinates(&key, spki.data + row->spki.size);
+        else
+                memcpy(key.x, spki.data + row->spki.size, row->size);
+        if ((r = public_key_check(&key)) == 0)
+                *ret = key;
+        return r;
 }
 
 int public_key_thumbprint(const struct public_key *key, uint8_t ret[static THUMBPRINT_SIZE]) {

@@ -40,6 +40,8 @@ bool public_key_equal(const struct public_key *a, const struct public_key *b);
 int public_key_spki(const struct public_key *key, uint8_t ret[static SPKI_SIZE_MAX], size_t *ret_size);
 /* The reverse, of exactly one SPKI of one of our curves, checked. -EINVAL. A compressed point is none of ours. */
 int public_key_from_spki(struct bytes spki, struct public_key *ret);
+/* Which curve it says that it is on, unchecked; CURVE_NONE: public_key_from_spki() does not read it. */
+enum curve spki_curve(struct bytes spki);
 /* y from its sign (RFC 9053 §7.1.1 allows a bool for y), checked. -EINVAL. */
 int public_key_decompress(struct public_key *key, bool y_is_odd);
 /* SHA-256 of the SubjectPublicKeyInfo: what a key is known by. */

@@ -1,6 +1,7 @@
 #include "crypto/sign.h"
 
 #include <errno.h>
+#include <limits.h>
 
 #include <openssl/core_names.h>
 #include <openssl/ec.h>
@@ -8,6 +9,8 @@
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/param_build.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
 
 #include "base/cleanup.h"
 
@@ -21,7 +24,6 @@ DEFINE_FREEP(BIGNUM, BN_clear_free)
 DEFINE_FREEP(struct sign_key, sign_key_free)
 
 #define DIGEST_SIZE_MAX 48
-#define DER_SIZE_MAX (SIGNATURE_SIZE_MAX + 16) /* SEQUENCE of two INTEGERs of up to 49 bytes */
 #define POINT_SIZE_MAX (1 + 2 * COORDINATE_SIZE_MAX)
 
 /* group, digest: of ECDSA */
@@ -51,6 +53,13 @@ enum curve sign_curve(enum sign_alg alg) {
         const struct sign_row *row = sign_row(alg);
 
         return row ? row->curve : CURVE_NONE;
+}
+
+enum sign_alg sign_alg_of(enum curve curve) {
+        for (enum sign_alg alg = SIGN_NONE + 1; alg < SIGN_ALGS; alg++)
+                if (sign_rows[alg].curve == curve)
+                        return alg;
+        return SIGN_NONE;
 }
 
 const char *sign_alg_name(enum sign_alg alg) {
@@ -139,26 +148,80 @@ void sign_key_free(struct sign_key *key) {
         free(key);
 }
 
+/* Consumes *pair, whatever it returns. */
+static int key_new(enum sign_alg alg, EVP_PKEY **pair, struct sign_key **ret) {
+        _cleanup_(sign_key_freep) struct sign_key *key = calloc(1, sizeof(*key));
+
+        if (!key) {
+                EVP_PKEY_free(TAKE_PTR(*pair));
+                return -ENOMEM;
+        }
+        key->alg = alg;
+        key->pair = TAKE_PTR(*pair);
+        if (sign_rows[alg].digest && (!(key->ecdsa = EVP_PKEY_CTX_new_from_pkey(NULL, key->pair, NULL)) ||
+                                      EVP_PKEY_sign_init(key->ecdsa) != 1))
+                return failed(-EIO);
+        *ret = TAKE_PTR(key);
+        return 0;
+}
+
 int sign_key_new(enum sign_alg alg, struct bytes private_key, struct sign_key **ret) {
-        _cleanup_(sign_key_freep) struct sign_key *key = NULL;
         const struct sign_row *row = sign_row(alg);
         struct public_key public_key;
+        EVP_PKEY *pair;
         int r;
 
         if (!row)
                 return -EINVAL;
         if ((r = key_public(row->curve, private_key, &public_key)) != 0)
                 return r;
-        if (!(key = calloc(1, sizeof(*key))))
-                return -ENOMEM;
-        key->alg = alg;
-        if (!(key->pair = pair_new(row, &public_key, private_key)))
+        if (!(pair = pair_new(row, &public_key, private_key)))
                 return failed(-EIO);
-        if (row->digest && (!(key->ecdsa = EVP_PKEY_CTX_new_from_pkey(NULL, key->pair, NULL)) ||
-                            EVP_PKEY_sign_init(key->ecdsa) != 1))
-                return failed(-EIO);
-        *ret = TAKE_PTR(key);
-        return 0;
+        return key_new(alg, &pair, ret);
+}
+
+/* Nobody is asked: a key that is encrypted is none. */
+static int no_password(char *text, int size, int is_written, void *context) {
+        return -1;
+}
+
+static EVP_PKEY *pair_read(struct bytes text) {
+        const unsigned char *at = text.data;
+        EVP_PKEY *pair = text.size <= INT_MAX ? d2i_AutoPrivateKey(NULL, &at, (long)text.size) : NULL;
+        BIO *bio;
+
+        if (pair || text.size == 0 || text.size > INT_MAX || !(bio = BIO_new_mem_buf(text.data, (int)text.size)))
+                return pair;
+        pair = PEM_read_bio_PrivateKey(bio, NULL, no_password, NULL);
+        BIO_free_all(bio);
+        return pair;
+}
+
+static int pair_public(EVP_PKEY *pair, struct public_key *ret) {
+        unsigned char *spki = NULL;
+        int size = i2d_PUBKEY(pair, &spki);
+        int r = size > 0 ? public_key_from_spki(bytes_of(spki, (size_t)size), ret) : failed(-EINVAL);
+
+        OPENSSL_free(spki);
+        return r;
+}
+
+int sign_key_read(struct bytes text, struct sign_key **ret, struct public_key *ret_public) {
+        EVP_PKEY *pair = pair_read(text);
+        struct public_key public_key;
+        int r = pair ? pair_public(pair, &public_key) : failed(-EINVAL);
+
+        ERR_clear_error(); /* of the form that it was not in */
+        if (r == 0 && sign_alg_of(public_key.curve) == SIGN_NONE)
+                r = -EINVAL;
+        if (r != 0) {
+                EVP_PKEY_free(pair);
+                return r;
+        }
+        r = key_new(sign_alg_of(public_key.curve), &pair, ret);
+        if (r == 0)
+                *ret_public = public_key;
+        return r;
 }
 
 enum sign_alg sign_key_alg(const struct sign_key *key) {
@@ -177,29 +240,45 @@ static int ecdsa_to_raw(const struct sign_row *row, struct bytes der, uint8_t *r
         return 0;
 }
 
+static int eddsa_sign(struct sign_key *key, struct bytes data, uint8_t *ret) {
+        _cleanup_(EVP_MD_CTX_freep) EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+        size_t size = SIGNATURE_SIZE_MAX;
+
+        if (!ctx || EVP_DigestSignInit(ctx, NULL, NULL, NULL, key->pair) != 1 ||
+            EVP_DigestSign(ctx, ret, &size, data.data ? data.data : (const uint8_t *)"", data.size) != 1)
+                return failed(-EIO);
+        return size == sign_size(key->alg) ? 0 : -EIO;
+}
+
 int sign(struct sign_key *key, struct bytes data, uint8_t ret[static SIGNATURE_SIZE_MAX]) {
         const struct sign_row *row = sign_row(key->alg);
-        uint8_t digest[DIGEST_SIZE_MAX], der[DER_SIZE_MAX];
-        size_t size = row->digest ? sizeof(der) : SIGNATURE_SIZE_MAX;
+        uint8_t digest[DIGEST_SIZE_MAX], der[SIGNATURE_DER_SIZE_MAX];
+        size_t size;
+        int r;
 
-        if (!row->digest) {
-                _cleanup_(EVP_MD_CTX_freep) EVP_MD_CTX *ctx = EVP_MD_CTX_new();
-
-                if (!ctx || EVP_DigestSignInit(ctx, NULL, NULL, NULL, key->pair) != 1 ||
-                    EVP_DigestSign(ctx, ret, &size, data.data ? data.data : (const uint8_t *)"", data.size) != 1)
-                        return failed(-EIO);
-                return size == sign_size(key->alg) ? 0 : -EIO;
-        }
-        if (!digest_of(row, data, digest) ||
-            EVP_PKEY_sign(key->ecdsa, der, &size, digest, row->digest_size) != 1)
+        if (!row->digest)
+                return eddsa_sign(key, data, ret);
+        if (!digest_of(row, data, digest))
                 return failed(-EIO);
-        return ecdsa_to_raw(row, bytes_of(der, size), ret);
+        r = sign_hash(key, bytes_of(digest, row->digest_size), der, &size);
+        return r != 0 ? r : ecdsa_to_raw(row, bytes_of(der, size), ret);
+}
+
+int sign_hash(struct sign_key *key, struct bytes hash, uint8_t ret[static SIGNATURE_DER_SIZE_MAX], size_t *ret_size) {
+        size_t size = SIGNATURE_DER_SIZE_MAX;
+
+        if (!key->ecdsa)
+                return -EINVAL;
+        if (EVP_PKEY_sign(key->ecdsa, ret, &size, hash.data, hash.size) != 1)
+                return failed(-EIO);
+        *ret_size = size;
+        return 0;
 }
 
 /* ---- verifying */
 
 /* r ‖ s as the DER that OpenSSL reads. The size of it, 0: failed. */
-static size_t ecdsa_from_raw(struct bytes raw, uint8_t ret[static DER_SIZE_MAX]) {
+static size_t ecdsa_from_raw(struct bytes raw, uint8_t ret[static SIGNATURE_DER_SIZE_MAX]) {
         _cleanup_(ECDSA_SIG_freep) ECDSA_SIG *pair = ECDSA_SIG_new();
         int half = (int)(raw.size / 2), size;
         _cleanup_(BN_clear_freep) BIGNUM *r = BN_bin2bn(raw.data, half, NULL);
@@ -211,12 +290,12 @@ static size_t ecdsa_from_raw(struct bytes raw, uint8_t ret[static DER_SIZE_MAX])
         (void)TAKE_PTR(r);
         (void)TAKE_PTR(s);
         size = i2d_ECDSA_SIG(pair, NULL);
-        return size > 0 && size <= DER_SIZE_MAX && i2d_ECDSA_SIG(pair, &at) == size ? (size_t)size : 0;
+        return size > 0 && size <= SIGNATURE_DER_SIZE_MAX && i2d_ECDSA_SIG(pair, &at) == size ? (size_t)size : 0;
 }
 
 static int ecdsa_verify(const struct sign_row *row, EVP_PKEY *key, struct bytes data, struct bytes signature) {
         _cleanup_(EVP_PKEY_CTX_freep) EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_pkey(NULL, key, NULL);
-        uint8_t digest[DIGEST_SIZE_MAX], der[DER_SIZE_MAX];
+        uint8_t digest[DIGEST_SIZE_MAX], der[SIGNATURE_DER_SIZE_MAX];
         size_t size = ecdsa_from_raw(signature, der);
 
         if (!ctx || size == 0 || EVP_PKEY_verify_init(ctx) != 1 || !digest_of(row, data, digest))

@@ -10,6 +10,7 @@
 #include "base/cleanup.h"
 #include "base/secret.h"
 #include "crypto/certificate.h"
+#include "transport/tls_key.h"
 
 #define MTU 1400
 #define RESEND_MS 1000        /* RFC 6347 §4.2.4.1 */
@@ -30,6 +31,7 @@ struct device_identity {
         gnutls_pcert_st chain[CHAIN_MAX];
         unsigned n_chain;
         gnutls_privkey_t key;
+        struct public_key own; /* of that key; no curve when it is on none of ours */
         bool pins, has_anchors;
         struct public_key server;
         char *server_name;
@@ -143,18 +145,17 @@ static int take_psk(struct device_identity *identity, const struct device_creden
 }
 
 static int take_raw_key(struct device_identity *identity) {
-        gnutls_pubkey_t public_key = NULL;
-        gnutls_datum_t spki = {};
+        uint8_t space[SPKI_SIZE_MAX];
+        gnutls_datum_t spki = { .data = space };
+        size_t size;
         int r;
 
-        if ((r = gnutls_pubkey_init(&public_key)) == 0 &&
-            (r = gnutls_pubkey_import_privkey(public_key, identity->key, GNUTLS_KEY_DIGITAL_SIGNATURE, 0)) == 0 &&
-            (r = gnutls_pubkey_export2(public_key, GNUTLS_X509_FMT_DER, &spki)) == 0 &&
-            (r = gnutls_pcert_import_rawpk_raw(&identity->chain[0], &spki, GNUTLS_X509_FMT_DER,
-                                               GNUTLS_KEY_DIGITAL_SIGNATURE, 0)) == 0)
-                identity->n_chain = 1;
-        gnutls_free(spki.data);
-        gnutls_pubkey_deinit(public_key);
+        if (public_key_spki(&identity->own, space, &size) != 0)
+                return GNUTLS_E_UNSUPPORTED_SIGNATURE_ALGORITHM;
+        spki.size = (unsigned)size;
+        r = gnutls_pcert_import_rawpk_raw(&identity->chain[0], &spki, GNUTLS_X509_FMT_DER, GNUTLS_KEY_DIGITAL_SIGNATURE,
+                                          0);
+        identity->n_chain = r == 0;
         return r;
 }
 
@@ -179,12 +180,10 @@ static int take_anchors(struct device_identity *identity, struct bytes pem) {
 
 static int take_key(struct device_identity *identity, const struct device_credential *credential,
                     const char **ret_fault) {
-        const gnutls_datum_t pem = datum(credential->private_key);
         int r;
 
         if ((r = gnutls_certificate_allocate_credentials(&identity->certificate)) < 0 ||
-            (r = gnutls_privkey_init(&identity->key)) < 0 ||
-            (r = gnutls_privkey_import_x509_raw(identity->key, &pem, GNUTLS_X509_FMT_PEM, NULL, 0)) < 0 ||
+            (r = tls_key_new(credential->private_key, &identity->key, &identity->own)) < 0 ||
             (r = credential->chain.size > 0 ? take_chain(identity, credential->chain) : take_raw_key(identity)) < 0 ||
             (credential->anchors.size > 0 && (r = take_anchors(identity, credential->anchors)) < 0))
                 return refused(r, ret_fault);

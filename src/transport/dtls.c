@@ -9,6 +9,7 @@
 #include "base/heap.h"
 #include "base/siphash.h"
 #include "crypto/certificate.h"
+#include "crypto/hash.h"
 #include "crypto/random.h"
 #include "domain/refusal.h"
 #include "transport/chain_cache.h"
@@ -314,23 +315,31 @@ static int psk_key(gnutls_session_t tls, const gnutls_datum_t *identity, gnutls_
         return 0;
 }
 
-/* A raw public key (RFC 7250 §4.2): one that is registered. */
+/* Nobody has the key: what is wrong with it? */
+static enum dtls_failure judge_unknown_key(struct bytes spki) {
+        struct public_key key;
+        int r = public_key_from_spki(spki, &key);
+
+        return r == 0 ? DTLS_FAILED_KEY_UNKNOWN : r == -EINVAL ? DTLS_FAILED_KEY_BAD : DTLS_FAILED_INTERNAL;
+}
+
+/*
+ * A raw public key (RFC 7250 §4.2): one that is registered. That it is a point of its curve was checked then, which
+ * takes as long as making a signature; by its thumbprint nothing but these bytes is known.
+ */
 static enum dtls_failure judge_key(struct dtls_session *session, struct bytes spki, int *ret_r) {
         const struct dtls_callbacks *callbacks = &session->dtls->callbacks;
-        struct public_key key;
+        enum curve curve = spki_curve(spki);
 
-        *ret_r = public_key_from_spki(spki, &key);
-        if (*ret_r == -EINVAL)
+        *ret_r = -EINVAL;
+        if (curve == CURVE_NONE)
                 return DTLS_FAILED_KEY_BAD;
-        if (*ret_r == 0 && key.curve != CURVE_P256 && key.curve != CURVE_ED25519) {
-                *ret_r = -EINVAL;
+        if (curve != CURVE_P256 && curve != CURVE_ED25519)
                 return DTLS_FAILED_KEY_UNSUPPORTED;
-        }
-        if (*ret_r == 0)
-                *ret_r = public_key_thumbprint(&key, session->thumbprint);
+        *ret_r = sha256(spki, session->thumbprint);
         if (*ret_r == 0)
                 *ret_r = callbacks->rpk(callbacks->context, session->thumbprint, &session->credential);
-        return *ret_r < 0 ? DTLS_FAILED_INTERNAL : DTLS_FAILED_KEY_UNKNOWN;
+        return *ret_r < 0 ? DTLS_FAILED_INTERNAL : *ret_r > 0 ? judge_unknown_key(spki) : DTLS_FAILED_KEY_UNKNOWN;
 }
 
 static int try_rule(void *context, struct bytes rule) {

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/cleanup.h"
+#include "transport/tls_key.h"
 
 struct dtls_keys {
         unsigned n_users;
@@ -16,17 +17,31 @@ static gnutls_datum_t datum(struct bytes bytes) {
         return (gnutls_datum_t){ (unsigned char *)bytes.data, (unsigned)bytes.size };
 }
 
+/* Consumes *shown. 0, or an error of GnuTLS. */
+static int add_form(struct dtls_keys *keys, const struct dtls_key *key, gnutls_pcert_st *shown) {
+        gnutls_privkey_t private = NULL;
+        struct public_key public;
+        int r = tls_key_new(key->pkcs8, &private, &public);
+
+        if (r == 0 && (r = gnutls_certificate_set_key(keys->credentials, NULL, 0, shown, 1, private)) >= 0)
+                return 0; /* both are the credentials' now */
+        if (private)
+                gnutls_privkey_deinit(private);
+        gnutls_pcert_deinit(shown);
+        return r;
+}
+
 /* The same key in both forms: which one is shown, the certificate type extensions decide (RFC 7250 §4). */
 static int add(struct dtls_keys *keys, const struct dtls_key *key) {
-        const gnutls_datum_t private = datum(key->pkcs8), public = datum(key->spki);
-        const gnutls_datum_t certificate = datum(key->certificate);
-        int r = gnutls_certificate_set_rawpk_key_mem(keys->credentials, &public, &private, GNUTLS_X509_FMT_DER, NULL,
-                                                     GNUTLS_KEY_DIGITAL_SIGNATURE, NULL, 0, 0);
+        const gnutls_datum_t public = datum(key->spki), certificate = datum(key->certificate);
+        gnutls_pcert_st shown;
+        int r;
 
-        if (r >= 0 && key->certificate.size > 0)
-                r = gnutls_certificate_set_x509_key_mem(keys->credentials, &certificate, &private,
-                                                        GNUTLS_X509_FMT_DER);
-        return r == GNUTLS_E_MEMORY_ERROR ? -ENOMEM : r < 0 ? -EINVAL : 0;
+        r = gnutls_pcert_import_rawpk_raw(&shown, &public, GNUTLS_X509_FMT_DER, GNUTLS_KEY_DIGITAL_SIGNATURE, 0);
+        if (r < 0 || (r = add_form(keys, key, &shown)) < 0 || key->certificate.size == 0)
+                return r;
+        r = gnutls_pcert_import_x509_raw(&shown, &certificate, GNUTLS_X509_FMT_DER, 0);
+        return r < 0 ? r : add_form(keys, key, &shown);
 }
 
 int dtls_keys_new(const struct dtls_key *list, size_t n, gnutls_certificate_verify_function *verify,
@@ -42,9 +57,10 @@ int dtls_keys_new(const struct dtls_key *list, size_t n, gnutls_certificate_veri
         gnutls_certificate_set_verify_function(keys->credentials, verify);
         for (size_t i = 0; i < n && r == 0; i++)
                 r = add(keys, &list[i]);
-        if (r == 0)
-                *ret = TAKE_PTR(keys);
-        return r;
+        if (r < 0)
+                return r == GNUTLS_E_MEMORY_ERROR ? -ENOMEM : -EINVAL;
+        *ret = TAKE_PTR(keys);
+        return 0;
 }
 
 struct dtls_keys *dtls_keys_ref(struct dtls_keys *keys) {

@@ -1486,7 +1486,12 @@ static void server_keys(void **state) {
                 const char *sign;
                 enum curve curve;
                 unsigned own;
-        } cases[] = { { "+SIGN-EDDSA-ED25519", CURVE_ED25519, 1 }, { "+SIGN-ECDSA-SHA256", CURVE_P256, 0 } };
+        } cases[] = {
+                { "+SIGN-EDDSA-ED25519", CURVE_ED25519, 1 },
+                { "+SIGN-ECDSA-SHA256", CURVE_P256, 0 },
+                { "+SIGN-ECDSA-SHA384", CURVE_P256, 0 },
+                { "+SIGN-ECDSA-SHA512", CURVE_P256, 0 },
+        };
         _cleanup_(keyed_done) struct keyed keyed = keyed_new(NULL);
 
         for (unsigned i = 0; i < N_ELEMENTS(cases); i++) {

@@ -516,6 +516,82 @@ static void bad_keys_do_not_sign(void **state) {
 
 /* ---- MACs */
 
+/* One key in each form that tools write, and what is none. */
+static void key_files_are_read(void **state) {
+        static const struct {
+                const char *text;
+                int r;
+        } files[] = {
+                { "-----BEGIN EC PRIVATE KEY-----\n"
+                  "MHcCAQEEIMmvqdhFunUWa1whV2ex1pNOUMPbNuibEnuKYisSD2choAoGCCqGSM49\n"
+                  "AwEHoUQDQgAEYP7UuiVanTHJYet0xjVtaMBJuJI7Yfps5mliLmDyn7Z5A/4QCLi8\n"
+                  "maQa6elWKLxk8vGyDC1+n1F3o8KU1EYimQ==\n"
+                  "-----END EC PRIVATE KEY-----\n", 0 },
+                /* encrypted: nobody is asked for a password */
+                { "-----BEGIN ENCRYPTED PRIVATE KEY-----\n"
+                  "MIHrMFYGCSqGSIb3DQEFDTBJMCgGCSqGSIb3DQEFDDAbBAiH8PPknM5kcAIBATAM\n"
+                  "BggqhkiG9w0CCQUAMB0GCWCGSAFlAwQBKgQQAZd72BZk9cHAxex5WMNdbASBkKNT\n"
+                  "bEnF+gitDELxa95WwuqpFbVb5wTIK/Dvy6PaTiboyFk0Mq8jyHJ7AXjq/in1deRb\n"
+                  "yld3CHJQWEJX2jUP148F4Ro+TrQFD7KwLJoVaoZPAjjBKOGvUuh45lJjIEKzsa9m\n"
+                  "jA4/Ub9ZIGgacmCmMohpb0THaSlWr1dxkBWVYK1pioD6gYKl2LL9HZHsCENdag==\n"
+                  "-----END ENCRYPTED PRIVATE KEY-----\n", -EINVAL },
+                { "-----BEGIN PUBLIC KEY-----\n"
+                  "MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=\n"
+                  "-----END PUBLIC KEY-----\n", -EINVAL },
+                { "no key", -EINVAL },
+                { "", -EINVAL },
+        };
+        struct public_key public_key, expected;
+        struct sign_key *key = NULL;
+        uint8_t space[ROOM];
+
+        assert_int_equal(public_key_from_spki(from_hex(P256_SPKI, space), &expected), 0);
+        for (size_t i = 0; i < N_ELEMENTS(files); i++) {
+                assert_int_equal(sign_key_read(bytes_text(files[i].text), &key, &public_key), files[i].r);
+                if (files[i].r == 0)
+                        assert_true(public_key_equal(&public_key, &expected));
+                sign_key_free(TAKE_PTR(key));
+        }
+        for (size_t i = 0; i < N_ELEMENTS(pairs); i++) {
+                enum sign_alg alg = sign_alg_of(pairs[i].curve);
+
+                assert_int_equal(sign_key_read(from_hex(pairs[i].pkcs8, space), &key, &public_key),
+                                 alg == SIGN_NONE ? -EINVAL : 0); /* keys on X25519 sign nothing */
+                if (alg == SIGN_NONE)
+                        continue;
+                assert_int_equal(sign_key_alg(key), alg);
+                assert_int_equal(public_key_from_spki(from_hex(pairs[i].spki, space), &expected), 0);
+                assert_true(public_key_equal(&public_key, &expected));
+                sign_key_free(TAKE_PTR(key));
+        }
+}
+
+/* TLS may want any hash with any curve (RFC 8422 §5.4); EdDSA has none. */
+static void hashes_are_signed(void **state) {
+        uint8_t space[ROOM], hash[48] = { 1 }, signature[SIGNATURE_DER_SIZE_MAX];
+        static const struct {
+                enum sign_alg alg;
+                const char *private_key;
+                int r;
+        } keys[] = { { SIGN_ES256, P256_PRIVATE, 0 }, { SIGN_ES384, P384_PRIVATE, 0 },
+                     { SIGN_EDDSA, ED25519_PRIVATE, -EINVAL } };
+
+        for (size_t i = 0; i < N_ELEMENTS(keys); i++)
+                for (size_t size = 32; size <= sizeof(hash); size += 16) {
+                        struct sign_key *key = NULL;
+                        size_t n = 0;
+
+                        assert_int_equal(sign_key_new(keys[i].alg, from_hex(keys[i].private_key, space), &key), 0);
+                        assert_int_equal(sign_hash(key, bytes_of(hash, size), signature, &n), keys[i].r);
+                        if (keys[i].r == 0) { /* SEQUENCE */
+                                assert_in_range(n, sign_size(keys[i].alg) - 8, sizeof(signature));
+                                assert_int_equal(signature[0], 0x30);
+                                assert_int_equal(signature[1], n - 2);
+                        }
+                        sign_key_free(key);
+                }
+}
+
 static void macs_are_hmac_and_cut(void **state) {
         static const uint8_t key[MAC_KEY_SIZE] = { 1, 2, 3 };
         uint8_t whole[MAC_SIZE_MAX], cut[MAC_SIZE_MAX];
@@ -555,6 +631,8 @@ int main(void) {
                 cmocka_unit_test(mutants_of_signatures_are_refused),
                 cmocka_unit_test(signatures_that_prove_nothing_are_refused),
                 cmocka_unit_test(bad_keys_do_not_sign),
+                cmocka_unit_test(key_files_are_read),
+                cmocka_unit_test(hashes_are_signed),
                 cmocka_unit_test(macs_are_hmac_and_cut),
         };
 
