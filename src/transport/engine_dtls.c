@@ -62,7 +62,8 @@ static struct route *session_route(struct engine *engine, struct dtls_session *s
         party->peer.has_key = thumbprint != NULL;
         if (thumbprint)
                 memcpy(party->peer.thumbprint, thumbprint, THUMBPRINT_SIZE);
-        party->is_server = credential->server_id != 0;
+        party->client_id = credential->client_id;
+        party->server_id = credential->server_id;
         exchange_peer_set_authenticated(route->exchange);
         block_peer_init(&party->blocks, engine->blocks);
         observe_peer_init(&party->observations, engine->observe, party);

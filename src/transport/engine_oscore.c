@@ -13,8 +13,12 @@
 /*
  * OSCORE in the pipeline: what is decrypted goes the way that a request inside DTLS goes, for the party that its context
  * is. Where it came from says where the answer goes, and nothing about who it is.
+ *
+ * Inside DTLS a protected request has to be of the party whose session it is, and is the session's then; contexts of
+ * others are as if they were not there (4.01), and their replay windows remain as they are.
  */
 #define PLAIN_TEXT_MAX ((size_t)16384) /* no datagram that we take in is longer */
+#define FRAGMENT_OPTIONS_SIZE 8         /* of an OSCORE option beside the block options */
 #define DIAGNOSTIC_SIZE sizeof("option 65535")
 
 /* ---- what is said */
@@ -42,6 +46,39 @@ static int say_unprotectable(struct origin *origin, int r) {
         return say_in_clear(origin, &answer);
 }
 
+/*
+ * In blocks outside (RFC 8613 §4.1.3.4.2) if it was asked for so; of its options only an empty OSCORE option can be said
+ * with later blocks again, which is what an answer that is long has.
+ */
+static int say_in_fragments(struct origin *origin) {
+        struct engine *engine = origin->route->engine;
+        const struct coap_message *outer = &engine->protected.message;
+        const struct coap_option *observe = coap_message_option(outer, OPTION_OBSERVE, 0);
+        const struct coap_option *oscore = coap_message_option(outer, OPTION_OSCORE, 0);
+        struct answer_limits limits = { .size_max = MESSAGE_SIZE_MAX - FRAGMENT_OPTIONS_SIZE,
+                                        .token_size = origin->token_size };
+        _cleanup_(response_done) struct response response;
+        struct answer answer;
+        uint32_t value, etag;
+
+        response_init(&response);
+        response.code = outer->code;
+        if (observe && coap_option_uint(observe, &value))
+                limits.observe = &value;
+        if (oscore->value.size > 0)
+                origin->fragments.answer_block.is_given = false;
+        if (buf_add(&response.payload, outer->payload) < 0)
+                return -ENOMEM;
+        translate_response(&response, &origin->fragments, &limits, &answer);
+        if (answer.is_part && block_keep(&origin->route->fragments, engine->fragments, &origin->fragments, &response,
+                                         engine->now.monotonic_us, &etag) < 0)
+                return say_in_clear(origin, &(struct coap_message){ .code = CODE_UNAVAILABLE });
+        if (answer.is_part)
+                answer_put_etag(&answer, etag);
+        (void)coap_message_add(&answer.message, OPTION_OSCORE, oscore->value); /* there is room */
+        return exchange_answer(origin->route->exchange, origin->ticket, &answer.message, engine->now.monotonic_us);
+}
+
 int protected_answer(struct origin *origin, const struct coap_message *inner) {
         struct engine *engine = origin->route->engine;
         int r;
@@ -53,6 +90,8 @@ int protected_answer(struct origin *origin, const struct coap_message *inner) {
         r = oscore_protect(engine->oscore, &origin->binding, false, inner, &engine->protected);
         if (r != 0)
                 return say_unprotectable(origin, r);
+        if (origin->is_fragmented)
+                return say_in_fragments(origin);
         return exchange_answer(origin->route->exchange, origin->ticket, &engine->protected.message,
                                engine->now.monotonic_us);
 }
@@ -107,7 +146,8 @@ static void take_from(struct origin *origin, struct party *party, const struct c
 
         origin->party = party;
         party->is_busy = true;
-        memcpy(party->peer.name, route->self.peer.name, sizeof(party->peer.name)); /* where it is this time */
+        if (party != &route->self) /* where it is this time */
+                memcpy(party->peer.name, route->self.peer.name, sizeof(party->peer.name));
         route_vouch(route, party);
         request_take(origin, inner);
         party->is_busy = false;
@@ -118,33 +158,33 @@ static void take_from(struct origin *origin, struct party *party, const struct c
 static void take(struct origin *origin, const struct oscore_taken *taken) {
         struct route *route = origin->route;
         struct engine *engine = route->engine;
-        struct party *party;
+        struct party *party = &route->self;
 
-        engine->input_is_proved = true;
         if (engine->input_is_charged)
                 limit_stranger_forgive(engine->limit, &route->remote, STRANGER_REQUEST, engine->now.monotonic_us);
+        engine->input_is_proved = true;
+        route->unproved = (struct bucket){}; /* full: what came before it in blocks was its */
         exchange_vouch(route->exchange, origin->ticket);
         origin->no_response = read_no_response(&taken->inner);
         if (is_refused(origin, &taken->inner))
                 return;
-        party = party_of_context(engine, taken);
+        if (route->door == DOOR_COAP)
+                party = party_of_context(engine, taken);
         if (party)
                 take_from(origin, party, &taken->inner);
         else
                 answer_code(origin, &(struct block_asks){}, CODE_UNAVAILABLE, 0, RETRY_AFTER_S);
 }
 
-void protected_request(struct origin *origin, const struct coap_message *outer) {
-        struct engine *engine = origin->route->engine;
+static void decrypt(struct origin *origin, const struct coap_message *outer) {
+        const struct party *self = &origin->route->self;
+        struct engine *engine = self->engine;
         struct buf *plain = &engine->plain_text;
         struct oscore_taken taken;
         enum oscore_verdict verdict;
 
-        if (origin->route->door == DOOR_COAPS) {
-                (void)say_unprotectable(origin, -ENOENT);
-                return;
-        }
-        verdict = oscore_take(engine->oscore, outer, engine->now, plain, &taken);
+        verdict = oscore_take_within(engine->oscore, self->client_id, self->server_id, outer, engine->now, plain,
+                                     &taken);
         origin->binding = taken.binding;
         origin->is_protected = verdict == OSCORE_REQUEST || verdict == OSCORE_ECHO;
         engine->input = buf_bytes(plain);
@@ -159,6 +199,65 @@ void protected_request(struct origin *origin, const struct coap_message *outer) 
         if (plain->size > 0)
                 wipe(plain->data, plain->size);
         buf_clear(plain);
+}
+
+/* ---- in blocks outside: proxies make them, and take them together again */
+
+/* One of them is not more than any stranger's message: what is kept of it is bounded, per address and in all. */
+static void say_kept(struct origin *origin, struct block_step *step) {
+        struct route *route = origin->route;
+        struct answer answer;
+
+        answer_compose(origin, &(struct saying){ .response = &step->kept, .asks = &origin->fragments,
+                                                 .kept = &step->etag }, &answer);
+        (void)coap_message_add(&answer.message, OPTION_OSCORE, BYTES_NONE); /* as it was said with the first */
+        (void)exchange_answer(route->exchange, origin->ticket, &answer.message, route->engine->now.monotonic_us);
+}
+
+static void decrypt_whole(struct origin *origin, const struct coap_message *outer) {
+        _cleanup_(buf_done) struct buf body = BUF_INIT(0); /* of what is encrypted: nothing to be wiped */
+        struct coap_message whole = *outer;
+
+        if (block_take(&origin->route->fragments, &origin->fragments, &body))
+                whole.payload = buf_bytes(&body);
+        decrypt(origin, &whole);
+}
+
+static void take_fragment(struct origin *origin, const struct coap_message *outer) {
+        struct block_asks *asks = &origin->fragments;
+        struct route *route = origin->route;
+        struct engine *engine = route->engine;
+        enum block_verdict verdict;
+        struct block_step step;
+
+        if (!route->fragments.pool)
+                block_peer_init(&route->fragments, engine->fragments);
+        asks->may_cut = false;
+        asks->may_keep = true;
+        asks->observe = OBSERVE_NOT;
+        block_identify(engine->fragments, outer, asks);
+        verdict = block_step(&route->fragments, outer, asks, engine->now.monotonic_us, &step);
+        if (verdict == BLOCK_ANSWER)
+                answer_code(origin, asks, step.code, 0, RETRY_AFTER_S);
+        else if (verdict == BLOCK_KEPT)
+                say_kept(origin, &step);
+        else if (verdict == BLOCK_BODY)
+                decrypt_whole(origin, outer);
+        else
+                decrypt(origin, outer);
+}
+
+void protected_request(struct origin *origin, const struct coap_message *outer) {
+        int r = translate_blocks(outer, &origin->fragments);
+
+        origin->is_fragmented = r == 0 && (origin->fragments.request_block.is_given ||
+                                           origin->fragments.answer_block.is_given);
+        if (r != 0)
+                answer_refusal(origin, r, RETRY_AFTER_S);
+        else if (origin->is_fragmented)
+                take_fragment(origin, outer);
+        else
+                decrypt(origin, outer);
 }
 
 /* ---- objects */

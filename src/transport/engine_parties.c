@@ -13,7 +13,7 @@ static void party_init(struct party *party, struct engine *engine) {
 }
 
 struct limit_peer party_rated(const struct party *party) {
-        return (struct limit_peer){ .credential_id = party->peer.credential_id, .is_server = party->is_server };
+        return (struct limit_peer){ .credential_id = party->peer.credential_id, .is_server = party->server_id != 0 };
 }
 
 struct party *party_of_context(struct engine *engine, const struct oscore_taken *taken) {
@@ -30,7 +30,8 @@ struct party *party_of_context(struct engine *engine, const struct oscore_taken 
         party->peer.channel = CHANNEL_OSCORE;
         party->peer.kind = CREDENTIAL_OSCORE;
         party->peer.credential_id = id;
-        party->is_server = taken->server_id != 0;
+        party->client_id = taken->client_id;
+        party->server_id = taken->server_id;
         party->is_context = true;
         HASH_ADD(hh, engine->contexts, peer.credential_id, sizeof(id), party);
         if (!party->hh.tbl) {

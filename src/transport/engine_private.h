@@ -38,7 +38,7 @@ struct route;
 struct party {
         struct engine *engine;
         struct peer peer;
-        bool is_server;               /* a resource server, whose rate is another */
+        int64_t client_id, server_id; /* which it is; 0 and 0: anybody */
         struct block_peer blocks;
         struct observe_peer observations;
         int64_t n_pending;
@@ -240,7 +240,7 @@ struct exchange_callbacks requests_callbacks(struct engine *engine);
 
 int protection_init(struct engine *engine);
 void protection_done(struct engine *engine);
-/* A request with an OSCORE option. */
+/* A request with an OSCORE option, whole or in blocks. */
 void protected_request(struct origin *origin, const struct coap_message *outer);
 /* Say it under the protection that the request had: 0, or as exchange_answer(). */
 int protected_answer(struct origin *origin, const struct coap_message *inner);

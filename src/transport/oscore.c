@@ -84,10 +84,28 @@ static enum oscore_verdict say_unknown(struct oscore *oscore, struct oscore_take
         return say(ret, CODE_UNAUTHORIZED, "Security context not found", &oscore->figures.n_unknown);
 }
 
-static bool context_fits(const struct oscore_held *held, const struct oscore_option *option) {
+/* What a request came to, against one context after the other. */
+struct trial {
+        const struct coap_message *outer;
+        int64_t client_id, server_id; /* whose context alone it can be under; both 0: anybody's */
+        struct oscore_option option;
+        uint64_t piv;
+        unsigned n_fit, n_replayed;
+        int result; /* of the last that was decrypted */
+};
+
+static bool is_eligible(const struct oscore_held *held, const struct trial *trial) {
+        return (trial->client_id == 0 && trial->server_id == 0) ||
+               (held->client_id == trial->client_id && held->server_id == trial->server_id);
+}
+
+static bool context_fits(const struct oscore_held *held, const struct trial *trial) {
         const struct bytes id_context = bytes_of(held->id_context, held->id_context_size);
+        const struct oscore_option *option = &trial->option;
         struct bytes unwrapped;
 
+        if (!is_eligible(held, trial))
+                return false;
         if (!option->kid_context.data)
                 return true; /* it may be left out (§5.1) */
         return held->has_id_context &&
@@ -96,15 +114,6 @@ static bool context_fits(const struct oscore_held *held, const struct oscore_opt
                  bytes_equal(unwrapped, id_context)));
 }
 
-/* What a request came to, against one context after the other. */
-struct trial {
-        const struct coap_message *outer;
-        struct oscore_option option;
-        uint64_t piv;
-        unsigned n_fit, n_replayed;
-        int result; /* of the last that was decrypted */
-};
-
 /* The context that it decrypts under; NULL: none, and *trial says why. */
 static struct oscore_held *try_contexts(struct oscore_kid *kid, struct trial *trial, struct buf *plain,
                                         struct oscore_taken *ret) {
@@ -112,7 +121,7 @@ static struct oscore_held *try_contexts(struct oscore_kid *kid, struct trial *tr
 
         trial->result = -EBADMSG;
         TAILQ_FOREACH(held, &kid->contexts, sibling) {
-                if (!context_fits(held, &trial->option))
+                if (!context_fits(held, trial))
                         continue;
                 trial->n_fit++;
                 if (held->window_known && !oscore_window_accepts(&held->window, trial->piv)) {
@@ -259,7 +268,7 @@ static int on_may_renew(void *context, const struct oscore_context *loaded) {
         struct trial *trial = renewing->trial;
         int r;
 
-        if (!held || !held->renews || (renewing->is_request_2 && held != renewing->held))
+        if (!held || !held->renews || !is_eligible(held, trial) || (renewing->is_request_2 && held != renewing->held))
                 return 0;
         r = oscore_derive_under(&loaded->input, renewing->id_context, BYTES_NONE, &keys);
         if (r != 0)
@@ -405,7 +414,13 @@ static enum oscore_verdict take_for(struct oscore *oscore, struct oscore_kid *ki
 
 enum oscore_verdict oscore_take(struct oscore *oscore, const struct coap_message *outer, struct engine_time now,
                                 struct buf *plain, struct oscore_taken *ret) {
-        struct trial trial = { .outer = outer };
+        return oscore_take_within(oscore, 0, 0, outer, now, plain, ret);
+}
+
+enum oscore_verdict oscore_take_within(struct oscore *oscore, int64_t client_id, int64_t server_id,
+                                       const struct coap_message *outer, struct engine_time now, struct buf *plain,
+                                       struct oscore_taken *ret) {
+        struct trial trial = { .outer = outer, .client_id = client_id, .server_id = server_id };
         struct oscore_id id = {};
         struct oscore_kid *kid;
 

@@ -96,6 +96,14 @@ enum oscore_verdict oscore_take(struct oscore *oscore, const struct coap_message
                                 struct buf *plain, struct oscore_taken *ret);
 
 /*
+ * The same of a request that came inside a session of this party: for it there are no contexts but the party's, and the
+ * others see nothing of it.
+ */
+enum oscore_verdict oscore_take_within(struct oscore *oscore, int64_t client_id, int64_t server_id,
+                                       const struct coap_message *outer, struct engine_time now, struct buf *plain,
+                                       struct oscore_taken *ret);
+
+/*
  * Protect a response; own_number for a notification. What is said to one request once more gets a number of our own in
  * any case. 0; -ENOENT: the context is gone, or was renewed since the request, and with it an observation that the
  * request began; -EDQUOT: there are no numbers left (§7.2.1); as oscore_protect_response(), and < 0 as the store says
