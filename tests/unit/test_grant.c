@@ -46,6 +46,8 @@ struct world {
         bool unknown_audience, suspended_server, group;
         size_t n_servers;
         profile_set client_profiles, server_profiles;
+        unsigned preferred_profile, channel_profile;
+        enum token_format token_format;
         const char *server_scopes, *default_scope;
         bool byte_scopes, no_policies;
         struct rule rules[POLICIES_MAX];
@@ -54,6 +56,7 @@ struct world {
         bool no_clock, derives_key, unknown_kid_makes_key;
         pop_key_set pop_keys;              /* 0: symmetric and P-256 */
         bool key_found;                    /* the symmetric one that the kid means */
+        bool key_is_osc;                   /* it, or that of the refresh token, is an OSCORE_Input_Material's */
         enum curve key_curve;              /* the public one that req_cnf or its kid means */
         bool key_unproven, no_server_key;
         bool no_refresh_right, refresh_found, refresh_reused, audience_moved;
@@ -65,6 +68,7 @@ struct world {
         bool empty_cnonce;
         const char *kid;                   /* NULL: that of the refresh token's key */
         bool other_key;                    /* req_cnf has another key than the refresh token */
+        bool kid_in_key;
         enum ask_grant_type grant_type;
         enum ask_cnf cnf;
 };
@@ -103,6 +107,10 @@ static void add_server(const struct world *world, struct token_facts *facts) {
                 .default_scope = made(world->default_scope),
                 .default_lifetime_s = world->server_default_s,
                 .max_lifetime_s = world->server_max_s,
+                .token_format = world->token_format ? world->token_format : TOKEN_FORMAT_ENCRYPT0,
+                .preferred_profile = world->preferred_profile,
+                .oscore_alg = AEAD_A256GCM,
+                .oscore_hkdf = OSCORE_HKDF_SHA512,
                 .pop_keys = world->pop_keys ? world->pop_keys : POP_KEY_SYMMETRIC | POP_KEY_BIT(CURVE_P256),
                 .derives_key = world->derives_key,
                 .has_clock = !world->no_clock,
@@ -110,6 +118,7 @@ static void add_server(const struct world *world, struct token_facts *facts) {
         if (world->group) { /* as the store says it of one */
                 facts->server.id = 0;
                 facts->server.pop_keys &= ~POP_KEY_SYMMETRIC;
+                facts->server.token_format = TOKEN_FORMAT_SIGN1;
         }
 }
 
@@ -117,6 +126,10 @@ static void add_server(const struct world *world, struct token_facts *facts) {
 static struct public_key key_of(enum curve curve, uint8_t x) {
         return (struct public_key){ .curve = curve, .x = { x } };
 }
+
+/* Other algorithms than the server has now. */
+static const struct osc old_osc = { .alg = AEAD_A128GCM, .hkdf = OSCORE_HKDF_SHA256, .salt = "salt567",
+                                    .context_id = "context" };
 
 #define REFRESH_KEY_NUMBER 0x1234
 #define REFRESH_KID "\x00\x00\x12\x34"
@@ -137,6 +150,8 @@ static void add_refresh_token(const struct world *world, struct token_facts *fac
                 .kid_size = world->key_curve == CURVE_NONE ? 0 : 2,
                 .kid = "k1",
         };
+        if (world->key_is_osc)
+                facts->refresh.osc = old_osc;
         if (world->key_curve == CURVE_NONE)
                 assert_int_equal(secret_set(&facts->refresh.pop_key, BYTES_LITERAL("fedcba9876543210")), 0);
 }
@@ -145,6 +160,8 @@ static void add_keys(const struct world *world, struct token_facts *facts) {
         facts->pop_key_found = world->key_found;
         if (world->key_found) {
                 facts->pop_key_number = 42;
+                if (world->key_is_osc)
+                        facts->pop_osc = old_osc;
                 assert_int_equal(secret_set(&facts->pop_key, BYTES_LITERAL("0123456789abcdef")), 0);
         }
         if (world->key_curve == CURVE_NONE)
@@ -160,6 +177,7 @@ static void add_keys(const struct world *world, struct token_facts *facts) {
 static void build_facts(const struct world *world, struct policy *policies, struct token_facts *facts) {
         *facts = (struct token_facts){
                 .asker_is_server = world->asker_is_server,
+                .channel_profile = world->channel_profile,
                 .n_live_tokens = world->n_live_tokens,
                 .tokens_max = world->tokens_max,
                 .default_lifetime_s = world->config_default_s ? world->config_default_s : DEFAULT_S,
@@ -193,6 +211,7 @@ static struct token_ask build_ask(const struct world *world) {
                 .grant_type = world->grant_type,
                 .wants_profile = world->wants_profile,
                 .cnf = world->cnf,
+                .kid_in_key = world->kid_in_key,
                 .kid = world->cnf != ASK_CNF_KID ? BYTES_NONE :
                        world->kid                ? bytes_text(world->kid) :
                        world->key_curve          ? BYTES_LITERAL("k1") : BYTES_LITERAL(REFRESH_KID),
@@ -285,6 +304,41 @@ static const struct {
         { "AS-048 no profile in common", REFUSE_PROFILE, { .server_profiles = OSCORE } },
         { "AS-058 only one that is not served", REFUSE_PROFILE,
           { .client_profiles = DTLS | MQTT, .server_profiles = OSCORE | MQTT } },
+        { "AS-135 OSCORE alone", 0, { .client_profiles = OSCORE } },
+        { "AS-132 all can read its tokens", REFUSE_PROFILE,
+          { .client_profiles = OSCORE, .token_format = TOKEN_FORMAT_SIGN1 } },
+        { "AS-132 likewise", REFUSE_PROFILE, { .client_profiles = OSCORE, .token_format = TOKEN_FORMAT_MAC0 } },
+        { "AS-132 signed, then encrypted", 0,
+          { .client_profiles = OSCORE, .token_format = TOKEN_FORMAT_SIGN_ENCRYPT } },
+        { "AS-132 opaque", 0, { .client_profiles = OSCORE, .token_format = TOKEN_FORMAT_OPAQUE } },
+        { "AS-132 DTLS is left", 0,
+          { .client_profiles = DTLS | OSCORE, .token_format = TOKEN_FORMAT_SIGN1, .channel_profile = 2 } },
+        { "AS-135 no symmetric keys", REFUSE_PROFILE,
+          { .client_profiles = OSCORE, .pop_keys = POP_KEY_BIT(CURVE_P256) } },
+        { "AS-135 a public key where OSCORE is all", REFUSE_PROFILE,
+          { .client_profiles = OSCORE, .cnf = ASK_CNF_PUBLIC, .key_curve = CURVE_P256 } },
+        { "AS-135 one that nobody can use", REFUSE_PROFILE, { .client_profiles = OSCORE, .cnf = ASK_CNF_UNSUPPORTED } },
+        { "AS-135 a bad one", REFUSE_PROFILE, { .client_profiles = OSCORE, .cnf = ASK_CNF_BAD_KEY } },
+        { "AS-066 OSCORE for a group", REFUSE_GROUP_SYMMETRIC, { .client_profiles = OSCORE, .group = true } },
+        { "AS-066 by kid", REFUSE_PROFILE, { .client_profiles = OSCORE, .group = true, .cnf = ASK_CNF_KID } },
+
+        { "AS-122 id of live material", 0,
+          { .client_profiles = OSCORE, .cnf = ASK_CNF_KID, .key_found = true, .key_is_osc = true } },
+        { "AS-123 id of none", REFUSE_OSC_ID, { .client_profiles = OSCORE, .cnf = ASK_CNF_KID } },
+        { "AS-123 nor by the switch", REFUSE_OSC_ID,
+          { .client_profiles = OSCORE, .cnf = ASK_CNF_KID, .unknown_kid_makes_key = true } },
+        { "AS-123 id of none, over OSCORE", REFUSE_OSC_ID,
+          { .client_profiles = DTLS | OSCORE, .channel_profile = 2, .cnf = ASK_CNF_KID } },
+        { "AS-121 kid of none, over DTLS", REFUSE_POP_KEY,
+          { .client_profiles = DTLS | OSCORE, .channel_profile = 1, .cnf = ASK_CNF_KID } },
+        { "AS-121 kid of no COSE_Key, over OSCORE", REFUSE_POP_KEY,
+          { .client_profiles = DTLS | OSCORE, .channel_profile = 2, .cnf = ASK_CNF_KID, .kid_in_key = true } },
+        { "AS-122 kid of a COSE_Key where OSCORE is all", REFUSE_PROFILE,
+          { .client_profiles = OSCORE, .cnf = ASK_CNF_KID, .key_found = true } },
+        { "AS-122 id of material where DTLS is all", REFUSE_PROFILE,
+          { .cnf = ASK_CNF_KID, .key_found = true, .key_is_osc = true } },
+        { "AS-060 material by value", REFUSE_KEY_BY_VALUE,
+          { .client_profiles = OSCORE, .cnf = ASK_CNF_SYMMETRIC_VALUE } },
 
         { "AS-060 symmetric key by value", REFUSE_KEY_BY_VALUE, { .cnf = ASK_CNF_SYMMETRIC_VALUE } },
         { "AS-026 unreadable req_cnf", REFUSE_REQ_CNF, { .cnf = ASK_CNF_UNREADABLE } },
@@ -340,11 +394,18 @@ static const struct {
           { REFRESH, .cnf = ASK_CNF_PUBLIC, .key_curve = CURVE_P256, .other_key = true } },
         { "AS-029 the same public key", 0, { REFRESH, .cnf = ASK_CNF_PUBLIC, .key_curve = CURVE_P256 } },
         { "AS-029 the same public key by kid", 0, { REFRESH, .cnf = ASK_CNF_KID, .key_curve = CURVE_P256 } },
+        { "AS-029 of OSCORE", 0, { REFRESH, .client_profiles = OSCORE, .key_is_osc = true } },
+        { "AS-029 of OSCORE by id", 0, { REFRESH, .client_profiles = OSCORE, .key_is_osc = true, .cnf = ASK_CNF_KID } },
+        { "AS-029 of OSCORE as a COSE_Key", REFUSE_REFRESH_CHANGE,
+          { REFRESH, .client_profiles = DTLS | OSCORE, .key_is_osc = true, .cnf = ASK_CNF_KID, .kid_in_key = true } },
+        { "AS-029 of a profile that is no more", REFUSE_PROFILE, { REFRESH, .client_profiles = OSCORE } },
         { "AS-029 an unreadable req_cnf", REFUSE_REFRESH_CHANGE, { REFRESH, .cnf = ASK_CNF_UNREADABLE } },
         { "AS-061 the key is the client's no more", REFUSE_KEY_PROOF,
           { REFRESH, .key_curve = CURVE_P256, .key_unproven = true } },
         { "AS-057 the server does symmetric keys no more", REFUSE_POP_KEY,
           { REFRESH, .pop_keys = POP_KEY_BIT(CURVE_P256) } },
+        { "AS-135 nor OSCORE, which needs them", REFUSE_PROFILE,
+          { REFRESH, .client_profiles = DTLS | OSCORE, .key_is_osc = true, .pop_keys = POP_KEY_BIT(CURVE_P256) } },
         { "AS-029 part of the scope", 0, { REFRESH, .scope = "write" } },
         { "AS-029 more than the scope", REFUSE_SCOPE, { REFRESH, .scope = "read write", .refresh_scope = "read" } },
         { "AS-029 policy gives less by now", 0, { REFRESH, .no_scope = true, .rules = { { "write" } } } },
@@ -562,6 +623,107 @@ static void test_keys(void **state) {
         assert_int_equal(grant.pop_key.data[0], 0);
 }
 
+/* RFC 9200 §5.8.2, RFC 9203 §3.1 */
+static const struct {
+        const char *name;
+        unsigned profile;
+        bool told;
+        const char *from;
+        struct world world;
+} profiles[] = {
+        { "the client has one", 1, false, "parties", {} },
+        { "asked for", 1, true, "parties", { .wants_profile = true } },
+        { "the client has the other", 2, false, "parties", { .client_profiles = OSCORE, .channel_profile = 1 } },
+        { "the server has one", 2, false, "parties",
+          { .client_profiles = DTLS | OSCORE, .server_profiles = OSCORE | MQTT, .preferred_profile = 3 } },
+        { "the server's tokens leave one", 1, false, "parties",
+          { .client_profiles = DTLS | OSCORE, .token_format = TOKEN_FORMAT_MAC0, .preferred_profile = 2 } },
+        { "over DTLS", 1, true, "channel", { .client_profiles = DTLS | OSCORE, .channel_profile = 1 } },
+        { "over OSCORE", 2, true, "channel", { .client_profiles = DTLS | OSCORE, .channel_profile = 2 } },
+        { "over what is none", 1, true, "number", { .client_profiles = DTLS | OSCORE } },
+        { "preferred", 2, true, "resource server",
+          { .client_profiles = DTLS | OSCORE, .channel_profile = 1, .preferred_profile = 2 } },
+        { "preferred, the other", 1, true, "resource server",
+          { .client_profiles = DTLS | OSCORE, .channel_profile = 2, .preferred_profile = 1 } },
+        { "preferred, not served", 2, true, "channel",
+          { .client_profiles = DTLS | OSCORE | MQTT, .server_profiles = DTLS | OSCORE | MQTT, .channel_profile = 2,
+            .preferred_profile = 3 } },
+        { "preferred, not the client's", 1, false, "parties", { .preferred_profile = 2 } },
+        { "public key", 1, false, "key",
+          { .client_profiles = DTLS | OSCORE, .channel_profile = 2, .cnf = ASK_CNF_PUBLIC, .key_curve = CURVE_P256 } },
+        { "public key by kid", 1, false, "key",
+          { .client_profiles = DTLS | OSCORE, .preferred_profile = 2, .cnf = ASK_CNF_KID, .key_curve = CURVE_P256 } },
+        { "kid", 1, false, "key",
+          { .client_profiles = DTLS | OSCORE, .preferred_profile = 2, .cnf = ASK_CNF_KID, .key_found = true } },
+        { "id", 2, false, "key",
+          { .client_profiles = DTLS | OSCORE, .preferred_profile = 1, .cnf = ASK_CNF_KID, .key_found = true,
+            .key_is_osc = true } },
+        { "id, asked for", 2, true, "key",
+          { .client_profiles = DTLS | OSCORE, .cnf = ASK_CNF_KID, .key_found = true, .key_is_osc = true,
+            .wants_profile = true } },
+        { "refreshed", 1, false, "key", { REFRESH, .client_profiles = DTLS | OSCORE, .channel_profile = 2 } },
+        { "refreshed, the other", 2, false, "key",
+          { REFRESH, .client_profiles = DTLS | OSCORE, .preferred_profile = 1, .key_is_osc = true } },
+};
+
+static void test_profiles(void **state) {
+        for (size_t i = 0; i < N_ELEMENTS(profiles); i++) {
+                struct explanation why;
+                struct grant grant;
+
+                if (decide(&profiles[i].world, &grant, &why) != 0)
+                        fail_msg("%s: refused, %s", profiles[i].name, why.why);
+                if (grant.profile != profiles[i].profile || grant.tell_profile != profiles[i].told ||
+                    strcmp(why.profile_from, profiles[i].from) != 0)
+                        fail_msg("%s: %u from %s, told %d", profiles[i].name, grant.profile, why.profile_from,
+                                 grant.tell_profile);
+                assert_int_equal(why.profile, grant.profile);
+                grant_done(&grant);
+        }
+}
+
+static bool is_old_osc(const struct osc *osc) {
+        return osc->alg == old_osc.alg && osc->hkdf == old_osc.hkdf &&
+               memcmp(osc->salt, old_osc.salt, OSC_SALT_SIZE) == 0 &&
+               memcmp(osc->context_id, old_osc.context_id, OSC_CONTEXT_ID_SIZE) == 0;
+}
+
+/* New material is of the server's algorithms; one that is there stays what it is (AS-122). */
+static void test_oscore_keys(void **state) {
+        struct world world = { .client_profiles = OSCORE, .derives_key = true };
+        struct grant grant;
+
+        assert_int_equal(decide(&world, &grant, NULL), 0);
+        assert_true(grant.new_key);
+        assert_false(grant.derives_key || grant.is_update);
+        assert_int_equal(grant.osc.alg, AEAD_A256GCM);
+        assert_int_equal(grant.osc.hkdf, OSCORE_HKDF_SHA512);
+
+        world = (struct world){ .client_profiles = OSCORE, .cnf = ASK_CNF_KID, .key_found = true, .key_is_osc = true };
+        assert_int_equal(decide(&world, &grant, NULL), 0);
+        assert_true(grant.is_update && is_old_osc(&grant.osc));
+        assert_false(grant.new_key);
+        assert_int_equal(grant.key_number, 42);
+        assert_memory_equal(grant.pop_key.data, "0123456789abcdef", 16);
+        grant_done(&grant);
+
+        world = (struct world){ REFRESH, .client_profiles = OSCORE, .key_is_osc = true };
+        assert_int_equal(decide(&world, &grant, NULL), 0);
+        assert_true(is_old_osc(&grant.osc));
+        assert_false(grant.new_key || grant.is_update);
+        assert_int_equal(grant.key_number, REFRESH_KEY_NUMBER);
+        grant_done(&grant);
+        world.cnf = ASK_CNF_KID;
+        assert_int_equal(decide(&world, &grant, NULL), 0);
+        assert_true(grant.is_update);
+        grant_done(&grant);
+
+        /* keys of DTLS have none of this */
+        world = (struct world){ .client_profiles = DTLS | OSCORE, .channel_profile = 1 };
+        assert_int_equal(decide(&world, &grant, NULL), 0);
+        assert_int_equal(grant.osc.alg, AEAD_NONE);
+}
+
 /* AS-080, AS-083: bound to the client's key, and the server's is told. */
 static void test_public_keys(void **state) {
         struct world world = { .cnf = ASK_CNF_PUBLIC, .key_curve = CURVE_P256, .derives_key = true, .cnonce_size = 2 };
@@ -748,6 +910,8 @@ int main(void) {
                 cmocka_unit_test(test_order),
                 cmocka_unit_test(test_order_of_all),
                 cmocka_unit_test(test_public_keys),
+                cmocka_unit_test(test_profiles),
+                cmocka_unit_test(test_oscore_keys),
                 cmocka_unit_test(test_refreshed),
                 cmocka_unit_test(test_without_clock),
                 cmocka_unit_test(test_scopes),
