@@ -85,7 +85,7 @@ static const struct option client_options[] = {
 static const struct option server_options[] = { SERVER_OPTIONS, {} };
 
 static const struct option credential_options[] = {
-        { "--kind", "kind", OPTION_TEXT, "psk|rpk|x509", "what it is; else what the other options show, psk at last" },
+        { "--kind", "kind", OPTION_TEXT, "psk|rpk|x509|oscore", "what it is; else what the other options show" },
         { "--identity", "identity", OPTION_TEXT, "TEXT", "the PSK identity; at first the name" },
         { "--identity-hex", "identity_hex", OPTION_TEXT, "HEX", "the same as bytes" },
         { "--key-hex", "key_hex", OPTION_TEXT, "HEX", "the key, 16 to 64 bytes; made when not given" },
@@ -94,6 +94,15 @@ static const struct option credential_options[] = {
         { "--kid-hex", "kid_hex", OPTION_TEXT, "HEX", "what a client may call that key in req_cnf" },
         { "--match", "match", OPTION_TEXT, "RULE", "certificates with this dns:, uri:, email:, ip:, subject:, spki:" },
         { "--certificate", "match", OPTION_RULE_FILE, "FILE", "certificates with the key of this one, a PEM file" },
+        { "--secret-hex", "master_secret_hex", OPTION_TEXT, "HEX", "OSCORE: the Master Secret, 16 to 64 bytes" },
+        { "--salt-hex", "master_salt_hex", OPTION_TEXT, "HEX", "OSCORE: the Master Salt; 8 bytes when not given" },
+        { "--sender-id-hex", "sender_id_hex", OPTION_TEXT, "HEX", "OSCORE: what the device sends as kid" },
+        { "--recipient-id-hex", "recipient_id_hex", OPTION_TEXT, "HEX", "OSCORE: the ID that is ours, for the device" },
+        { "--id-context-hex", "id_context_hex", OPTION_TEXT, "HEX", "OSCORE: the ID Context; none when not given" },
+        { "--alg", "alg", OPTION_TEXT, "ALGORITHM", "OSCORE: what encrypts; AES-CCM-16-64-128 when not given" },
+        { "--hkdf", "hkdf", OPTION_TEXT, "SHA-256|SHA-512", "OSCORE: the hash of its key derivation" },
+        { "--renews", "renews", OPTION_BOOL, "yes|no", "OSCORE: whether the device may renew the context" },
+        { "--sender-number", "sender_number", OPTION_INT, "NUMBER", "OSCORE: ours go on above what was used elsewhere" },
         {},
 };
 
@@ -202,6 +211,7 @@ static const struct print_column server_key_columns[] = {
 static const struct print_column credential_columns[] = {
         { "id", "ID" }, { "kind", "KIND" }, { "identity", "IDENTITY" }, { "identity_hex", "IDENTITY AS HEX" },
         { "curve", "CURVE" }, { "thumbprint", "THUMBPRINT" }, { "match", "MATCH" },
+        { "sender_id_hex", "SENDER ID" }, { "id_context_hex", "ID CONTEXT" }, { "alg", "ALGORITHM" },
         { "created_s", "CREATED" }, {},
 };
 
@@ -295,7 +305,7 @@ static const struct verb verbs[] = {
         { "client delete", { NAME }, no_options, "DELETE", "/v1/clients/{}",
           .help = "Remove a client with its credentials and policies, and revoke its tokens." },
         { "client credential add", { NAME }, credential_options, "POST", "/v1/clients/{}/credentials",
-          .help = "Give a client a pre-shared key, which is shown once, a public key, or a rule for certificates." },
+          .help = "Give a client a key or a security context, shown once, a public key, or a rule for certificates." },
         { "client credential list", { NAME }, no_options, "GET", "/v1/clients/{}/credentials", credential_columns,
           .help = "List a client's credentials, without keys." },
         { "client credential delete", { NAME, IN_PATH("ID") }, no_options, "DELETE", "/v1/clients/{}/credentials/{}",
@@ -839,6 +849,8 @@ static void say_once(const struct invocation *invocation, const json_t *object) 
         if (invocation->format == PRINT_TABLE &&
             (json_object_get(object, "key_hex") || json_object_get(object, "token_key_hex")))
                 puts("\nThe key is shown once, keep it: aced will not show it again.");
+        if (invocation->format == PRINT_TABLE && json_object_get(object, "record_hex"))
+                puts("\nThe record is for the device and shown once, keep it: aced will not show it again.");
 }
 
 /* A verb that has no answer but that it is done: the verb, and what it was about. */

@@ -8,6 +8,7 @@
 #include "domain/refusal.h"
 #include "endpoint/aced.h"
 #include "endpoint/admin.h"
+#include "endpoint/admin_oscore.h"
 #include "format/cose.h"
 #include "store/credentials.h"
 
@@ -23,6 +24,7 @@ struct party {
 
 struct credential_ask {
         const char *kind, *identity, *identity_hex, *key_hex, *public_key_hex, *kid_hex, *match;
+        struct oscore_ask oscore;
 };
 
 static const struct json_field credential_fields[] = {
@@ -33,11 +35,12 @@ static const struct json_field credential_fields[] = {
         ADMIN_FIELD(credential_ask, public_key_hex, TEXT),
         ADMIN_FIELD(credential_ask, kid_hex, TEXT),
         ADMIN_FIELD(credential_ask, match, TEXT),
+        OSCORE_FIELDS(credential_ask),
 };
 
-static const char *kind_name(enum credential_kind kind) {
-        return kind == CREDENTIAL_RPK ? "rpk" : kind == CREDENTIAL_X509 ? "x509" : "psk";
-}
+static const char *const kind_names[] = {
+        [CREDENTIAL_PSK] = "psk", [CREDENTIAL_RPK] = "rpk", [CREDENTIAL_X509] = "x509", [CREDENTIAL_OSCORE] = "oscore",
+};
 
 /* ---- credential → JSON */
 
@@ -70,11 +73,22 @@ static json_t *rpk_json(const struct credential *credential) {
                                                     json_null());
 }
 
+static json_t *members_json(const struct credential *credential) {
+        switch (credential->kind) {
+        case CREDENTIAL_PSK:
+                return psk_json(credential);
+        case CREDENTIAL_RPK:
+                return rpk_json(credential);
+        case CREDENTIAL_OSCORE:
+                return oscore_json(&credential->oscore);
+        default:
+                return json_pack("{s:s}", "match", credential->rule);
+        }
+}
+
 static json_t *credential_json(const struct credential *credential) {
-        json_t *object = json_pack("{s:I, s:s}", "id", (json_int_t)credential->id, "kind", kind_name(credential->kind));
-        json_t *members = credential->kind == CREDENTIAL_PSK ? psk_json(credential) :
-                          credential->kind == CREDENTIAL_RPK ? rpk_json(credential) :
-                                                               json_pack("{s:s}", "match", credential->rule);
+        json_t *object = json_pack("{s:I, s:s}", "id", (json_int_t)credential->id, "kind", kind_names[credential->kind]);
+        json_t *members = members_json(credential);
 
         if (!object || !members || json_object_update(object, members) != 0 ||
             json_object_set_new(object, "created_s", json_integer((json_int_t)credential->created_s)) != 0) {
@@ -199,12 +213,13 @@ static int check_members(const struct credential_ask *ask, enum credential_kind 
                 { "public_key_hex", ask->public_key_hex, CREDENTIAL_RPK },
                 { "kid_hex", ask->kid_hex, CREDENTIAL_RPK },
                 { "match", ask->match, CREDENTIAL_X509 },
+                { oscore_ask_member(&ask->oscore), oscore_ask_member(&ask->oscore), CREDENTIAL_OSCORE },
         };
 
         for (size_t i = 0; i < N_ELEMENTS(members); i++)
                 if (members[i].value && members[i].kind != kind) {
                         response_why(response, "member \"%s\" is for kind %s, not for %s", members[i].name,
-                                     kind_name(members[i].kind), kind_name(kind));
+                                     kind_names[members[i].kind], kind_names[kind]);
                         return REFUSE_ADMIN_VALUE;
                 }
         return 0;
@@ -212,21 +227,23 @@ static int check_members(const struct credential_ask *ask, enum credential_kind 
 
 /* As it says, or as what it has shows. */
 static int kind_read(const struct credential_ask *ask, struct response *response, enum credential_kind *ret) {
-        static const enum credential_kind kinds[] = { CREDENTIAL_PSK, CREDENTIAL_RPK, CREDENTIAL_X509 };
-
-        *ret = ask->public_key_hex ? CREDENTIAL_RPK : ask->match ? CREDENTIAL_X509 : CREDENTIAL_PSK;
+        *ret = ask->public_key_hex ? CREDENTIAL_RPK : ask->match ? CREDENTIAL_X509 :
+               oscore_ask_member(&ask->oscore) ? CREDENTIAL_OSCORE : CREDENTIAL_PSK;
         if (!ask->kind)
                 return 0;
-        for (size_t i = 0; i < N_ELEMENTS(kinds); i++)
-                if (strcmp(ask->kind, kind_name(kinds[i])) == 0) {
-                        *ret = kinds[i];
+        for (enum credential_kind kind = CREDENTIAL_PSK; kind < N_ELEMENTS(kind_names); kind++)
+                if (strcmp(ask->kind, kind_names[kind]) == 0) {
+                        *ret = kind;
                         return 0;
                 }
-        return admin_refuse_value(response, "kind", ask->kind, "is no kind of credential: psk, rpk and x509 are");
+        return admin_refuse_value(response, "kind", ask->kind, "is no kind of credential: psk, rpk, x509 and oscore "
+                                  "are");
 }
 
-static int credential_read(const struct request *request, struct response *response, const struct party *party,
-                           struct credential *credential, struct secret *secret) {
+/* *ret_number: the least of ours that may be used with it. */
+static int credential_read(struct store *store, const struct request *request, struct response *response,
+                           const struct party *party, struct credential *credential, struct secret *secret,
+                           uint64_t *ret_number) {
         _cleanup_(json_document_done) struct json_document document = {};
         enum credential_kind kind;
         struct credential_ask ask;
@@ -236,9 +253,17 @@ static int credential_read(const struct request *request, struct response *respo
                 return r;
         *credential = (struct credential){ .kind = kind, .client_id = party->client_id,
                                            .server_id = party->server_id, .created_s = request->now_s };
-        return kind == CREDENTIAL_PSK ? psk_read(&ask, party, response, credential, secret) :
-               kind == CREDENTIAL_RPK ? rpk_read(&ask, response, credential) :
-                                        x509_read(&ask, response, credential);
+        *ret_number = (uint64_t)ask.oscore.sender_number.value;
+        switch (kind) {
+        case CREDENTIAL_PSK:
+                return psk_read(&ask, party, response, credential, secret);
+        case CREDENTIAL_RPK:
+                return rpk_read(&ask, response, credential);
+        case CREDENTIAL_OSCORE:
+                return oscore_ask_read(store, &ask.oscore, response, &credential->oscore, secret);
+        default:
+                return x509_read(&ask, response, credential);
+        }
 }
 
 /* Bytes that are no text are not shown as text: cut at a zero byte they would be another identity's. */
@@ -252,7 +277,9 @@ static void identity_is_taken(struct response *response, struct bytes identity) 
 }
 
 static void say_refusal(struct response *response, int r, const struct credential *credential, bool same_secret) {
-        if (r == REFUSE_ADMIN_CONFLICT && credential->server_id != 0)
+        if (credential->kind == CREDENTIAL_OSCORE)
+                oscore_say_refusal(response, r, same_secret);
+        else if (r == REFUSE_ADMIN_CONFLICT && credential->server_id != 0)
                 response_why(response, "it has a public key on %s already: a resource server has one of each kind "
                              "(RFC 9201 section 7); delete that first", curve_name(credential->key.curve));
         else if (r == REFUSE_ADMIN_CONFLICT)
@@ -270,28 +297,39 @@ static void say_refusal(struct response *response, int r, const struct credentia
                 identity_is_taken(response, credential_identity(credential));
 }
 
+/* Shown this once. */
+static int show_secret(json_t *object, const struct credential *credential, const struct secret *secret) {
+        switch (credential->kind) {
+        case CREDENTIAL_PSK:
+                return json_object_set_new(object, "key_hex", admin_hex(secret_bytes(secret))) == 0 ? 0 : -ENOMEM;
+        case CREDENTIAL_OSCORE:
+                return oscore_record_set(object, &credential->oscore, secret);
+        default:
+                return 0;
+        }
+}
+
 static int credentials_post(struct aced *as, const struct request *request, const struct party *party,
                             struct response *response) {
         _cleanup_(secret_done) struct secret secret = {};
+        _cleanup_(json_decrefp) json_t *object = NULL;
         struct credential credential;
         bool same_secret = false;
-        json_t *object;
-        int r = credential_read(request, response, party, &credential, &secret);
+        uint64_t number;
+        int r = credential_read(as->store, request, response, party, &credential, &secret, &number);
 
         if (r != 0)
                 return r;
         r = store_credential_add(as->store, &credential, &secret, &same_secret);
         if (r > 0)
                 say_refusal(response, r, &credential, same_secret);
+        if (r == 0 && number > 0)
+                r = store_oscore_raise(as->store, number);
         if (r != 0)
                 return r;
         object = credential_json(&credential);
-        if (object && credential.kind == CREDENTIAL_PSK &&
-            json_object_set_new(object, "key_hex", admin_hex(secret_bytes(&secret))) != 0) {
-                json_decref(object);
-                object = NULL;
-        }
-        return admin_reply(response, &object);
+        r = object ? show_secret(object, &credential, &secret) : -ENOMEM;
+        return r == 0 ? admin_reply(response, &object) : r;
 }
 
 static int credential_delete(struct aced *as, const struct request *request, const struct party *party,
