@@ -2,7 +2,6 @@
 
 #include <stdlib.h>
 
-#include "format/labels.h"
 
 static void must(int r) {
         if (r != 0)
@@ -25,6 +24,16 @@ struct grant typical_grant(void) {
 
         must(scope_set(&grant.scope, SCOPE_TEXT, BYTES_LITERAL("read")));
         must(secret_set(&grant.pop_key, BYTES_LITERAL("0123456789abcdef")));
+        return grant;
+}
+
+struct grant typical_oscore_grant(void) {
+        struct grant grant = typical_grant();
+
+        grant.profile = PROFILE_COAP_OSCORE;
+        grant.osc = (struct osc){ .alg = AEAD_A128GCM, .hkdf = OSCORE_HKDF_SHA512 };
+        memcpy(grant.osc.salt, "saltsalt", OSC_SALT_SIZE);
+        memcpy(grant.osc.context_id, "whatever", OSC_CONTEXT_ID_SIZE);
         return grant;
 }
 

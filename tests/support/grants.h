@@ -10,5 +10,11 @@
 #define TYPICAL_SERVER_ID 0x51
 struct grant typical_grant(void);
 
+/* The same for coap_oscore: the key is that of new material with algorithms that are not the defaults. */
+struct grant typical_oscore_grant(void);
+#define TYPICAL_OSC                                                                                                   \
+        "{0: h'00001234', 2: h'30313233343536373839616263646566', 3: 7, 4: 1, 5: h'73616c7473616c74', "               \
+        "6: h'7768617465766572'}"
+
 /* The same as the store keeps it; its number is 0x1235, as the client named the key. */
 struct token typical_token(void);

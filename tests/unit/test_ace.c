@@ -349,6 +349,63 @@ static void example_answers_are_written(void **state) {
         json_decref(root);
 }
 
+/* { 4: osc } of the example, which has neither salt nor contextId. */
+static void put_example_osc(struct cbor_writer *w) {
+        cbor_put_map(w, 1);
+        cbor_put_uint(w, CNF_OSC);
+        ace_put_osc(w, &(struct osc_input){
+                .id = BYTES_LITERAL("\x01"), .alg = AEAD_AES_CCM_16_64_128, .hkdf = OSCORE_HKDF_SHA256,
+                .ms = BYTES_LITERAL("\xf9\xaf\x83\x83\x68\xe3\x53\xe7\x88\x88\xe1\x42\x6b\xd9\x4e\x6f"),
+        });
+}
+
+/* RFC 9203 §3.2: the cnf of the answer, and the same byte for byte at the end of the claims (AS-130, AS-131, AS-138). */
+static void example_materials_are_written(void **state) {
+        json_t *root = vectors_load("ace-examples");
+        _cleanup_(buf_done) struct buf answer = example(root, "oscore-resp-cnf"), claims = example(root, "oscore-claims");
+        _cleanup_(buf_done) struct buf update = example(root, "oscore-update-claims"), out = BUF_INIT(SIZE_MAX_TEST);
+        struct cbor_writer w = CBOR_WRITER(&out);
+        char why[200];
+
+        put_example_osc(&w);
+        assert_int_equal(cbor_end(&w), 0);
+        assert_true(bytes_equal(buf_bytes(&out), buf_bytes(&answer)));
+        assert_true(bytes_equal(bytes_of(claims.data + claims.size - out.size, out.size), buf_bytes(&out)));
+        assert_int_equal(edn_match("{8: {4: {0: h'01', 2: bstr[16]}}, ...}", buf_bytes(&claims), NULL, why,
+                                   sizeof(why)), 0);
+        assert_int_equal(edn_match("{8: {3: h'01'}, ...}", buf_bytes(&update), NULL, why, sizeof(why)), 0);
+}
+
+/* Algorithms stand there unless they are the defaults, salt and contextId when there are some. */
+static void materials_are_written(void **state) {
+        static const struct {
+                enum aead_alg alg;
+                enum oscore_hkdf hkdf;
+                struct bytes salt, context_id;
+                const char *text;
+        } cases[] = {
+                { AEAD_AES_CCM_16_64_128, OSCORE_HKDF_SHA256, BYTES_NONE, BYTES_NONE, "{0: h'01', 2: h'02'}" },
+                { AEAD_AES_CCM_16_64_128, OSCORE_HKDF_SHA256, BYTES_LITERAL("s"), BYTES_LITERAL("c"),
+                  "{0: h'01', 2: h'02', 5: h'73', 6: h'63'}" },
+                { AEAD_AES_CCM_16_128_128, OSCORE_HKDF_SHA256, BYTES_NONE, BYTES_LITERAL(""),
+                  "{0: h'01', 2: h'02', 4: 30, 6: h''}" },
+                { AEAD_AES_CCM_16_64_128, OSCORE_HKDF_SHA512, BYTES_LITERAL("s"), BYTES_NONE,
+                  "{0: h'01', 2: h'02', 3: 7, 5: h'73'}" },
+                { AEAD_A256GCM, OSCORE_HKDF_SHA512, BYTES_NONE, BYTES_NONE, "{0: h'01', 2: h'02', 3: 7, 4: 3}" },
+                { AEAD_CHACHA20_POLY1305, OSCORE_HKDF_SHA256, BYTES_NONE, BYTES_NONE, "{0: h'01', 2: h'02', 4: 24}" },
+        };
+
+        for (size_t i = 0; i < N_ELEMENTS(cases); i++) {
+                _cleanup_(buf_done) struct buf out = BUF_INIT(SIZE_MAX_TEST);
+                struct cbor_writer w = CBOR_WRITER(&out);
+
+                ace_put_osc(&w, &(struct osc_input){ BYTES_LITERAL("\x01"), BYTES_LITERAL("\x02"), cases[i].salt,
+                                                     cases[i].context_id, cases[i].alg, cases[i].hkdf });
+                assert_int_equal(cbor_end(&w), 0);
+                assert_edn(buf_bytes(&out), cases[i].text);
+        }
+}
+
 /* Confirmation methods with public keys: read, and written again byte for byte. */
 static void example_keys_are_written(void **state) {
         static const char *const names[] = { "9201-rs-cnf-value", "9201-introspect-resp" };
@@ -434,6 +491,26 @@ static void answers_with_public_keys_are_written(void **state) {
         assert_int_equal(token_answer_encode(&grant, BYTES_LITERAL("\xaa\xbb"), &refreshed), 0);
         assert_edn(buf_bytes(&refreshed), "{1: h'aabb', 2: 3600, 9: \"read\", "
                                           "37: h'010203040506070830313233343536373839616263646566'}");
+        grant_done(&grant);
+}
+
+/* AS-130, AS-124: new material by value, nothing in an update; by its id when a refresh token brought the token */
+static void answers_with_material_are_written(void **state) {
+        _cleanup_(buf_done) struct buf new = BUF_INIT(SIZE_MAX_TEST), update = BUF_INIT(SIZE_MAX_TEST);
+        _cleanup_(buf_done) struct buf refreshed = BUF_INIT(SIZE_MAX_TEST);
+        struct grant grant = typical_oscore_grant();
+
+        grant.tell_profile = true;
+        assert_int_equal(token_answer_encode(&grant, BYTES_LITERAL("\xaa\xbb"), &new), 0);
+        assert_edn(buf_bytes(&new), "{1: h'aabb', 2: 3600, 8: {4: " TYPICAL_OSC "}, 38: 2}");
+
+        grant.new_key = grant.tell_profile = false;
+        assert_int_equal(token_answer_encode(&grant, BYTES_LITERAL("\xaa\xbb"), &refreshed), 0);
+        assert_edn(buf_bytes(&refreshed), "{1: h'aabb', 2: 3600, 8: {3: h'00001234'}}");
+
+        grant.is_update = true;
+        assert_int_equal(token_answer_encode(&grant, BYTES_LITERAL("\xaa\xbb"), &update), 0);
+        assert_edn(buf_bytes(&update), "{1: h'aabb', 2: 3600}");
         grant_done(&grant);
 }
 
@@ -588,6 +665,35 @@ static void all_that_a_token_has_is_told(void **state) {
                                       "}}, 9: \"read\", 10: true, 38: 1, 39: h'6e6f6e6365', 40: 3600}");
 }
 
+/* AS-130, AS-160: as the token has it */
+static void introspections_with_material_are_written(void **state) {
+        static const struct {
+                bool names_osc, is_named;
+                const char *cnf;
+        } cases[] = {
+                { false, false, "{4: " TYPICAL_OSC "}" },
+                { true, false, "{3: h'00001234'}" },
+                { false, true, "{3: h'00001234'}" }, /* to a client that asks */
+        };
+
+        for (size_t i = 0; i < N_ELEMENTS(cases); i++) {
+                _cleanup_(buf_done) struct buf out = BUF_INIT(SIZE_MAX_TEST);
+                struct grant grant = typical_oscore_grant();
+                struct token token = typical_token();
+                char text[400];
+
+                token.profile = grant.profile;
+                token.osc = grant.osc;
+                token.names_osc = cases[i].names_osc;
+                if (cases[i].is_named)
+                        secret_done(&token.pop_key);
+                assert_int_equal(introspect_answer_encode(&token, BYTES_LITERAL("as"), &out), 0);
+                snprintf(text, sizeof(text), "{1: \"as\", 3: \"rs1\", 4: 1700003600, 6: 1700000000, 7: h'00001235', "
+                         "8: %s, 9: \"read\", 10: true, 38: 2}", cases[i].cnf);
+                assert_edn(buf_bytes(&out), text);
+        }
+}
+
 /* The encoders hold ACE_KEY_ROOM at once, so that no buffer grows, and leaves memory behind, with a key in it. */
 static void the_largest_answers_fit_the_room_held(void **state) {
         _cleanup_(buf_done) struct buf answer = BUF_INIT(SIZE_MAX_TEST), introspection = BUF_INIT(SIZE_MAX_TEST);
@@ -615,9 +721,18 @@ static void the_largest_answers_fit_the_room_held(void **state) {
         assert_int_equal(token_answer_encode(&grant, BYTES_LITERAL("token"), &answer), 0);
         assert_in_range(answer.size, SCOPE_SIZE_MAX + SECRET_SIZE_MAX, 5 + ACE_KEY_ROOM);
 
-        /* the largest keys of the other kind */
+        /* the largest keys of the other kinds */
         buf_clear(&answer);
         buf_clear(&introspection);
+        token.osc = grant.osc = typical_oscore_grant().osc;
+        token.osc.alg = grant.osc.alg = AEAD_AES_CCM_16_128_128;
+        assert_int_equal(introspect_answer_encode(&token, BYTES_LITERAL("as"), &introspection), 0);
+        assert_in_range(introspection.size, AUDIENCE_SIZE_MAX + SCOPE_SIZE_MAX + SECRET_SIZE_MAX, 2 + ACE_KEY_ROOM);
+        assert_int_equal(token_answer_encode(&grant, BYTES_LITERAL("token"), &answer), 0);
+        assert_in_range(answer.size, SCOPE_SIZE_MAX + SECRET_SIZE_MAX, 5 + ACE_KEY_ROOM);
+        buf_clear(&answer);
+        buf_clear(&introspection);
+        token.osc.alg = grant.osc.alg = AEAD_NONE;
         token.public_key.curve = grant.public_key.curve = grant.server_key.curve = CURVE_P384;
         token.kid_size = grant.kid_size = CREDENTIAL_KID_MAX;
         token.exi = UINT64_MAX;
@@ -694,9 +809,12 @@ int main(void) {
                 cmocka_unit_test(example_requests_are_read),
                 cmocka_unit_test(example_introspections_are_read),
                 cmocka_unit_test(example_answers_are_written),
+                cmocka_unit_test(example_materials_are_written),
+                cmocka_unit_test(materials_are_written),
                 cmocka_unit_test(example_keys_are_written),
                 cmocka_unit_test(token_answers_are_written),
                 cmocka_unit_test(answers_with_public_keys_are_written),
+                cmocka_unit_test(answers_with_material_are_written),
                 cmocka_unit_test(refresh_tokens_have_their_number_in_front),
                 cmocka_unit_test(byte_scopes_stay_bytes),
                 cmocka_unit_test(a_typical_answer_is_at_most_160_bytes),
@@ -704,6 +822,7 @@ int main(void) {
                 cmocka_unit_test(introspections_are_accepted_or_refused),
                 cmocka_unit_test(introspection_answers_are_written),
                 cmocka_unit_test(all_that_a_token_has_is_told),
+                cmocka_unit_test(introspections_with_material_are_written),
                 cmocka_unit_test(the_largest_answers_fit_the_room_held),
                 cmocka_unit_test(answers_respect_the_buffers_limit),
                 cmocka_unit_test(mutants_are_refused_or_sound),

@@ -110,6 +110,27 @@ static void claims_have_one_key(void **state) {
         assert_claims(&grant, NULL, "{8: {1: {1: 1, 2: 'me', -1: 6, -2: bstr[32]}}, ...}");
 }
 
+/* AS-131, AS-124; AS-132: not where all can read it, nor encrypted by itself, for which there is no form */
+static void claims_have_material_where_nobody_reads_it(void **state) {
+        struct cwt_protection readable = protection_of(TOKEN_FORMAT_MAC0, NULL);
+        struct cwt_protection nested = protection_of(TOKEN_FORMAT_SIGN_ENCRYPT, NULL);
+        _cleanup_(buf_done) struct buf claims = BUF_INIT(CWT_SIZE_MAX);
+        struct grant grant = typical_oscore_grant();
+
+        assert_claims(&grant, NULL, "{8: {4: " TYPICAL_OSC "}, ...}");
+        assert_claims(&grant, &nested, "{8: {4: " TYPICAL_OSC "}, ...}");
+        grant.new_key = false; /* a refresh token's */
+        assert_claims(&grant, NULL, "{8: {4: " TYPICAL_OSC "}, ...}");
+        assert_int_equal(cwt_claims_encode(&grant, BYTES_LITERAL("as"), &readable, &claims), -EINVAL);
+        readable.format = TOKEN_FORMAT_SIGN1;
+        assert_int_equal(cwt_claims_encode(&grant, BYTES_LITERAL("as"), &readable, &claims), -EINVAL);
+
+        grant.is_update = true;
+        assert_claims(&grant, NULL, "{8: {3: h'00001234'}, ...}");
+        assert_claims(&grant, &readable, "{8: {3: h'00001234'}, ...}");
+        grant_done(&grant);
+}
+
 /* The form of RFC 9202 §3.3.1 when the key is derived, and of RFC 8747 §3.3 when it is encrypted */
 static void claims_look_as_the_rfcs_have_them(void **state) {
         json_t *root = vectors_load("ace-examples");
@@ -421,6 +442,7 @@ int main(void) {
                 cmocka_unit_test(claims_say_all_of_a_grant),
                 cmocka_unit_test(claims_have_exi_for_who_has_no_clock),
                 cmocka_unit_test(claims_have_one_key),
+                cmocka_unit_test(claims_have_material_where_nobody_reads_it),
                 cmocka_unit_test(claims_look_as_the_rfcs_have_them),
                 cmocka_unit_test(tokens_have_their_form),
                 cmocka_unit_test(nested_tokens_open),

@@ -12,7 +12,9 @@
 #include <cmocka.h>
 
 #include "base/cleanup.h"
+#include "domain/token.h"
 #include "store/as_keys.h"
+#include "support/edn.h"
 #include "support/world.h"
 
 #define ANSWER_MAX 160     /* bytes, with a symmetric key and one short scope: the least that tokens can be */
@@ -24,7 +26,7 @@
 #define SIGNER_KID_SIZE 4
 #define OPAQUE_SIZE 24
 
-enum key_kind { SYMMETRIC, DERIVED, P256, ED25519 };
+enum key_kind { SYMMETRIC, DERIVED, P256, ED25519, OSCORE, OSCORE_UPDATE };
 enum format { ENCRYPT0, MAC0, SIGN1, NESTED, OPAQUE };
 enum tags { BARE, TAGGED, PROTECTED };
 
@@ -42,6 +44,7 @@ struct row {
 #define KEYS_P256 ",\"pop_keys\":[\"P-256\"]"
 #define KEYS_ED ",\"pop_keys\":[\"Ed25519\"]"
 #define DERIVES ",\"derives_key\":true"
+#define PROFILE_OSCORE ",\"profiles\":[\"coap_oscore\"]"
 
 static const struct row rows[] = {
         { SYMMETRIC, ENCRYPT0, BARE, CCM_64, 0, 0, "" },
@@ -73,6 +76,15 @@ static const struct row rows[] = {
         { P256, OPAQUE, BARE, NO_AEAD, 0, 0, ",\"token_format\":\"opaque\"" KEYS_P256 },
         { ED25519, ENCRYPT0, BARE, CCM_64, 0, 0, KEYS_ED },
         { ED25519, SIGN1, BARE, NO_AEAD, 1, 64, ",\"token_format\":\"sign1\",\"sign_alg\":\"EdDSA\"" KEYS_ED },
+        { OSCORE, ENCRYPT0, BARE, CCM_64, 0, 0, PROFILE_OSCORE },
+        { OSCORE, ENCRYPT0, TAGGED, CCM_64, 0, 0, PROFILE_OSCORE ",\"token_tagged\":true" },
+        { OSCORE, ENCRYPT0, PROTECTED, CCM_64, 0, 0, PROFILE_OSCORE ",\"trl\":true" },
+        { OSCORE, NESTED, BARE, CCM_64, 1, 64, PROFILE_OSCORE ",\"token_format\":\"sign-encrypt\"" },
+        { OSCORE, NESTED, PROTECTED, CCM_64, 1, 64, PROFILE_OSCORE ",\"token_format\":\"sign-encrypt\",\"trl\":true" },
+        { OSCORE, OPAQUE, BARE, NO_AEAD, 0, 0, PROFILE_OSCORE ",\"token_format\":\"opaque\"" },
+        { OSCORE_UPDATE, ENCRYPT0, BARE, CCM_64, 0, 0, PROFILE_OSCORE },
+        { OSCORE_UPDATE, NESTED, BARE, CCM_64, 1, 64, PROFILE_OSCORE ",\"token_format\":\"sign-encrypt\"" },
+        { OSCORE_UPDATE, OPAQUE, BARE, NO_AEAD, 0, 0, PROFILE_OSCORE ",\"token_format\":\"opaque\"" },
 };
 
 /* ---- sizes (RFC 8949 §3) */
@@ -93,9 +105,15 @@ static size_t string(size_t size) {
 #define TIME 5       /* seconds since 1970 */
 #define EXPIRES_IN 3 /* 3600 */
 
+/* What stands for the key in a cnf: { 1: COSE_Key }, { 4: osc } with id, ms, salt and contextId, { 3: id } */
 static size_t cose_key(enum key_kind kind, bool by_value) {
         size_t size = MAP + LABEL + SMALL;
 
+        if (kind == OSCORE)
+                return MAP + LABEL + string(NUMBER_SIZE) + LABEL + string(KEY_SIZE) + LABEL + string(OSC_SALT_SIZE) +
+                       LABEL + string(OSC_CONTEXT_ID_SIZE);
+        if (kind == OSCORE_UPDATE)
+                return string(NUMBER_SIZE);
         if (kind == P256)
                 return size + LABEL + SMALL + LABEL + string(32) + LABEL + string(32);
         if (kind == ED25519)
@@ -156,8 +174,10 @@ static size_t token_size(const struct row *row) {
 
 /* A new key goes to the client; of public ones the server's (RFC 9201 §3.2), under a label of two bytes. */
 static size_t answer_but_token(const struct row *row) {
-        size_t key = row->key == P256 || row->key == ED25519 ? 2 + MAP + LABEL + cose_key(row->key, true) :
-                                                               LABEL + MAP + LABEL + cose_key(SYMMETRIC, true);
+        bool is_public = row->key == P256 || row->key == ED25519;
+        size_t key = is_public ? 2 + MAP + LABEL + cose_key(row->key, true) :
+                     row->key == OSCORE_UPDATE ? 0 : /* the client has it (RFC 9203 §3.2) */
+                     LABEL + MAP + LABEL + cose_key(row->key == OSCORE ? OSCORE : SYMMETRIC, true);
 
         return MAP + LABEL + LABEL + EXPIRES_IN + key;
 }
@@ -207,6 +227,7 @@ static int setup(void **state) {
         assert_int_equal(store_commit(world.store), 0);
         admin(&world, METHOD_POST, "/v1/keys", "{\"role\":\"sign\",\"alg\":\"ES384\"}");
         admin(&world, METHOD_POST, "/v1/keys", "{\"role\":\"sign\",\"alg\":\"EdDSA\"}");
+        admin(&world, METHOD_PATCH, "/v1/clients/C1", "{\"profiles\":[\"coap_dtls\",\"coap_oscore\"]}");
         admin(&world, METHOD_POST, "/v1/clients/C1/credentials",
               "{\"kind\":\"rpk\",\"public_key_hex\":\"" P256_HEX "\"}");
         admin(&world, METHOD_POST, "/v1/clients/C1/credentials",
@@ -220,6 +241,30 @@ static int teardown(void **state) {
         return 0;
 }
 
+static void ask(struct world *world, struct call *call, const char *request) {
+        call_set(call, &world->client, METHOD_POST, "/token", request);
+        world_run(world, call, 1);
+        if (!call_is_yes(call))
+                fail_msg("%s: %s", request, call->work.response.why);
+}
+
+/* With the id of what was answered. */
+static void ask_for_update(struct world *world, struct call *call) {
+        struct edn_captures *captures = test_calloc(1, sizeof(*captures));
+        char why[200], id_hex[2 * NUMBER_SIZE + 1], request[128];
+        struct bytes id;
+
+        assert_int_equal(edn_match("{8: {4: {0: =id, ...}}, ...}", buf_bytes(&call->work.response.payload), captures, why,
+                                   sizeof(why)), 0);
+        edn_captured(captures, "id", &id);
+        assert_int_equal(id.size, NUMBER_SIZE);
+        bytes_to_hex(id, id_hex, sizeof(id_hex));
+        snprintf(request, sizeof(request), "{5: \"rs9\", 9: \"read\", 4: {3: h'%s'}}", id_hex);
+        call_done(call);
+        ask(world, call, request);
+        test_free(captures);
+}
+
 /* One resource server at a time has the audience and the public keys. */
 static size_t answer_size(struct world *world, const struct row *row) {
         static const char *const requests[] = {
@@ -227,6 +272,8 @@ static size_t answer_size(struct world *world, const struct row *row) {
                 [DERIVED] = "{5: \"rs9\", 9: \"read\"}",
                 [P256] = "{5: \"rs9\", 9: \"read\", 4: {1: " P256_KEY "}}",
                 [ED25519] = "{5: \"rs9\", 9: \"read\", 4: {1: " ED_KEY "}}",
+                [OSCORE] = "{5: \"rs9\", 9: \"read\"}",
+                [OSCORE_UPDATE] = "{5: \"rs9\", 9: \"read\"}", /* first of all */
         };
         _cleanup_(call_done) struct call call;
         char json[512];
@@ -239,10 +286,9 @@ static size_t answer_size(struct world *world, const struct row *row) {
         admin(world, METHOD_POST, "/v1/servers/rs9/credentials",
               "{\"kind\":\"rpk\",\"public_key_hex\":\"" SERVER_ED_HEX "\"}");
         admin(world, METHOD_POST, "/v1/policies", "{\"client\":\"C1\",\"audience\":\"rs9\",\"scope\":\"read\"}");
-        call_set(&call, &world->client, METHOD_POST, "/token", requests[row->key]);
-        world_run(world, &call, 1);
-        if (!call_is_yes(&call))
-                fail_msg("%s: %s", json, call.work.response.why);
+        ask(world, &call, requests[row->key]);
+        if (row->key == OSCORE_UPDATE)
+                ask_for_update(world, &call);
         assert_int_equal(answer_token(&call).size, token_size(row));
         size = call.work.response.payload.size;
         admin(world, METHOD_DELETE, "/v1/servers/rs9", NULL);
@@ -250,17 +296,17 @@ static size_t answer_size(struct world *world, const struct row *row) {
 }
 
 static void answers_are_no_larger_than_they_must_be(void **state) {
-        static const char *const keys[] = { "PSK", "PSK, derived", "RPK P-256", "RPK Ed25519" };
+        static const char *const keys[] = { "PSK", "PSK, derived", "RPK P-256", "RPK Ed25519", "OSCORE", "OSCORE update" };
         static const char *const formats[] = { "encrypt0", "mac0", "sign1", "sign-encrypt", "opaque" };
         static const char *const tags[] = { "bare", "tagged", "protected" };
 
-        print_message("# profile coap_dtls, one scope of 4 bytes: bytes of the answer, of the token, floor, over it\n");
+        print_message("# one scope of 4 bytes: bytes of the answer, of the token, floor, over it\n");
         for (size_t i = 0; i < N_ELEMENTS(rows); i++) {
                 const struct row *row = &rows[i];
                 size_t size = answer_size(*state, row), predicted, least = floor_of(row);
 
                 predicted = answer_but_token(row) + string(token_size(row));
-                print_message("# %-12s  %-12s  %-9s  %3zu  %3zu  %3zu  %+3d   %s\n", keys[row->key],
+                print_message("# %-13s  %-12s  %-9s  %3zu  %3zu  %3zu  %+3d   %s\n", keys[row->key],
                               formats[row->format], tags[row->tags], size, token_size(row), least,
                               (int)(size - least), *row->members ? row->members + 1 : "");
                 assert_int_equal(size, predicted);
