@@ -10,6 +10,7 @@
 #include "domain/refusal.h"
 #include "endpoint/admin.h"
 #include "endpoint/admin_bulk.h"
+#include "endpoint/admin_oscore.h"
 #include "endpoint/refusal.h"
 #include "format/cose.h"
 #include "format/json.h"
@@ -58,7 +59,8 @@ static bool is_hex(const char *member) {
 }
 
 static bool is_secret(const char *member) {
-        static const char *const secrets[] = { "key_hex", "token_key_hex", "wrap_key_hex", "derivation_key_hex" };
+        static const char *const secrets[] = { "key_hex", "token_key_hex", "wrap_key_hex", "derivation_key_hex",
+                                               "master_secret_hex", "record_hex" };
 
         for (size_t i = 0; i < N_ELEMENTS(secrets); i++)
                 if (strcmp(member, secrets[i]) == 0)
@@ -232,7 +234,12 @@ static const char *credential_kind(const json_t *credential) {
         const char *kind = json_string_value(json_object_get(credential, "kind"));
 
         return kind ? kind : json_object_get(credential, "public_key_hex") ? "rpk" :
-               json_object_get(credential, "match") ? "x509" : "psk";
+               json_object_get(credential, "match") ? "x509" : oscore_row_is(credential) ? "oscore" : "psk";
+}
+
+/* The member that is its key. */
+static const char *credential_secret(const json_t *credential) {
+        return strcmp(credential_kind(credential), "oscore") == 0 ? "master_secret_hex" : "key_hex";
 }
 
 /*
@@ -259,31 +266,52 @@ static const char *credential_key(const json_t *credential, const char *party, j
 
 /* The credential of the party that the row means, of a list; NULL. */
 static json_t *credential_find(const json_t *list, const json_t *credential, const char *party) {
+        bool is_context = strcmp(credential_kind(credential), "oscore") == 0;
         _cleanup_(json_decrefp) json_t *value = NULL;
-        const char *member = credential_key(credential, party, &value);
+        const char *member = is_context ? NULL : credential_key(credential, party, &value);
         json_t *item;
         size_t i;
 
         json_array_foreach(json_object_get(list, "items"), i, item)
-                if (value && strcmp(credential_kind(credential), credential_kind(item)) == 0 &&
-                    is_same(member, value, json_object_get(item, member)))
+                if (strcmp(credential_kind(credential), credential_kind(item)) == 0 &&
+                    (is_context ? oscore_row_means(credential, item) :
+                                  value && is_same(member, value, json_object_get(item, member))))
                         return item;
         return NULL;
 }
 
 static int credential_is_same(struct apply *apply, const json_t *credential, const json_t *item, bool *ret) {
-        json_t *kid = json_object_get(credential, "kid_hex");
-        int r = secret_is_same(apply, json_object_get(credential, "key_hex"), store_credential_secret, item, ret);
+        static const char *const members[] = { "kid_hex", "recipient_id_hex", "master_salt_hex", "alg", "hkdf",
+                                               "renews" };
+        const char *secret = credential_secret(credential);
+        int r = secret_is_same(apply, json_object_get(credential, secret), store_credential_secret, item, ret);
 
-        if (r != 0)
-                return r;
-        if (!*ret)
-                return note_change(apply, "key_hex", NULL, NULL);
-        if (kid && !is_same("kid_hex", kid, json_object_get(item, "kid_hex"))) {
+        if (r == 0 && !*ret)
+                r = note_change(apply, secret, NULL, NULL);
+        for (size_t i = 0; i < N_ELEMENTS(members) && r == 0; i++) {
+                json_t *value = json_object_get(credential, members[i]), *now = json_object_get(item, members[i]);
+
+                if (!value || is_same(members[i], value, now))
+                        continue;
                 *ret = false;
-                return note_change(apply, "kid_hex", json_object_get(item, "kid_hex"), kid);
+                r = note_change(apply, members[i], now, value);
         }
-        return 0;
+        return r;
+}
+
+/*
+ * A context that is there already, and is used elsewhere too: numbers that were used there when the row was written are
+ * not used here. What was exported here comes back without any effect.
+ */
+static int raise_numbers(struct apply *apply, const json_t *credential) {
+        json_t *value = json_object_get(credential, "sender_number");
+        uint64_t number = (uint64_t)json_integer_value(value), next = 0;
+        int r = json_is_integer(value) && number <= OSCORE_SENDER_NUMBER_MAX ?
+                        store_oscore_next(apply->bulk.as->store, &next) : 0;
+
+        if (r != 0 || next == 0 || number <= next + OSCORE_NUMBERS_APART)
+                return r;
+        return store_oscore_raise(apply->bulk.as->store, number);
 }
 
 static int credential_add(struct apply *apply, const struct bulk_party *party, const char *name, json_t *credential) {
@@ -293,6 +321,8 @@ static int credential_add(struct apply *apply, const struct bulk_party *party, c
 
         if (r == 0)
                 r = note_key(apply, "key_hex", answer, json_object_get(credential, "key_hex"));
+        if (r == 0)
+                r = note_key(apply, "record_hex", answer, json_object_get(credential, "master_secret_hex"));
         return r == 0 ? changed(apply, RESULT_CREATED) : r;
 }
 
@@ -309,7 +339,7 @@ static int credential_remove(struct apply *apply, const struct bulk_party *party
 }
 
 /*
- * A credential is known by its identity, public key or rule: one that is there stays, unless it is given another key;
+ * A credential is known by its identity, public key, rule or IDs: one that is there stays, unless it is given another key;
  * then sessions that it opened end, as the old one is gone.
  */
 static int apply_credential(struct apply *apply, const struct bulk_party *party, const char *name, json_t *credential,
@@ -334,7 +364,7 @@ static int apply_credential(struct apply *apply, const struct bulk_party *party,
                 return credential_add(apply, party, name, credential);
         r = credential_is_same(apply, credential, item, &same);
         if (r != 0 || same)
-                return r;
+                return r == 0 ? raise_numbers(apply, credential) : r;
         if ((r = credential_remove(apply, party, name, item)) != 0 ||
             (r = credential_add(apply, party, name, credential)) != 0)
                 return r;
@@ -357,7 +387,7 @@ static int apply_credential_row(struct apply *apply, json_t *row) {
         if ((r = take_credential(row, &credential)) != 0)
                 return r;
         if (!credential)
-                return refuse_member(apply, ROW_CREDENTIAL, "psk, rpk or x509 is expected, or the members of one");
+                return refuse_member(apply, ROW_CREDENTIAL, "psk, rpk, x509 or oscore is expected, or the members of one");
         if (json_object_size(row) > 0 && (r = json_object_update(credential, row)) != 0)
                 return -ENOMEM; /* what no credential has: the resource will say so */
         return apply_credential(apply, party, name, credential, absent);

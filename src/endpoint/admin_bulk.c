@@ -19,7 +19,9 @@ const struct bulk_party bulk_servers = {
 };
 
 const char *const bulk_credential_members[] = {
-        ROW_CREDENTIAL, "identity", "identity_hex", "key_hex", "public_key_hex", "kid_hex", "match", NULL,
+        ROW_CREDENTIAL, "identity", "identity_hex", "key_hex", "public_key_hex", "kid_hex", "match",
+        "master_secret_hex", "master_salt_hex", "sender_id_hex", "recipient_id_hex", "id_context_hex", "alg", "hkdf",
+        "renews", "sender_number", NULL,
 };
 
 void bulk_begin(struct bulk *bulk, struct aced *as, const struct request *outer) {

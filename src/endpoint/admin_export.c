@@ -9,6 +9,7 @@
 #include "endpoint/admin_bulk.h"
 #include "endpoint/admin_protection.h"
 #include "format/json.h"
+#include "store/oscore.h"
 #include "store/secrets.h"
 #include "store/servers.h"
 #include "store/store.h"
@@ -64,16 +65,19 @@ static int export_add(struct export *export, json_t *row) {
         return r;
 }
 
-static bool is_given(const char *kind, const char *member, const json_t *item) {
+static bool is_given(const struct export *export, const char *kind, const char *member, const json_t *item) {
         bool is_psk = kind && strcmp(kind, "psk") == 0, has_text = json_is_string(json_object_get(item, "identity"));
 
         if (strncmp(member, "identity", strlen("identity")) == 0 && !is_psk)
                 return false; /* made of the key, or of the rule */
+        if (strcmp(member, "master_salt_hex") == 0)
+                return export->with_keys; /* another secret, another salt */
         return strcmp(member, "identity_hex") != 0 || !has_text;
 }
 
 /* What makes this credential, of what a list tells; the identity once. */
-static json_t *credential_row(const struct bulk_party *party, const char *name, const json_t *item) {
+static json_t *credential_row(const struct export *export, const struct bulk_party *party, const char *name,
+                              const json_t *item) {
         const char *kind = json_string_value(json_object_get(item, "kind"));
         json_t *row = json_pack("{s:s, s:s, s:s}", ROW_KIND, ROW_CREDENTIAL, party->kind, name, ROW_CREDENTIAL,
                                 kind ? kind : "");
@@ -81,7 +85,7 @@ static json_t *credential_row(const struct bulk_party *party, const char *name, 
         for (const char *const *member = bulk_credential_members; row && *member; member++) {
                 json_t *value = json_object_get(item, *member);
 
-                if (json_string_length(value) > 0 && is_given(kind, *member, item) &&
+                if (value && !json_is_null(value) && is_given(export, kind, *member, item) &&
                     json_object_set(row, *member, value) != 0) {
                         json_decref(row);
                         return NULL;
@@ -90,7 +94,20 @@ static json_t *credential_row(const struct bulk_party *party, const char *name, 
         return row;
 }
 
+/* Where it is registered too, numbers that we have used under it must not be used again. */
+static int add_number(struct export *export, json_t *row) {
+        uint64_t next = 0;
+        int r = store_oscore_next(export->as.store, &next);
+
+        if (r != 0)
+                return r;
+        return json_object_set_new(row, "sender_number", json_integer((json_int_t)(next + OSCORE_NUMBERS_APART))) == 0 ?
+                       0 : -ENOMEM;
+}
+
 static int add_key(struct export *export, const json_t *item, json_t *row) {
+        bool is_context = strcmp(json_string_value(json_object_get(item, "kind")), "oscore") == 0;
+        const char *member = is_context ? "master_secret_hex" : "key_hex";
         _cleanup_(secret_done) struct secret secret = {};
         json_int_t id = json_integer_value(json_object_get(item, "id"));
         int r;
@@ -99,7 +116,9 @@ static int add_key(struct export *export, const json_t *item, json_t *row) {
                 return 0;
         r = store_credential_secret(export->as.store, id, &secret);
         if (r == 0)
-                r = json_object_set_new(row, "key_hex", admin_hex(secret_bytes(&secret))) == 0 ? 0 : -ENOMEM;
+                r = json_object_set_new(row, member, admin_hex(secret_bytes(&secret))) == 0 ? 0 : -ENOMEM;
+        if (r == 0 && is_context)
+                r = add_number(export, row);
         return r == REFUSE_ADMIN_UNKNOWN ? 0 : r; /* a public key or a rule */
 }
 
@@ -115,7 +134,7 @@ static int export_credentials(struct export *export, const struct bulk_party *pa
         if (r != 0 || !rows)
                 return r != 0 ? r : -ENOMEM;
         json_array_foreach(json_object_get(page, "items"), i, item) {
-                row = credential_row(party, name, item);
+                row = credential_row(export, party, name, item);
                 if (!row || json_array_append_new(rows, row) != 0)
                         return -ENOMEM;
                 r = add_key(export, item, row);

@@ -1,6 +1,7 @@
 #include "endpoint/admin_oscore.h"
 
 #include <errno.h>
+#include <strings.h>
 
 #include "base/cleanup.h"
 #include "crypto/random.h"
@@ -143,6 +144,34 @@ int oscore_record_set(json_t *object, const struct oscore_parameters *parameters
                 return r;
         return json_object_set_new(object, "record", oscore_record_json(&record)) == 0 &&
                json_object_set_new(object, "record_hex", admin_hex(buf_bytes(&encoded))) == 0 ? 0 : -ENOMEM;
+}
+
+/* ---- rows of an export */
+
+bool oscore_row_is(const json_t *row) {
+        static const char *const members[] = { "master_secret_hex", "master_salt_hex", "sender_id_hex",
+                                               "recipient_id_hex", "id_context_hex", "alg", "hkdf", "renews",
+                                               "sender_number" };
+
+        for (size_t i = 0; i < N_ELEMENTS(members); i++)
+                if (json_object_get(row, members[i]))
+                        return true;
+        return false;
+}
+
+/* Both there and the same, or neither. */
+static bool is_same_hex(const json_t *row, const json_t *item, const char *member) {
+        const char *a = json_string_value(json_object_get(row, member));
+        const char *b = json_string_value(json_object_get(item, member));
+
+        return a && b ? strcasecmp(a, b) == 0 : !a && !b;
+}
+
+bool oscore_row_means(const json_t *row, const json_t *item) {
+        bool has_id = json_object_get(row, "sender_id_hex"), has_context = json_object_get(row, "id_context_hex");
+
+        return (!has_id || is_same_hex(row, item, "sender_id_hex")) &&
+               ((!has_id && !has_context) || is_same_hex(row, item, "id_context_hex"));
 }
 
 void oscore_say_refusal(struct response *response, int r, bool same_secret) {

@@ -41,5 +41,13 @@ json_t *oscore_json(const struct oscore_parameters *parameters);
 /* Set record and record_hex, what the device has to know (oscore_record.h), in an object. 0, -ENOMEM, -EOVERFLOW. */
 int oscore_record_set(json_t *object, const struct oscore_parameters *parameters, const struct secret *secret);
 
+/* Rows of an export (admin_bulk.h): has it members of a context? */
+bool oscore_row_is(const json_t *row);
+/*
+ * Does it mean the context that a list shows? By its sender ID and ID Context; one without the former means any with
+ * its ID Context, or any.
+ */
+bool oscore_row_means(const json_t *row, const json_t *item);
+
 /* Why store_credential_add() refused a context. */
 void oscore_say_refusal(struct response *response, int r, bool same_secret);

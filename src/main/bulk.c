@@ -257,7 +257,8 @@ static int file_read(const char *path, struct buf *ret) {
 
 /* Of what was not applied the keys are not in force, and must not get into a device. */
 static void drop_keys(json_t *item) {
-        static const char *const keys[] = { "key_hex", "token_key_hex", "wrap_key_hex", "derivation_key_hex" };
+        static const char *const keys[] = { "key_hex", "token_key_hex", "wrap_key_hex", "derivation_key_hex",
+                                            "record_hex" };
 
         for (size_t i = 0; i < N_ELEMENTS(keys); i++)
                 json_object_del(item, keys[i]);
@@ -404,7 +405,8 @@ static const struct print_column result_columns[] = {
 static const struct print_column csv_columns[] = {
         { "line", "" }, { "kind", "" }, { "name", "" }, { "client", "" }, { "server", "" }, { "role", "" },
         { "label", "" }, { "audience", "" }, { "result", "" }, { "error", "" }, { "detail", "" }, { "key_hex", "" },
-        { "token_key_hex", "" }, { "wrap_key_hex", "" }, { "derivation_key_hex", "" }, {},
+        { "token_key_hex", "" }, { "wrap_key_hex", "" }, { "derivation_key_hex", "" }, { "record_hex", "" },
+        {},
 };
 
 static int add_text(struct buf *text, const char *between, const char *name, const json_t *value) {
@@ -421,7 +423,7 @@ static json_t *text_of(const struct buf *text) {
 /* What changes from what to what, what is wrong, which keys were made: for people, in one cell. */
 static json_t *note_of(const json_t *item) {
         static const char *const told[] = { "detail", "key_hex", "token_key_hex", "wrap_key_hex",
-                                            "derivation_key_hex" };
+                                            "derivation_key_hex", "record_hex" };
         _cleanup_(buf_wiped) struct buf text = BUF_INIT(LINE_SIZE_MAX);
         const char *member;
         json_t *value;
@@ -464,7 +466,8 @@ static bool is_worth_a_line(const struct applying *applying, const json_t *item)
                 return !result;
         if (strcmp(result, "created") != 0 || is_asked || json_array_size(applying->items) <= CREATED_SHOWN_MAX)
                 return true;
-        return json_object_get(item, "key_hex") || json_object_get(item, "token_key_hex");
+        return json_object_get(item, "key_hex") || json_object_get(item, "token_key_hex") ||
+               json_object_get(item, "record_hex");
 }
 
 static json_t *lines_for_people(const struct applying *applying) {
