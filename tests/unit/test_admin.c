@@ -360,6 +360,16 @@ static const struct {
         { "POST", "/v1/servers", "{'name':'x','pop_keys':['P-521']}", 422, "is no kind of key" },
         { "POST", "/v1/servers", "{'name':'x','pop_keys':[]}", 422, "at least one is expected" },
         { "POST", "/v1/servers", "{'name':'x','sign_alg':'RS256'}", 422, "is no algorithm that signs" },
+        { "POST", "/v1/servers", "{'name':'x','oscore_alg':'HMAC-256-64'}", 422, "is no algorithm that encrypts" },
+        { "POST", "/v1/servers", "{'name':'x','oscore_hkdf':'SHA-384'}", 422, "is no hash of a key derivation" },
+        { "POST", "/v1/servers", "{'name':'x','oscore_hkdf':5}", 422, "oscore_hkdf" },
+        { "POST", "/v1/servers", "{'name':'x','preferred_profile':'dtls'}", 422, "is no ACE profile" },
+        { "POST", "/v1/servers", "{'name':'x','preferred_profile':'coap_oscore'}", 422, "it is not among profiles" },
+        { "POST", "/v1/servers", "{'name':'x','profiles':['coap_oscore'],'token_format':'mac0'}", 422, "RFC 9203" },
+        { "POST", "/v1/servers", "{'name':'x','profiles':['coap_oscore'],'pop_keys':['P-256']}", 422, "symmetric" },
+        { "POST", "/v1/servers", "{'name':'x','profiles':['coap_oscore'],'derives_key':true}", 422,
+          "derived for coap_dtls alone" },
+        { "GET", "/v1/explain?client=c1&channel=udp", NULL, 422, "dtls or oscore is expected" },
         { "POST", "/v1/servers", "{'name':'x','token_format':'sign1'}", 422, "key rotate --role sign --alg ES256" },
         { "POST", "/v1/servers", "{'name':'x','trl':true,'token_tagged':false}", 422, "RFC 9770" },
         { "POST", "/v1/servers", "{'name':'x','has_clock':false}", 422, "set default_lifetime_s" },
@@ -984,35 +994,42 @@ static const struct {
           "'asked_scope':'read write fly','allowed_scope':'read','granted_scope':'read','dropped':[{'scope':'write',"
           "'reason':'no policy of this client or its labels allows it'},{'scope':'fly',"
           "'reason':'the resource server has no such scope'}],'policies':[{'id':-1,'for':'client','name':'c1',"
-          "'scope':'read'}],'n_policies':1,'lifetime_s':3600,'lifetime_from':'configuration','profile':'coap_dtls'}" },
+          "'scope':'read'}],'n_policies':1,'lifetime_s':3600,'lifetime_from':'configuration','profile':'coap_dtls',"
+          "'profile_from':'parties'}" },
         { NULL, NULL, "client=c1&audience=rs1", /* the default scope */
           "{'decision':'granted','refusal':null,'why':'*','client':'c1','audience':'rs1','server':'rs1',"
           "'asked_scope':'','allowed_scope':'read','granted_scope':'read','dropped':[],'policies':[{'id':-1,"
           "'for':'client','name':'c1','scope':'read'}],'n_policies':1,'lifetime_s':3600,"
-          "'lifetime_from':'configuration','profile':'coap_dtls'}" },
+          "'lifetime_from':'configuration','profile':'coap_dtls',"
+          "'profile_from':'parties'}" },
         { NULL, NULL, "client=c2&audience=rs1&scope=read", /* nobody allowed it */
           "{'decision':'refused','refusal':'audience',"
           "'why':'RFC 9200 §5.8.2: no active policy lets the client use the audience','client':'c2','audience':'rs1',"
           "'server':'rs1','asked_scope':'read','allowed_scope':'','granted_scope':'','dropped':[],'policies':[],"
-          "'n_policies':0,'lifetime_s':0,'lifetime_from':null,'profile':null}" },
+          "'n_policies':0,'lifetime_s':0,'lifetime_from':null,'profile':null,"
+          "'profile_from':null}" },
         { NULL, NULL, "client=c1&audience=rs1&scope=write",
           "{'decision':'refused','refusal':'scope',"
           "'why':'RFC 6749 §3.3: no active policy allows any part of the scope','client':'c1','audience':'rs1',"
           "'server':'rs1','asked_scope':'write','allowed_scope':'read','granted_scope':'',"
           "'dropped':[{'scope':'write','reason':'no policy of this client or its labels allows it'}],'policies':[],"
-          "'n_policies':0,'lifetime_s':0,'lifetime_from':null,'profile':null}" },
+          "'n_policies':0,'lifetime_s':0,'lifetime_from':null,'profile':null,"
+          "'profile_from':null}" },
         { NULL, NULL, "client=c1&audience=rs9",
           "{'decision':'refused','refusal':'audience','why':'RFC 9200 §5.8.2: no resource server has the audience',"
           "'client':'c1','audience':'rs9','server':'','asked_scope':'','allowed_scope':'','granted_scope':'',"
-          "'dropped':[],'policies':[],'n_policies':0,'lifetime_s':0,'lifetime_from':null,'profile':null}" },
+          "'dropped':[],'policies':[],'n_policies':0,'lifetime_s':0,'lifetime_from':null,'profile':null,"
+          "'profile_from':null}" },
         { "/v1/servers/rs1", "{'suspended':true}", "client=c1&audience=rs1",
           "{'decision':'refused','refusal':'audience','why':'RFC 9200 §5.8.2: the resource server is suspended',"
           "'client':'c1','audience':'rs1','server':'rs1','asked_scope':'','allowed_scope':'','granted_scope':'',"
-          "'dropped':[],'policies':[],'n_policies':0,'lifetime_s':0,'lifetime_from':null,'profile':null}" },
+          "'dropped':[],'policies':[],'n_policies':0,'lifetime_s':0,'lifetime_from':null,'profile':null,"
+          "'profile_from':null}" },
         { "/v1/clients/c1", "{'suspended':true}", "client=c1&audience=all&scope=hex:0102",
           "{'decision':'refused','refusal':'suspended-client','why':'*','client':'c1','audience':'all',"
           "'server':'rs2','asked_scope':'hex:0102','allowed_scope':'','granted_scope':'','dropped':[],'policies':[],"
-          "'n_policies':0,'lifetime_s':0,'lifetime_from':null,'profile':null}" },
+          "'n_policies':0,'lifetime_s':0,'lifetime_from':null,'profile':null,"
+          "'profile_from':null}" },
 };
 
 static void decisions_are_explained(void **state) {

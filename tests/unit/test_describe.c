@@ -32,6 +32,10 @@ static const struct {
           "{\"access_token\":\"abcd\",\"expires_in\":3600,\"scope\":\"read\",\"ace_profile\":\"coap_dtls\"}" },
         { "a108a101a301040242000120420102", VOCABULARY_TOKEN,
           "{\"cnf\":{\"COSE_Key\":{\"kty\":\"Symmetric\",\"kid\":\"0001\",\"k\":\"0102\"}}}" },
+        { "a108a104a700440000123401010242010203070418180542030406420506", VOCABULARY_TOKEN,
+          "{\"cnf\":{\"osc\":{\"id\":\"00001234\",\"version\":1,\"ms\":\"0102\",\"hkdf\":\"HKDF SHA-512\","
+          "\"alg\":\"ChaCha20/Poly1305\",\"salt\":\"0304\",\"contextId\":\"0506\"}}}" },
+        { "a108a104a10305", VOCABULARY_CLAIMS, "{\"cnf\":{\"osc\":{\"hkdf\":\"HKDF SHA-256\"}}}" },
         { "a2181e06181f626e6f", VOCABULARY_TOKEN, "{\"error\":\"invalid_scope\",\"error_description\":\"no\"}" },
         /* bytes where text is usual say so; an unregistered value stays a number */
         { "a109420102", VOCABULARY_TOKEN, "{\"scope\":\"hex:0102\"}" },

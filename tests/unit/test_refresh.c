@@ -1,4 +1,5 @@
 /* Refresh tokens, and tokens that are bound to public keys or have something else that most have not, in the store. */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -90,6 +91,17 @@ static int add_token(struct world *world, const struct grant *grant, uint8_t has
         return store_token_add(world->store, grant, hash);
 }
 
+static struct osc some_osc(void) {
+        struct osc osc;
+
+        memset(&osc, 0, sizeof(osc)); /* its padding too */
+        osc.alg = AEAD_CHACHA20_POLY1305;
+        osc.hkdf = OSCORE_HKDF_SHA512;
+        memset(osc.salt, 's', OSC_SALT_SIZE);
+        memset(osc.context_id, 'c', OSC_CONTEXT_ID_SIZE);
+        return osc;
+}
+
 static void test_kept(void **state) {
         struct world world = open_world();
         _cleanup_(store_freep) struct store *store = world.store;
@@ -109,6 +121,16 @@ static void test_kept(void **state) {
         assert_int_equal(token.public_key.curve, CURVE_NONE);
         assert_true(token.issued_s == NOW_S && token.expires_s == NOW_S + DAY_S);
         assert_true(token.used_s == 0 && token.revoked_s == 0);
+
+        assert_int_equal(token.osc.alg, AEAD_NONE);
+
+        /* of coap_oscore */
+        grant.family = 0;
+        grant.osc = some_osc();
+        (void)add_refresh(&world, &grant, &bytes);
+        assert_int_equal(store_refresh_find(store, secret_bytes(&bytes), &token), 0);
+        assert_memory_equal(&token.osc, &grant.osc, sizeof(token.osc));
+        assert_true(bytes_equal(secret_bytes(&token.pop_key), secret_bytes(&grant.pop_key)));
 
         /* for a group audience, with a public key that has a name */
         public_grant.server_id = 0;
@@ -375,6 +397,79 @@ static void test_rare_members_are_kept(void **state) {
         token_done(&token);
 }
 
+/* What a kid of req_cnf finds for c1 at rs1; as the kid of a COSE_Key, or not. */
+static bool find_by_kid(struct world *world, uint64_t number, bool in_key, struct token_facts *facts) {
+        uint8_t kid[NUMBER_SIZE_MAX];
+        struct token_ask ask = { .audience = BYTES_LITERAL("rs1"), .cnf = ASK_CNF_KID, .kid_in_key = in_key,
+                                 .kid = bytes_of(kid, number_to_bytes(number, kid)) };
+
+        token_facts_done(facts);
+        *facts = (struct token_facts){};
+        assert_int_equal(store_token_facts(world->store, 0, world->c1.id, &ask, NOW_S, facts), 0);
+        return facts->pop_key_found;
+}
+
+/* AS-122, AS-124: whose token names the material alone has it all the same, for the next one that does. */
+static void test_material_is_kept(void **state) {
+        struct world world = open_world();
+        _cleanup_(store_freep) struct store *store = world.store;
+        _cleanup_(token_facts_done) struct token_facts facts = {};
+        struct grant grant = grant_of(&world, 0), update = grant_of(&world, 0), plain = grant_of(&world, 0);
+        uint8_t hash[TOKEN_HASH_SIZE];
+        struct token token = {};
+
+        grant.profile = update.profile = PROFILE_COAP_OSCORE;
+        grant.osc = update.osc = some_osc();
+        update.key_number = grant.key_number;
+        update.is_update = true;
+        update.expires_s = grant.expires_s + 1;
+        assert_int_equal(add_token(&world, &grant, hash), 0);
+        assert_int_equal(store_token_find(store, &(struct cwt_place){ .number = grant.number }, hash, &token), 0);
+        assert_memory_equal(&token.osc, &grant.osc, sizeof(token.osc));
+        assert_false(token.names_osc);
+        assert_int_equal(add_token(&world, &update, hash), 0);
+        assert_int_equal(store_token_find(store, &(struct cwt_place){ .number = update.number }, hash, &token), 0);
+        assert_memory_equal(&token.osc, &grant.osc, sizeof(token.osc));
+        assert_true(token.names_osc);
+        token_done(&token);
+
+        assert_true(find_by_kid(&world, grant.key_number, false, &facts));
+        assert_memory_equal(&facts.pop_osc, &grant.osc, sizeof(grant.osc));
+        assert_true(bytes_equal(secret_bytes(&facts.pop_key), secret_bytes(&grant.pop_key)));
+        assert_false(find_by_kid(&world, grant.key_number, true, &facts)); /* it is no COSE_Key */
+        assert_false(find_by_kid(&world, update.number, false, &facts));   /* that is no key's number */
+
+        assert_int_equal(add_token(&world, &plain, hash), 0);
+        for (int in_key = 0; in_key < 2; in_key++) {
+                assert_true(find_by_kid(&world, plain.key_number, in_key, &facts));
+                assert_int_equal(facts.pop_osc.alg, AEAD_NONE);
+        }
+}
+
+/* A column that somebody changed is no material of another kind. */
+static void test_changed_material_is_broken(void **state) {
+        static const char *const columns[] = {
+                "x'01'", "x'00010073737373737373736363636363636363'", "x'06010073737373737373736363636363636363'",
+                "x'01000073737373737373736363636363636363'", "x'01030073737373737373736363636363636363'",
+                "x'0101007373737373737373636363636363636300'",
+        };
+        struct world world = open_world();
+        _cleanup_(store_freep) struct store *store = world.store;
+        struct grant grant = grant_of(&world, 0);
+        uint8_t hash[TOKEN_HASH_SIZE];
+        struct token token = {};
+
+        grant.osc = some_osc();
+        assert_int_equal(add_token(&world, &grant, hash), 0);
+        for (size_t i = 0; i < N_ELEMENTS(columns); i++) {
+                char sql[160];
+
+                snprintf(sql, sizeof(sql), "UPDATE tokens SET osc = %s", columns[i]);
+                assert_int_equal(sqlite3_exec(store->db, sql, NULL, NULL, NULL), SQLITE_OK);
+                assert_int_equal(store_token_by_number(store, grant.number, &token), -EIO);
+        }
+}
+
 /* A sequence number of a server is never another token's (AS-174). */
 static void test_exi_is_unique(void **state) {
         struct world world = open_world();
@@ -530,6 +625,8 @@ int main(void) {
                 cmocka_unit_test(test_counted),
                 cmocka_unit_test(test_purged),
                 cmocka_unit_test(test_rare_members_are_kept),
+                cmocka_unit_test(test_material_is_kept),
+                cmocka_unit_test(test_changed_material_is_broken),
                 cmocka_unit_test(test_exi_is_unique),
                 cmocka_unit_test(test_group_tokens),
                 cmocka_unit_test(test_keys_are_proven),

@@ -474,7 +474,9 @@ static void test_open_older(void **state) {
         assert_int_equal(count(store, "SELECT count(*) FROM clients WHERE tokens_max = 0 AND refresh_lifetime_s = 0 "
                                "AND NOT may_introspect"), 1);
         assert_int_equal(count(store, "SELECT count(*) FROM servers WHERE sign_alg = 1 AND pop_keys = 1 "
-                               "AND NOT derives_key AND NOT has_trl AND exi_next = 1"), 1);
+                               "AND NOT derives_key AND NOT has_trl AND exi_next = 1 AND preferred_profile = 0 "
+                               "AND oscore_alg = 1 AND oscore_hkdf = 1"), 1);
+        assert_int_equal(count(store, "SELECT count(*) FROM tokens WHERE osc IS NULL"), 1);
         assert_int_equal(count(store, "SELECT count(*) FROM server_keys WHERE id = 3 AND server_id = 2 AND role = 1 "
                                "AND kid = x'01' AND secret = x'02' AND active_from_s = 0 AND created_s = 5"), 1);
         assert_int_equal(count(store, "SELECT count(*) FROM credentials WHERE id = 4 AND public = x''"), 1);
@@ -1067,6 +1069,9 @@ static void test_servers(void **state) {
                 .default_lifetime_s = 60,
                 .max_lifetime_s = 120,
                 .has_clock = true,
+                .preferred_profile = 2,
+                .oscore_alg = AEAD_CHACHA20_POLY1305,
+                .oscore_hkdf = OSCORE_HKDF_SHA512,
                 .created_s = NOW_S,
         };
         struct server found = {};
