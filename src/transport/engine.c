@@ -254,6 +254,7 @@ void engine_figures(const struct engine *engine, struct engine_figures *ret) {
         ret->n_answers_kept = exchange.n_kept;
         ret->n_pending = engine->n_pending;
         block_pool_figures(engine->blocks, &ret->blocks);
+        block_pool_figures(engine->fragments, &ret->fragments);
         observe_figures(engine->observe, &ret->observe);
         ret->n_datagrams_stray = dtls.n_dropped;
         ret->n_cookies_sent = dtls.n_cookies_sent;

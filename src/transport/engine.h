@@ -71,6 +71,7 @@ struct engine_figures {
         uint64_t n_sessions, n_sessions_half_open, n_sessions_evicted;
         uint64_t n_pending, n_refused_overload;
         struct block_figures blocks; /* bodies and answers in blocks */
+        struct block_figures fragments; /* protected messages in blocks, which are nobody's yet */
         struct observe_figures observe; /* observations and notifications */
         uint64_t n_datagrams_stray; /* at the coaps door, of no session and no ClientHello */
         uint64_t n_cookies_sent;

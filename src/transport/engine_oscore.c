@@ -18,7 +18,6 @@
  * others are as if they were not there (4.01), and their replay windows remain as they are.
  */
 #define PLAIN_TEXT_MAX ((size_t)16384) /* no datagram that we take in is longer */
-#define FRAGMENT_OPTIONS_SIZE 8         /* of an OSCORE option beside the block options */
 #define DIAGNOSTIC_SIZE sizeof("option 65535")
 
 /* ---- what is said */
@@ -237,6 +236,8 @@ static void take_fragment(struct origin *origin, const struct coap_message *oute
         asks->observe = OBSERVE_NOT;
         block_identify(engine->fragments, outer, asks);
         verdict = block_step(&route->fragments, outer, asks, engine->now.monotonic_us, &step);
+        if (step.is_progress && route->voucher)
+                engine->input_is_proved = true; /* the first has been counted */
         if (verdict == BLOCK_ANSWER)
                 answer_code(origin, asks, step.code, 0, RETRY_AFTER_S);
         else if (verdict == BLOCK_KEPT)

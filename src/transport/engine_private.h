@@ -236,6 +236,7 @@ struct exchange_callbacks requests_callbacks(struct engine *engine);
 #define OSCORE_UNFRAGMENTED_MAX ((size_t)12288)
 #define OSCORE_FRAGMENTS_PER_ROUTE_MAX ((size_t)2 * 16384)
 #define OSCORE_FRAGMENTS_MAX ((size_t)1 << 20)
+#define FRAGMENT_OPTIONS_SIZE 8 /* of an OSCORE option beside the block options */
 #define OSCORE_OVERHEAD_MAX 32 /* bytes that protecting adds to a message: option, marker, code, tag */
 
 int protection_init(struct engine *engine);

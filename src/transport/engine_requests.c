@@ -44,6 +44,9 @@ static size_t answer_size_max(const struct origin *origin, uint8_t code) {
 
         if (origin->is_protected)
                 return MESSAGE_SIZE_MAX - OSCORE_OVERHEAD_MAX;
+        /* a block of a protected answer was asked for from here before, by somebody we know */
+        if (origin->is_fragmented && origin->route->voucher)
+                return MESSAGE_SIZE_MAX - FRAGMENT_OPTIONS_SIZE;
         if (origin->route->door == DOOR_COAPS)
                 return MESSAGE_SIZE_MAX;
         if (code >> 5 != 2)

@@ -17,7 +17,13 @@
 #include "format/cbor.h"
 #include "format/coap.h"
 #include "format/oscore.h"
+#include "store/clients.h"
+#include "store/credentials.h"
+#include "store/servers.h"
 #include "store/store.h"
+#include "store/tokens.h"
+#include "store/trl.h"
+#include "support/dtls_client.h"
 #include "support/fake.h"
 #include "support/parties.h"
 #include "transport/engine.h"
@@ -57,6 +63,7 @@ static struct bytes kid_of(unsigned n, uint8_t ret[static 2]) {
         return bytes_of(ret, 2);
 }
 
+#define RS1 DEVICES
 static const char *const names[DEVICES + 1] = { "c0", "c1", "c2", "c3", "rs1" };
 
 static void fill_store(struct store *store) {
@@ -368,9 +375,579 @@ static void t_token(void **state) {
         world_close(&world);
 }
 
+
+static void t_introspection(void **state) {
+        _cleanup_(buf_done) struct buf payload = BUF_INIT(1024);
+        struct cbor_writer w = CBOR_WRITER(&payload);
+        struct device client, server;
+        struct coap_message answer;
+        struct token_answer token;
+        struct world world;
+
+        world_open(&world);
+        device_open(&world, &client, 0);
+        device_open(&world, &server, RS1);
+        answer = ask(&client, &TOKEN_ASK());
+        read_token_answer(&answer, &token);
+        cbor_put_map(&w, 1);
+        cbor_put_uint(&w, INTRO_TOKEN);
+        cbor_put_bytes(&w, token.access_token.content);
+        assert_int_equal(cbor_end(&w), 0);
+        answer = ask(&server, &TOKEN_ASK(.path = "introspect", .payload = buf_bytes(&payload)));
+        assert_int_equal(answer.code, CODE_CREATED);
+        assert_non_null(bytes_find(answer.payload, BYTES_LITERAL("\x0a\xf5"))); /* active: true */
+        answer = ask(&client, &TOKEN_ASK(.path = "introspect", .payload = buf_bytes(&payload)));
+        assert_int_equal(answer.code, CODE_FORBIDDEN);
+        device_done(&client);
+        device_done(&server);
+        world_close(&world);
+}
+
+/* RFC 7252 §4.5 through all layers (OSC-020): a datagram that comes again is one request, and has one answer. */
+static void t_retransmission(void **state) {
+        struct coap_message outer;
+        struct heard first;
+        struct device device;
+        struct world world;
+
+        world_open(&world);
+        device_open(&world, &device, 0);
+        send_ask(&device, &TOKEN_ASK());
+        send_again(&device); /* while it waits */
+        run(&world);
+        assert_true(hear_outer(&device, &outer));
+        first = device.heard;
+        assert_false(hear_outer(&device, &outer));
+        for (unsigned i = 0; i < 3; i++) { /* while the answer is lost on its way */
+                wait_us(&world, 20 * S);
+                send_again(&device);
+                run(&world);
+                assert_true(hear_outer(&device, &outer));
+                assert_int_equal(device.heard.size, first.size);
+                assert_memory_equal(device.heard.data, first.data, first.size);
+        }
+        assert_int_equal(n_tokens(&world), 1);
+        assert_int_equal(figures(&world).n_duplicates, 4);
+        assert_int_equal(contexts(&world).n_replayed, 0);
+        device_done(&device);
+        world_close(&world);
+}
+
+/* ---- every way to say no inside; it is said inside (RFC 8613 §8.3) */
+
+static const char long_path[] = "1/2/3/4/5/6/7/8/9";
+static const uint8_t large[9000];
+
+static void t_refusals_are_protected(void **state) {
+        const struct {
+                const char *what;
+                struct ask ask;
+                uint8_t code;
+        } cases[] = {
+                { "no such path", GET_ASK("nowhere"), CODE_NOT_FOUND },
+                { "root", GET_ASK(""), CODE_NOT_FOUND },
+                { "longer path than any", GET_ASK(long_path), CODE_NOT_FOUND },
+                { "administration is not here", GET_ASK("v1/status"), CODE_NOT_FOUND },
+                { "GET /token", GET_ASK("token"), CODE_METHOD_NOT_ALLOWED },
+                { "unknown method", TOKEN_ASK(.code = 12), CODE_METHOD_NOT_ALLOWED },
+                { "CBOR, not ACE", TOKEN_ASK(.content_format = CF_CBOR), CODE_UNSUPPORTED_FORMAT },
+                { "a block of less than it says", TOKEN_ASK(.option = OPTION_BLOCK1, .value = BYTES_LITERAL("\x08"),
+                                                            .payload = bytes_of(large, 15)), CODE_BAD_REQUEST },
+                { "a block that leaves a gap", TOKEN_ASK(.option = OPTION_BLOCK1, .value = BYTES_LITERAL("\x20"),
+                                                         .payload = bytes_of(large, 16)), CODE_INCOMPLETE },
+                { "a block behind the limit", TOKEN_ASK(.option = OPTION_BLOCK1, .value = BYTES_LITERAL("\x86"),
+                                                        .payload = bytes_of(large, 1)), CODE_TOO_LARGE },
+                { "unknown critical option", TOKEN_ASK(.option = 65001), CODE_BAD_OPTION },
+                { "If-None-Match", TOKEN_ASK(.option = OPTION_IF_NONE_MATCH), CODE_BAD_OPTION },
+                { "no CBOR", TOKEN_ASK(.payload = BYTES_LITERAL("\xff")), CODE_BAD_REQUEST },
+                { "introspection by a client", TOKEN_ASK(.path = "introspect", .payload = BYTES_LITERAL("\xa1\x0b\x41x")),
+                  CODE_FORBIDDEN },
+                { "unknown elective option", TOKEN_ASK(.option = 65000), CODE_CREATED },
+                { "No-Response to nothing", TOKEN_ASK(.option = OPTION_NO_RESPONSE), CODE_CREATED },
+        };
+        struct coap_message outer, answer;
+        int64_t n_created = 0;
+        struct device device;
+        struct world world;
+        bool number;
+
+        world_open(&world);
+        device_open(&world, &device, 0);
+        for (size_t i = 0; i < N_ELEMENTS(cases); i++) {
+                outer = ask_outer(&device, &cases[i].ask);
+                assert_int_equal(outer.code, CODE_CHANGED);
+                answer = reveal(&device, &outer, &number);
+                if (answer.code != cases[i].code)
+                        fail_msg("%s: code %02x", cases[i].what, answer.code);
+                n_created += answer.code == CODE_CREATED;
+                if (n_tokens(&world) != n_created)
+                        fail_msg("%s: tokens", cases[i].what);
+                if (answer.code == CODE_TOO_LARGE && option_of(&answer, OPTION_SIZE1) != world.config->payload_max)
+                        fail_msg("%s: Size1", cases[i].what);
+        }
+        assert_int_equal(contexts(&world).n_requests, N_ELEMENTS(cases) + 1);
+        device_done(&device);
+        world_close(&world);
+}
+
+/* ---- what does not decrypt is answered in clear, in no more bytes than it has, and changes nothing (§8.2) */
+
+struct forgery {
+        const char *what;
+        uint16_t option;      /* one more outside */
+        struct bytes oscore;  /* instead of the option's value; NONE: as it is */
+        bool no_payload, again;
+        unsigned flip;        /* this byte from the end; 0: none */
+        uint8_t code;
+        const char *text;
+};
+
+/* What send_ask() would send, but for what is forged. */
+static void forge(struct device *device, const struct forgery *forgery) {
+        _cleanup_(buf_done) struct buf bytes = BUF_INIT(DATAGRAM_MAX);
+        struct coap_message outer;
+        bool header_ok;
+
+        assert_int_equal(coap_message_decode(bytes_of(device->sent.data, device->sent.size), &outer, &header_ok), 0);
+        outer.mid = ++device->mid;
+        for (size_t i = 0; i < outer.n_options; i++)
+                if (outer.options[i].number == OPTION_OSCORE && forgery->oscore.data)
+                        outer.options[i].value = forgery->oscore;
+        if (forgery->option != 0)
+                coap_message_add(&outer, forgery->option, BYTES_NONE);
+        if (forgery->no_payload)
+                outer.payload = BYTES_NONE;
+        assert_int_equal(coap_message_encode(&outer, &bytes), 0);
+        if (forgery->flip > 0)
+                bytes.data[bytes.size - forgery->flip] ^= 1;
+        device->sent.size = bytes.size;
+        memcpy(device->sent.data, bytes.data, bytes.size);
+}
+
+static void t_forgeries_change_nothing(void **state) {
+        static const char unknown[] = "Security context not found", undecodable[] = "Failed to decode COSE";
+        const struct forgery cases[] = {
+                { "no option value", .oscore = bytes_of("", 0), .code = CODE_BAD_OPTION, .text = undecodable },
+                { "reserved flag", .oscore = BYTES_LITERAL("\x29\x30\xd0\x00"), .code = CODE_BAD_OPTION,
+                  .text = undecodable },
+                { "Partial IV of six bytes", .oscore = BYTES_LITERAL("\x0e\1\2\3\4\5\6\xd0\x00"),
+                  .code = CODE_BAD_OPTION, .text = undecodable },
+                { "no kid", .oscore = BYTES_LITERAL("\x01\x30"), .code = CODE_BAD_OPTION, .text = undecodable },
+                { "no Partial IV", .oscore = BYTES_LITERAL("\x08\xd0\x00"), .code = CODE_BAD_OPTION,
+                  .text = undecodable },
+                { "no payload", .no_payload = true, .code = CODE_BAD_OPTION, .text = "" },
+                { "unknown kid", .oscore = BYTES_LITERAL("\x09\x30\xee"), .code = CODE_UNAUTHORIZED, .text = unknown },
+                { "kid of eight bytes", .oscore = BYTES_LITERAL("\x09\x30" "12345678"), .code = CODE_UNAUTHORIZED,
+                  .text = unknown },
+                { "unknown kid context", .oscore = BYTES_LITERAL("\x19\x30\x01x\xd0\x00"), .code = CODE_UNAUTHORIZED,
+                  .text = unknown },
+                { "another's kid", .oscore = BYTES_LITERAL("\x09\x30\xd0\x01"), .code = CODE_BAD_REQUEST,
+                  .text = "Decryption failed" },
+                { "higher number", .oscore = BYTES_LITERAL("\x0d\xff\xff\xff\xff\xff\xd0\x00"),
+                  .code = CODE_BAD_REQUEST, .text = "Decryption failed" },
+                { "wrong tag", .flip = 1, .code = CODE_BAD_REQUEST, .text = "Decryption failed" },
+                { "replay", .oscore = BYTES_LITERAL("\x09\x01\xd0\x00"), .code = CODE_UNAUTHORIZED,
+                  .text = "Replay detected" },
+                { "with EDHOC", .option = OPTION_EDHOC, .code = CODE_BAD_OPTION, .text = "" },
+        };
+        struct coap_message outer;
+        struct device device;
+        struct world world;
+        struct heard good;
+
+        world_open(&world);
+        device_open(&world, &device, 0);
+        for (size_t i = 0; i < N_ELEMENTS(cases); i++) {
+                device.piv = 0x30;
+                prepare(&device, &TOKEN_ASK());
+                good = device.sent;
+                forge(&device, &cases[i]);
+                send_again(&device);
+                run(&world);
+                if (!hear_outer(&device, &outer))
+                        fail_msg("%s: no answer", cases[i].what);
+                if (outer.code != cases[i].code || coap_message_option(&outer, OPTION_OSCORE, 0) ||
+                    (!bytes_equal(outer.payload, bytes_text(cases[i].text)) &&
+                     device.heard.size + strlen(cases[i].text) + 1 <= device.sent.size))
+                        fail_msg("%s: code %02x, %.*s", cases[i].what, outer.code, (int)outer.payload.size,
+                                 outer.payload.data);
+                if (device.heard.size > device.sent.size)
+                        fail_msg("%s: %zu bytes for %zu", cases[i].what, device.heard.size, device.sent.size);
+        }
+        assert_int_equal(n_tokens(&world), 0);
+        device.sent = good; /* its number is as new as before */
+        send_again(&device);
+        run(&world);
+        assert_true(hear_outer(&device, &outer));
+        assert_int_equal(outer.code, CODE_CHANGED);
+        assert_int_equal(n_tokens(&world), 1);
+        assert_int_equal(contexts(&world).n_undecodable, 6);
+        assert_int_equal(contexts(&world).n_unknown, 3);
+        assert_int_equal(contexts(&world).n_replayed, 1);
+        assert_int_equal(contexts(&world).n_undecryptable, 3);
+        device_done(&device);
+        world_close(&world);
+}
+
+/* OSC-016: whoever has the key and puts OSCORE inside OSCORE; and 4.00 for what is no message inside. */
+static void t_no_oscore_inside(void **state) {
+        struct oscore_outer outer = { .payload = BUF_INIT(DATAGRAM_MAX) };
+        _cleanup_(buf_done) struct buf bytes = BUF_INIT(DATAGRAM_MAX);
+        struct coap_message message, answer;
+        struct device device;
+        struct world world;
+        uint8_t scratch[4];
+
+        world_open(&world);
+        device_open(&world, &device, 0);
+        compose(&TOKEN_ASK(), &message, scratch);
+        message.code = CODE_CHANGED; /* of a response */
+        message.mid = ++device.mid;
+        assert_int_equal(oscore_protect_request(&device.keys, device.piv++, BYTES_NONE, &message, &outer,
+                                                &device.request), 0);
+        outer.message.code = CODE_POST;
+        assert_int_equal(coap_message_encode(&outer.message, &bytes), 0);
+        send_from(&world, device.port, buf_bytes(&bytes));
+        run(&world);
+        assert_true(hear_outer(&device, &answer));
+        assert_int_equal(answer.code, CODE_BAD_REQUEST);
+        assert_null(coap_message_option(&answer, OPTION_OSCORE, 0));
+        assert_int_equal(n_tokens(&world), 0);
+        buf_done(&outer.payload);
+        device_done(&device);
+        world_close(&world);
+}
+
+/* OSC-013, OSC-014, OSC-038: what stands outside is nobody's word, but for where it is meant to stand there. */
+static void t_outer_is_ignored(void **state) {
+        const struct ask cases[] = {
+                TOKEN_ASK(.outer_code = CODE_GET),
+                TOKEN_ASK(.outer_code = CODE_FETCH),
+                TOKEN_ASK(.outer_code = 0x1f),
+                TOKEN_ASK(.outer_option = OPTION_URI_PATH, .outer_value = BYTES_LITERAL("nowhere")),
+                TOKEN_ASK(.outer_option = OPTION_CONTENT_FORMAT, .outer_value = BYTES_LITERAL("\x3c")),
+                TOKEN_ASK(.outer_option = OPTION_NO_RESPONSE, .outer_value = BYTES_LITERAL("\x1a")),
+                TOKEN_ASK(.outer_option = OPTION_OBSERVE, .outer_value = BYTES_LITERAL("\x01")),
+                TOKEN_ASK(.outer_option = OPTION_IF_NONE_MATCH),
+                TOKEN_ASK(.outer_option = 65001),
+                TOKEN_ASK(.outer_option = OPTION_MAX_AGE),
+                TOKEN_ASK(.outer_option = OPTION_ECHO, .outer_value = BYTES_LITERAL("12345678")),
+                TOKEN_ASK(.outer_option = OPTION_URI_HOST, .outer_value = BYTES_LITERAL("elsewhere")),
+                TOKEN_ASK(.outer_option = OPTION_URI_PORT, .outer_value = BYTES_LITERAL("\x01")),
+        };
+        struct coap_message answer;
+        struct device device;
+        struct world world;
+
+        world_open(&world);
+        device_open(&world, &device, 0);
+        for (size_t i = 0; i < N_ELEMENTS(cases); i++) {
+                answer = ask(&device, &cases[i]);
+                if (answer.code != CODE_CREATED)
+                        fail_msg("case %zu: %02x", i, answer.code);
+        }
+        assert_int_equal(n_tokens(&world), N_ELEMENTS(cases));
+        device_done(&device);
+        world_close(&world);
+}
+
+/* RFC 7967: what is not to be said is acknowledged, also when it comes again. */
+static void t_no_response(void **state) {
+        const struct {
+                struct ask ask;
+                bool says;
+        } cases[] = {
+                { TOKEN_ASK(.option = OPTION_NO_RESPONSE, .value = BYTES_LITERAL("\x1a")), false },
+                { TOKEN_ASK(.option = OPTION_NO_RESPONSE, .value = BYTES_LITERAL("\x02")), false },
+                { TOKEN_ASK(.option = OPTION_NO_RESPONSE, .value = BYTES_LITERAL("\x18")), true },
+                { GET_ASK("nowhere", .option = OPTION_NO_RESPONSE, .value = BYTES_LITERAL("\x02")), true },
+                { GET_ASK("nowhere", .option = OPTION_NO_RESPONSE, .value = BYTES_LITERAL("\x08")), false },
+                { GET_ASK("nowhere", .code = 20, .option = OPTION_NO_RESPONSE, .value = BYTES_LITERAL("\x08")), false },
+        };
+        struct coap_message outer;
+        struct device device;
+        struct world world;
+
+        world_open(&world);
+        device_open(&world, &device, 0);
+        for (size_t i = 0; i < N_ELEMENTS(cases); i++) {
+                send_ask(&device, &cases[i].ask);
+                for (unsigned again = 0; again < 2; again++) {
+                        run(&world);
+                        assert_true(hear_outer(&device, &outer));
+                        if (outer.type != TYPE_ACK || outer.mid != device.mid ||
+                            (outer.code != CODE_EMPTY) != cases[i].says)
+                                fail_msg("case %zu: %02x", i, outer.code);
+                        assert_false(hear_outer(&device, &outer));
+                        send_again(&device);
+                }
+                run(&world);
+                assert_true(hear_outer(&device, &outer));
+        }
+        send_ask(&device, &TOKEN_ASK(.type = TYPE_NON, .option = OPTION_NO_RESPONSE, .value = BYTES_LITERAL("\x1a")));
+        run(&world);
+        assert_false(hear_outer(&device, &outer));
+        assert_int_equal(n_tokens(&world), 4);
+        device_done(&device);
+        world_close(&world);
+}
+
+/* ---- the context says who it is, not the address (OSC-040) */
+
+static void t_another_port(void **state) {
+        static const uint8_t half[16] = "\xa2\x05\x63rs1\x09\x64read";
+        struct coap_message answer;
+        struct device device;
+        struct world world;
+
+        world_open(&world);
+        device_open(&world, &device, 0);
+        for (unsigned i = 0; i < 20; i++) {
+                device.port = PORT + 100 + i;
+                assert_int_equal(ask(&device, &TOKEN_ASK()).code, CODE_CREATED);
+        }
+        assert_int_equal(figures(&world).n_oscore_peers, 16); /* the others are strangers' */
+
+        answer = ask(&device, &TOKEN_ASK(.option = OPTION_BLOCK1, .value = BYTES_LITERAL("\x08"),
+                                         .payload = bytes_of(half, 16)));
+        assert_int_equal(answer.code, CODE_CONTINUE);
+        device.port = PORT + 300; /* where the rest of the body comes from */
+        answer = ask(&device, &TOKEN_ASK(.option = OPTION_BLOCK1, .value = BYTES_LITERAL("\x10"),
+                                         .payload = bytes_of("x", 1)));
+        assert_int_equal(answer.code, CODE_BAD_REQUEST); /* it was put together: seventeen bytes are no request */
+        assert_int_equal(figures(&world).blocks.n_bodies, 0);
+        device_done(&device);
+        world_close(&world);
+}
+
+/* Two contexts by one address, as behind a proxy: nothing of one is the other's. */
+static void t_two_by_one_port(void **state) {
+        struct device one, other;
+        struct coap_message answer;
+        struct world world;
+
+        world_open(&world);
+        device_open(&world, &one, 0);
+        device_open(&world, &other, 1);
+        other.port = one.port;
+        other.mid = 1000;
+        assert_int_equal(ask(&one, &TOKEN_ASK(.option = OPTION_BLOCK1, .value = BYTES_LITERAL("\x08"),
+                                              .payload = bytes_of(large, 16))).code, CODE_CONTINUE);
+        answer = ask(&other, &TOKEN_ASK(.option = OPTION_BLOCK1, .value = BYTES_LITERAL("\x10"),
+                                        .payload = bytes_of(large, 16)));
+        assert_int_equal(answer.code, CODE_INCOMPLETE);
+        assert_int_equal(ask(&one, &TOKEN_ASK(.option = OPTION_BLOCK1, .value = BYTES_LITERAL("\x18"),
+                                              .payload = bytes_of(large, 16))).code, CODE_CONTINUE);
+        device_done(&one);
+        device_done(&other);
+        world_close(&world);
+}
+
+/* ---- in blocks, inside (OSC-036) */
+
+static void t_blocks_inside(void **state) {
+        _cleanup_(buf_done) struct buf parts = BUF_INIT(4096);
+        struct coap_message answer;
+        struct token_answer token;
+        struct device device;
+        struct world world;
+        int64_t block2;
+        uint8_t n = 0;
+
+        world_open(&world);
+        device_open(&world, &device, 0);
+        do { /* a POST whose answer comes in blocks of 16 bytes, from the first that is kept */
+                const uint8_t asked[] = { (uint8_t)(n << 4) };
+
+                answer = ask(&device, &TOKEN_ASK(.option = OPTION_BLOCK2, .value = bytes_of(asked, 1)));
+                assert_int_equal(answer.code, CODE_CREATED);
+                block2 = option_of(&answer, OPTION_BLOCK2);
+                assert_int_equal(block2 & ~8, n << 4);
+                assert_int_equal(buf_add(&parts, answer.payload), 0);
+        } while (n++ < 15 && block2 & 8);
+        assert_int_equal(n_tokens(&world), 1);
+        answer.payload = buf_bytes(&parts);
+        coap_message_add(&answer, OPTION_CONTENT_FORMAT, BYTES_NONE);
+        read_token_answer(&answer, &token);
+
+        for (n = 0; n < 5; n++) { /* two bodies at once, told apart by nothing but Request-Tag, is block.c's affair */
+                const uint8_t block[] = { (uint8_t)(n << 4 | 8) };
+
+                answer = ask(&device, &TOKEN_ASK(.option = OPTION_BLOCK1, .value = bytes_of(block, 1),
+                                                 .payload = bytes_of(large, 16)));
+                assert_int_equal(answer.code, CODE_CONTINUE);
+                assert_int_equal(option_of(&answer, OPTION_BLOCK1), block[0]);
+        }
+        device_done(&device);
+        world_close(&world);
+}
+
+/* ---- in blocks, outside (OSC-037): what a proxy does that cannot send more at once */
+
+/* The protected datagram in device->sent, by a relay that sends blocks of that size. Returns the code of the last answer. */
+static uint8_t relay(struct device *device, unsigned szx, struct coap_message *ret) {
+        struct coap_message whole, part;
+        size_t size = (size_t)16 << szx, at = 0;
+        struct heard sent = device->sent;
+        bool header_ok;
+
+        assert_int_equal(coap_message_decode(bytes_of(sent.data, sent.size), &whole, &header_ok), 0);
+        do {
+                _cleanup_(buf_done) struct buf bytes = BUF_INIT(DATAGRAM_MAX);
+                size_t left = whole.payload.size - at;
+                uint8_t scratch[4];
+
+                part = whole;
+                part.mid = ++device->mid;
+                part.payload = bytes_of(whole.payload.data + at, left < size ? left : size);
+                coap_message_add_uint(&part, OPTION_BLOCK1,
+                                      (uint32_t)(at / size << 4 | (left > size ? 8u : 0) | szx), scratch);
+                assert_int_equal(coap_message_encode(&part, &bytes), 0);
+                send_from(device->world, device->port, buf_bytes(&bytes));
+                run(device->world);
+                assert_true(hear_outer(device, ret));
+                assert_int_equal(ret->mid, part.mid);
+                if (ret->code != CODE_CONTINUE)
+                        break;
+                assert_null(coap_message_option(ret, OPTION_OSCORE, 0));
+                assert_int_equal(option_of(ret, OPTION_BLOCK1), at / size << 4 | 8 | szx);
+                at += size;
+        } while (at < whole.payload.size);
+        return ret->code;
+}
+
+static void t_blocks_outside(void **state) {
+        struct coap_message outer, answer;
+        struct device device;
+        struct world world;
+        bool number;
+
+        world_open(&world);
+        device_open(&world, &device, 0);
+        for (unsigned szx = 0; szx < 3; szx++) {
+                prepare(&device, &TOKEN_ASK());
+                assert_int_equal(relay(&device, szx, &outer), CODE_CHANGED);
+                assert_true(option_of(&outer, OPTION_BLOCK1) >= 0);
+                answer = reveal(&device, &outer, &number);
+                assert_int_equal(answer.code, CODE_CREATED);
+        }
+        assert_int_equal(n_tokens(&world), 3);
+        prepare(&device, &TOKEN_ASK(.option = 65000, .value = bytes_of(large, 700)));
+        assert_int_equal(relay(&device, 2, &outer), CODE_CHANGED);
+        device_done(&device);
+        world_close(&world);
+}
+
+/* The answer cut outside: the first block with what was asked, the others by the same options without a payload. */
+static void t_answer_in_blocks_outside(void **state) {
+        _cleanup_(buf_done) struct buf whole = BUF_INIT(4096), bytes = BUF_INIT(4096);
+        struct coap_message outer, next, answer;
+        const struct coap_option *option;
+        uint8_t n = 0, value[8], etag[8];
+        struct device device;
+        struct world world;
+        bool header_ok, number;
+
+        world_open(&world);
+        device_open(&world, &device, 0);
+        outer = ask_outer(&device, &TOKEN_ASK(.outer_option = OPTION_BLOCK2, .outer_value = BYTES_LITERAL("\x02")));
+        assert_int_equal(outer.code, CODE_CHANGED);
+        assert_int_equal(outer.payload.size, 64);
+        assert_int_equal(option_of(&outer, OPTION_BLOCK2), 8 | 2);
+        option = coap_message_option(&outer, OPTION_ETAG, 0);
+        memcpy(etag, option->value.data, option->value.size);
+        assert_int_equal(buf_add(&whole, outer.payload), 0);
+        assert_int_equal(coap_message_decode(bytes_of(device.sent.data, device.sent.size), &next, &header_ok), 0);
+        option = coap_message_option(&next, OPTION_OSCORE, 0);
+        memcpy(value, option->value.data, option->value.size);
+        do {
+                const uint8_t block = (uint8_t)(++n << 4 | 2);
+
+                next = (struct coap_message){ .code = CODE_POST, .mid = ++device.mid };
+                coap_message_add(&next, OPTION_OSCORE, bytes_of(value, 4));
+                coap_message_add(&next, OPTION_BLOCK2, bytes_of(&block, 1));
+                buf_clear(&bytes);
+                assert_int_equal(coap_message_encode(&next, &bytes), 0);
+                send_from(&world, device.port, buf_bytes(&bytes));
+                run(&world);
+                assert_true(hear_outer(&device, &outer));
+                assert_int_equal(outer.code, CODE_CHANGED);
+                assert_int_equal(option_of(&outer, OPTION_BLOCK2) >> 4 << (option_of(&outer, OPTION_BLOCK2) & 7) << 4,
+                                 whole.size);
+                assert_memory_equal(coap_message_option(&outer, OPTION_ETAG, 0)->value.data, etag, 4);
+                assert_int_equal(buf_add(&whole, outer.payload), 0);
+        } while (option_of(&outer, OPTION_BLOCK2) & 8 && n < 10);
+        outer.payload = buf_bytes(&whole);
+        answer = reveal(&device, &outer, &number);
+        assert_int_equal(answer.code, CODE_CREATED);
+        assert_int_equal(n_tokens(&world), 1);
+        device_done(&device);
+        world_close(&world);
+}
+
+/* Whoever it is may begin as many bodies as he likes, and no end to one: what they hold has one, and goes. */
+static void t_blocks_outside_are_bounded(void **state) {
+        struct coap_message message, outer = {};
+        struct device device;
+        struct world world;
+        unsigned n = 0;
+
+        world_open(&world);
+        world.config->source_request_rate = world.config->total_request_rate = 0;
+        engine_reconfigure(world.engine);
+        device_init(&world, &device, 0);
+        do { /* without an end */
+                _cleanup_(buf_done) struct buf bytes = BUF_INIT(DATAGRAM_MAX);
+                uint8_t scratch[4];
+
+                message = (struct coap_message){ .code = CODE_POST, .mid = (uint16_t)n,
+                                                 .payload = bytes_of(large, 1024) };
+                coap_message_add(&message, OPTION_OSCORE, BYTES_LITERAL("\x09\x01\xd0\x00"));
+                coap_message_add_uint(&message, OPTION_BLOCK1, n << 4 | 8 | 6, scratch);
+                assert_int_equal(coap_message_encode(&message, &bytes), 0);
+                send_from(&world, device.port, buf_bytes(&bytes));
+                assert_true(hear_outer(&device, &outer));
+        } while (n++ < 100 && outer.code == CODE_CONTINUE);
+        assert_int_equal(outer.code, CODE_TOO_LARGE);
+        assert_int_equal(n, 13);
+
+        for (n = 0; n < 5000; n++) { /* by many */
+                _cleanup_(buf_done) struct buf bytes = BUF_INIT(DATAGRAM_MAX);
+
+                message = (struct coap_message){ .code = CODE_POST, .payload = bytes_of(large, 1024) };
+                coap_message_add(&message, OPTION_OSCORE, BYTES_LITERAL("\x09\x01\xd0\x00"));
+                coap_message_add(&message, OPTION_BLOCK1, BYTES_LITERAL("\x0e"));
+                assert_int_equal(coap_message_encode(&message, &bytes), 0);
+                send_from(&world, 6000 + n, buf_bytes(&bytes));
+                engine_sent(world.engine);
+        }
+        assert_true(figures(&world).fragments.n_bytes <= 1 << 20);
+        assert_true(figures(&world).fragments.n_bodies > 100);
+        assert_int_equal(figures(&world).blocks.n_bodies, 0);
+        assert_int_equal(contexts(&world).n_loaded, 0);
+        wait_us(&world, 250 * S);
+        run(&world);
+        assert_int_equal(figures(&world).fragments.n_bytes, 0);
+        assert_int_equal(figures(&world).n_plain_peers, 0);
+        world_close(&world);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(t_token),
+                cmocka_unit_test(t_introspection),
+                cmocka_unit_test(t_retransmission),
+                cmocka_unit_test(t_refusals_are_protected),
+                cmocka_unit_test(t_forgeries_change_nothing),
+                cmocka_unit_test(t_no_oscore_inside),
+                cmocka_unit_test(t_outer_is_ignored),
+                cmocka_unit_test(t_no_response),
+                cmocka_unit_test(t_another_port),
+                cmocka_unit_test(t_two_by_one_port),
+                cmocka_unit_test(t_blocks_inside),
+                cmocka_unit_test(t_blocks_outside),
+                cmocka_unit_test(t_answer_in_blocks_outside),
+                cmocka_unit_test(t_blocks_outside_are_bounded),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
