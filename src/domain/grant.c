@@ -389,8 +389,8 @@ static int check_kid(struct deciding *d) {
                 return check_public_key(d);
         if (d->grant->profile == PROFILE_COAP_OSCORE)
                 return refuse(d, REFUSE_OSC_ID,
-                              "RFC 9203 §3.1: the kid is the id of no OSCORE_Input_Material that was made for this client "
-                              "and this resource server and is in use");
+                              "RFC 9203 §3.1: the kid is the id of no OSCORE_Input_Material that was made for this "
+                              "client and this resource server and is in use");
         if (facts->unknown_kid_makes_key && !facts->is_group) /* RFC 9202 §3.3.1 has it so */
                 return check_kind(d, CURVE_NONE);
         return refuse(d, REFUSE_POP_KEY,
@@ -474,7 +474,7 @@ static void set_new_key(struct deciding *d) {
         d->grant->new_key = true;
         if (d->grant->profile == PROFILE_COAP_OSCORE)
                 d->grant->osc = (struct osc){ .alg = server->oscore_alg, .hkdf = server->oscore_hkdf };
-        else /* RFC 9202 §3.3.1; one that the server has already, or may have lost, it cannot compute from a later token */
+        else /* RFC 9202 §3.3.1; one that the server has, or may have lost, it cannot compute from a later token */
                 d->grant->derives_key = server->derives_key;
 }
 

@@ -105,7 +105,7 @@ struct grant {
         uint64_t number;           /* of the token, unique for ever; filled by the endpoint */
         uint64_t key_number;       /* kid; equal to number when the key is new */
         struct secret pop_key;     /* size 0: bound to public_key */
-        struct osc osc;            /* of pop_key, where the profile is coap_oscore; random parts filled by the endpoint */
+        struct osc osc;            /* of pop_key where the profile is coap_oscore; its random parts by the endpoint */
         bool derives_key;          /* the server computes pop_key from the token, which has its kid alone (AS-103, 104) */
         struct public_key public_key; /* CURVE_NONE: bound to pop_key */
         size_t kid_size;           /* of public_key, as the client says or registered it; 0: none */
@@ -149,9 +149,9 @@ struct explanation {
  * the configured default, both maxima, the maximum and the remaining period of each policy that contributed to the
  * scope.
  *
- * The profile is one that both parties have and we serve: that of the key which the request names or stands on (a public
- * key's is coap_dtls); else the one that the resource server prefers; else the one like the channel of the request; else
- * the one with the lowest number. Where there was a choice the answer tells it.
+ * The profile is one that both parties have and we serve: that of the key which the request names or stands on (of a
+ * public key it is coap_dtls); else the one that the resource server prefers; else the one like the request's channel;
+ * else the one with the lowest number. Where there was a choice the answer tells it.
  *
  * Returns 0 and fills *ret_grant but for number, key_number and a new key's bytes; or a refusal. Never < 0: no I/O, no
  * allocation.

@@ -171,7 +171,7 @@ static int apply_lifetimes(const struct server_ask *ask, struct response *respon
         return 0;
 }
 
-/* Of the contexts between clients and the server, in the profile coap_oscore; and which profile it would rather have. */
+/* Of the contexts between clients and the server, and which profile it would rather have. */
 static int apply_oscore(const struct server_ask *ask, struct response *response, struct server *server) {
         int r = 0;
 
@@ -191,7 +191,7 @@ static bool has_profile(const struct server *server, unsigned profile) {
         return (server->profiles & PROFILE_BIT(profile)) != 0;
 }
 
-/* What does not go together is refused when it is asked for: what came before stays as it is (server_takes_oscore()). */
+/* What does not go together is refused when it is asked for; what came before stays (server_takes_oscore()). */
 static int check_profiles(const struct server_ask *ask, struct response *response, const struct server *server) {
         bool is_asked = ask->profiles.set || ask->preferred_profile || ask->protection.token_format ||
                         ask->protection.pop_keys.set || ask->protection.derives_key.set;

@@ -43,16 +43,17 @@ int introspect_ask_decode(struct bytes payload, struct introspect_ask *ret_ask);
 
 /*
  * token NULL: { 10: false } and nothing else (AS-156). Else iss, aud, exp or exi, nbf, iat, cti, cnf with the key by
- * value (by its name when the token has no bytes of it, or names an OSCORE_Input_Material itself), scope, active, ace_profile, cnonce: what the token itself says,
- * and not whose it is (AS-177). The buffer may then hold a key: the caller wipes it.
+ * value (by its name when the token has no bytes of it, or names an OSCORE_Input_Material itself), scope, active,
+ * ace_profile, cnonce: what the token itself says, and not whose it is (AS-177). The buffer may then hold a key: the
+ * caller wipes it.
  */
 int introspect_answer_encode(const struct token *token, struct bytes issuer, struct buf *out);
 
 /* Enough for every map here and in cwt.h beside its token or issuer: held at once, so that no key is left behind. */
 #define ACE_COSE_KEY_ROOM (2 * COORDINATE_SIZE_MAX + CREDENTIAL_KID_MAX + 24)
 #define ACE_KEY_ROOM                                                                                                \
-        (AUDIENCE_SIZE_MAX + SCOPE_SIZE_MAX + SECRET_SIZE_MAX + 2 * ACE_COSE_KEY_ROOM + OSC_SALT_SIZE + OSC_CONTEXT_ID_SIZE + \
-         CNONCE_SIZE_MAX + 192)
+        (AUDIENCE_SIZE_MAX + SCOPE_SIZE_MAX + SECRET_SIZE_MAX + 2 * ACE_COSE_KEY_ROOM + OSC_SALT_SIZE +             \
+         OSC_CONTEXT_ID_SIZE + CNONCE_SIZE_MAX + 192)
 
 struct cbor_writer;
 

@@ -343,7 +343,8 @@ void query_public_key(struct query *query, int at, const struct public_key *key,
 int row_public_key(struct query *query, int at, struct public_key *ret, uint8_t *ret_kid, size_t *ret_kid_size);
 /* And what makes an OSCORE_Input_Material of a PoP key, in one column; NULL for another key. */
 #define OSC_COLUMN_SIZE (3 + OSC_SALT_SIZE + OSC_CONTEXT_ID_SIZE)
-void query_osc(struct query *query, int at, const struct osc *osc, bool names_osc, uint8_t space[static OSC_COLUMN_SIZE]);
+void query_osc(struct query *query, int at, const struct osc *osc, bool names_osc,
+               uint8_t space[static OSC_COLUMN_SIZE]);
 int row_osc(struct query *query, int at, struct osc *ret, bool *ret_names_osc);
 
 /* Statements that remove at most limit rows which ended before before_s. */

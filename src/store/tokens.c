@@ -77,7 +77,7 @@ static int find_audience(struct store *store, const struct token_ask *ask, struc
                                    &facts->server);
 }
 
-/* RFC 9202 §3.3.1, §4, RFC 9203 §3.1: of this client and this server, and still in use; anything else is nobody's key. */
+/* RFC 9202 §3.3.1, §4, RFC 9203 §3.1: of this client and this server, and in use; anything else is nobody's key. */
 static int find_pop_key(struct store *store, const struct token_ask *ask, int64_t now_s, struct token_facts *facts) {
         _cleanup_(query_done) struct query q = {};
         uint64_t number;
@@ -309,7 +309,8 @@ int row_public_key(struct query *query, int at, struct public_key *ret, uint8_t 
         return 0;
 }
 
-void query_osc(struct query *query, int at, const struct osc *osc, bool names_osc, uint8_t space[static OSC_COLUMN_SIZE]) {
+void query_osc(struct query *query, int at, const struct osc *osc, bool names_osc,
+               uint8_t space[static OSC_COLUMN_SIZE]) {
         _Static_assert(OSCORE_HKDF_SHA256 == 1 && OSCORE_HKDF_SHA512 == 2, "kept in databases; AEADs: servers.c");
 
         if (osc->alg == AEAD_NONE)

@@ -359,10 +359,11 @@ static void put_example_osc(struct cbor_writer *w) {
         });
 }
 
-/* RFC 9203 §3.2: the cnf of the answer, and the same byte for byte at the end of the claims (AS-130, AS-131, AS-138). */
+/* RFC 9203 §3.2: the cnf of the answer, and the same bytes at the end of the claims (AS-130, AS-131, AS-138). */
 static void example_materials_are_written(void **state) {
         json_t *root = vectors_load("ace-examples");
-        _cleanup_(buf_done) struct buf answer = example(root, "oscore-resp-cnf"), claims = example(root, "oscore-claims");
+        _cleanup_(buf_done) struct buf answer = example(root, "oscore-resp-cnf");
+        _cleanup_(buf_done) struct buf claims = example(root, "oscore-claims");
         _cleanup_(buf_done) struct buf update = example(root, "oscore-update-claims"), out = BUF_INIT(SIZE_MAX_TEST);
         struct cbor_writer w = CBOR_WRITER(&out);
         char why[200];
@@ -374,6 +375,7 @@ static void example_materials_are_written(void **state) {
         assert_int_equal(edn_match("{8: {4: {0: h'01', 2: bstr[16]}}, ...}", buf_bytes(&claims), NULL, why,
                                    sizeof(why)), 0);
         assert_int_equal(edn_match("{8: {3: h'01'}, ...}", buf_bytes(&update), NULL, why, sizeof(why)), 0);
+        json_decref(root);
 }
 
 /* Algorithms stand there unless they are the defaults, salt and contextId when there are some. */

@@ -254,8 +254,8 @@ static void ask_for_update(struct world *world, struct call *call) {
         char why[200], id_hex[2 * NUMBER_SIZE + 1], request[128];
         struct bytes id;
 
-        assert_int_equal(edn_match("{8: {4: {0: =id, ...}}, ...}", buf_bytes(&call->work.response.payload), captures, why,
-                                   sizeof(why)), 0);
+        assert_int_equal(edn_match("{8: {4: {0: =id, ...}}, ...}", buf_bytes(&call->work.response.payload), captures,
+                                   why, sizeof(why)), 0);
         edn_captured(captures, "id", &id);
         assert_int_equal(id.size, NUMBER_SIZE);
         bytes_to_hex(id, id_hex, sizeof(id_hex));
@@ -296,7 +296,8 @@ static size_t answer_size(struct world *world, const struct row *row) {
 }
 
 static void answers_are_no_larger_than_they_must_be(void **state) {
-        static const char *const keys[] = { "PSK", "PSK, derived", "RPK P-256", "RPK Ed25519", "OSCORE", "OSCORE update" };
+        static const char *const keys[] = { "PSK", "PSK, derived", "RPK P-256", "RPK Ed25519", "OSCORE",
+                                            "OSCORE update" };
         static const char *const formats[] = { "encrypt0", "mac0", "sign1", "sign-encrypt", "opaque" };
         static const char *const tags[] = { "bare", "tagged", "protected" };
 
