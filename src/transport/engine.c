@@ -178,6 +178,7 @@ static void free_peers(struct engine *engine) {
         HASH_ITER(hh, engine->contexts, party, next) {
                 observe_peer_done(&party->observations);
                 block_peer_done(&party->blocks);
+                party_release(party); /* one that only observed, from an address that another vouched for */
         }
         for (enum standing standing = 0; standing < STANDINGS; standing++)
                 while ((route = TAILQ_FIRST(&engine->plain[standing])))
