@@ -38,11 +38,11 @@ static const char *const told[] = {
         "activate_in_s", "advance_s", "after", "alg", "audience", "audiences", "client", "credentials", "days",
         "default_audience", "default_lifetime_s", "default_scope", "derives_key", "effect", "from_s", "group_audiences",
         "has_clock", "hkdf", "hours", "id_context_hex", "identity", "identity_hex", "kid_hex", "kind", "label",
-        "labels", "match", "max_lifetime_s", "may_introspect", "name", "oscore_alg", "oscore_hkdf", "overlap_s",
-        "pop_keys", "preferred_profile", "profiles", "public_key_hex", "recipient_id_hex", "refresh_lifetime_s",
-        "renews", "role", "scope", "scope_kind", "scopes", "sender_id_hex", "sender_number", "server", "shadow",
-        "sign_alg", "suspended", "token_alg", "token_format", "token_kid_hex", "token_tagged", "tokens_max", "trl",
-        "until_s", "wrap_alg",
+        "labels", "master_salt_hex", "match", "max_lifetime_s", "may_introspect", "name", "oscore_alg", "oscore_hkdf",
+        "overlap_s", "pop_keys", "preferred_profile", "profiles", "public_key_hex", "recipient_id_hex",
+        "refresh_lifetime_s", "renews", "role", "scope", "scope_kind", "scopes", "sender_id_hex", "sender_number",
+        "server", "shadow", "sign_alg", "suspended", "token_alg", "token_format", "token_kid_hex", "token_tagged",
+        "tokens_max", "trl", "until_s", "wrap_alg",
 };
 
 static bool is_told(const char *member) {

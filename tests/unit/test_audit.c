@@ -696,6 +696,9 @@ static void secrets_are_hidden(void **state) {
                 { "/v1/clients/C1/credentials",
                   "{\"identity\":\"i1\",\"key_hex\":\"c0ffee00c0ffee00c0ffee00c0ffee00\"}",
                   "{\"identity\":\"i1\",\"key_hex\":\"hidden\"}" },
+                { "/v1/clients/C1/credentials",
+                  "{\"sender_id_hex\":\"01\",\"master_secret_hex\":\"c0ffee00c0ffee00c0ffee00c0ffee02\"}",
+                  "{\"sender_id_hex\":\"01\",\"master_secret_hex\":\"hidden\"}" },
                 { "/v1/servers", "{\"name\":\"s\",\"token_key_hex\":\"c0ffee00c0ffee00c0ffee00c0ffee01\"}",
                   "{\"name\":\"s\",\"token_key_hex\":\"hidden\"}" },
                 { "/v1/servers", "{\"name\":\"s\",\"wrong\":{\"key\":\"c0ffee00c0ffee00c0ffee00c0ffee01\"}}",
@@ -767,7 +770,16 @@ static void long_bodies_are_cut(void **state) {
         assert_int_equal(newest.record.body.size, 0);
 }
 
-/* Whoever adds a member says whether its value may be told: in endpoint/audit.c, or by a name that ends in key_hex. */
+static bool ends_in(const char *text, const char *end) {
+        size_t size = strlen(text), end_size = strlen(end);
+
+        return size >= end_size && strcmp(text + size - end_size, end) == 0;
+}
+
+/*
+ * Whoever adds a member says whether its value may be told: in endpoint/audit.c, or by a name that ends in key_hex or
+ * secret_hex.
+ */
 static void check_members(const char *path, const char *told, unsigned *n) {
         _cleanup_(freep) char *text = calloc(1, 1 << 20);
         FILE *file = fopen(path, "re");
@@ -778,13 +790,12 @@ static void check_members(const char *path, const char *told, unsigned *n) {
         fclose(file);
         for (const char *at = text; (at = strstr(at, "_FIELD(")); at++) {
                 char type[64], member[64], quoted[80];
-                size_t size;
 
                 if (sscanf(at, "_FIELD(%63[a-z_], %63[a-z_],", type, member) != 2 || strcmp(member, "member") == 0)
                         continue;
-                size = strlen(member);
                 snprintf(quoted, sizeof(quoted), "\"%s\"", member);
-                if (strcmp(member, "public_key_hex") != 0 && size >= 7 && strcmp(member + size - 7, "key_hex") == 0) {
+                if (ends_in(member, "secret_hex") ||
+                    (strcmp(member, "public_key_hex") != 0 && ends_in(member, "key_hex"))) {
                         if (strstr(told, quoted))
                                 fail_msg("%s: %s is a secret, and told", path, member);
                 } else if (!strstr(told, quoted)) {
