@@ -63,7 +63,8 @@ struct rate plain_rate(const struct engine *engine) {
 
 /*
  * 4.29 (RFC 8516) to a confirmable request, without a trace of who asked; not longer than the request, so that Max-Age
- * may be missing, which means a minute (RFC 7252 §5.10.5).
+ * may be missing, which means a minute (RFC 7252 §5.10.5). Nothing to a protected one: it would not be believed, and what
+ * was lost comes again.
  */
 static void plain_refuse(struct engine *engine, const struct datagram *datagram, int64_t wait_us) {
         _cleanup_(buf_done) struct buf bytes = BUF_INIT(MESSAGE_SIZE_MAX);
@@ -72,7 +73,7 @@ static void plain_refuse(struct engine *engine, const struct datagram *datagram,
         bool header_ok;
 
         if (!exchange_is_request(datagram->data) || coap_message_decode(datagram->data, &request, &header_ok) != 0 ||
-            request.type != TYPE_CON)
+            request.type != TYPE_CON || coap_message_option(&request, OPTION_OSCORE, 0))
                 return;
         answer.mid = request.mid;
         answer.token = request.token;

@@ -932,6 +932,672 @@ static void t_blocks_outside_are_bounded(void **state) {
         world_close(&world);
 }
 
+/* ---- separate answers */
+
+/* What takes longer than a second is acknowledged first; the answer is a confirmable message, until it is acknowledged. */
+static void t_separate_answer(void **state) {
+        struct coap_message outer, answer;
+        struct heard first;
+        struct device devices[2];
+        struct world world;
+        uint8_t ack[4];
+        bool number;
+
+        world_open(&world);
+        world.config->batch_max = 1;
+        engine_reconfigure(world.engine);
+        device_open(&world, &devices[0], 0);
+        device_open(&world, &devices[1], 1);
+        send_ask(&devices[0], &TOKEN_ASK());
+        send_ask(&devices[1], &TOKEN_ASK());
+        wait_us(&world, 2 * S);
+        assert_true(engine_run(world.engine, world.now)); /* the first's, and then the timers */
+        assert_true(hear_outer(&devices[0], &outer));
+        assert_true(hear_outer(&devices[1], &outer));
+        assert_int_equal(outer.type, TYPE_ACK);
+        assert_int_equal(outer.code, CODE_EMPTY);
+        run(&world);
+        assert_true(hear_outer(&devices[1], &outer));
+        assert_int_equal(outer.type, TYPE_CON);
+        assert_true(bytes_equal(outer.token, BYTES_LITERAL("\x77")));
+        answer = reveal(&devices[1], &outer, &number);
+        assert_int_equal(answer.code, CODE_CREATED);
+        first = devices[1].heard;
+        wait_us(&world, 4 * S);
+        run(&world);
+        assert_true(hear_outer(&devices[1], &outer));
+        assert_memory_equal(devices[1].heard.data, first.data, first.size);
+        ack[0] = 0x60;
+        ack[1] = 0;
+        memcpy(ack + 2, first.data + 2, 2);
+        send_from(&world, devices[1].port, bytes_of(ack, 4));
+        wait_us(&world, 100 * S);
+        run(&world);
+        assert_false(hear_outer(&devices[1], &outer));
+        assert_int_equal(n_tokens(&world), 2);
+        device_done(&devices[0]);
+        device_done(&devices[1]);
+        world_close(&world);
+}
+
+/* ---- observing the revocation list (RFC 9770): OSC-031 to OSC-034 */
+
+static int64_t server_id(const struct world *world) {
+        struct server server;
+
+        assert_int_equal(store_server_by_name(world->store, BYTES_LITERAL("rs1"), &server), 0);
+        return server.id;
+}
+
+/* The list of rs1 changes. */
+static void revoke_unheard(struct world *world) {
+        uint8_t hash[TOKEN_HASH_SIZE] = { 2 };
+        struct client client;
+        struct grant grant = { .server_id = server_id(world), .scope = { .kind = SCOPE_TEXT, .size = 4, .data = "read" },
+                               .profile = 1, .audience = "rs1", .issued_s = world->now.wall_s,
+                               .expires_s = world->now.wall_s + 3600, .pop_key = { .size = 16, .data = "0123" },
+                               .has_trl_hash = true };
+
+        assert_int_equal(store_begin(world->store), 0);
+        assert_int_equal(store_client_by_name(world->store, BYTES_LITERAL("c0"), &client), 0);
+        grant.client_id = client.id;
+        assert_int_equal(store_number(world->store, NUMBER_TOKEN, &grant.number), 0);
+        grant.key_number = grant.number;
+        memcpy(grant.trl_hash, &grant.number, sizeof(grant.number));
+        memcpy(hash + 1, &grant.number, sizeof(grant.number));
+        assert_int_equal(store_token_add(world->store, &grant, hash), 0);
+        assert_int_equal(store_token_revoke(world->store, grant.number, world->now.wall_s), 0);
+        assert_int_equal(store_commit(world->store), 0);
+}
+
+static void revoke_one(struct world *world) {
+        revoke_unheard(world);
+        run(world);
+}
+
+#define OBSERVE_ASK(value_text, ...) GET_ASK("revoke/trl", .option = OPTION_OBSERVE, \
+                                             .value = BYTES_LITERAL(value_text), ##__VA_ARGS__)
+
+/* Its registration, as device->request was then, with which notifications are read. */
+static struct oscore_request observe(struct device *device) {
+        struct coap_message outer = ask_outer(device, &OBSERVE_ASK("")), answer;
+        bool number;
+
+        assert_int_equal(outer.code, CODE_CONTENT);
+        assert_true(option_of(&outer, OPTION_OBSERVE) >= 0);
+        answer = reveal(device, &outer, &number);
+        assert_int_equal(answer.code, CODE_CONTENT);
+        assert_int_equal(coap_message_option(&answer, OPTION_OBSERVE, 0)->value.size, 0);
+        return device->request;
+}
+
+static void answer_empty(struct device *device, uint8_t first) {
+        const uint8_t empty[] = { first, 0, device->heard.data[2], device->heard.data[3] };
+
+        send_from(device->world, device->port, bytes_of(empty, 4));
+        run(device->world);
+}
+
+/* A notification, with a number of its own; it is acknowledged. */
+static struct coap_message notified(struct device *device, const struct oscore_request *request) {
+        const struct oscore_request last = device->request;
+        struct coap_message outer, inner;
+        bool number;
+
+        assert_true(hear_outer(device, &outer));
+        assert_int_equal(outer.type, TYPE_CON);
+        assert_int_equal(outer.code, CODE_CONTENT);
+        assert_true(bytes_equal(outer.token, BYTES_LITERAL("\x77")));
+        assert_true(option_of(&outer, OPTION_OBSERVE) >= 0);
+        device->request = *request;
+        inner = reveal(device, &outer, &number);
+        device->request = last;
+        assert_true(number);
+        assert_int_equal(inner.code, CODE_CONTENT);
+        assert_int_equal(coap_message_option(&inner, OPTION_OBSERVE, 0)->value.size, 0);
+        answer_empty(device, 0x60);
+        return inner;
+}
+
+static void t_observe(void **state) {
+        struct oscore_request request;
+        struct coap_message outer;
+        struct device device;
+        struct world world;
+        struct heard registration;
+
+        world_open(&world);
+        device_open(&world, &device, RS1);
+        request = observe(&device);
+        registration = device.sent;
+        for (unsigned i = 0; i < 3; i++) {
+                revoke_one(&world);
+                (void)notified(&device, &request);
+        }
+        assert_int_equal(figures(&world).observe.n_observers, 1);
+
+        /* neither a plain request with its token ends it (OSC-033), nor the registration once more (OSC-034) */
+        assert_int_equal(ask(&device, &GET_ASK("revoke/trl")).code, CODE_CONTENT);
+        registration.data[3] ^= 0x40; /* another Message ID */
+        send_from(&world, device.port, bytes_of(registration.data, registration.size));
+        run(&world);
+        assert_true(hear_outer(&device, &outer));
+        assert_int_equal(outer.code, CODE_UNAUTHORIZED);
+        revoke_one(&world);
+        (void)notified(&device, &request);
+
+        /* OSC-032: inner Observe 1, whatever stands outside */
+        assert_int_equal(ask(&device, &OBSERVE_ASK("\x01")).code, CODE_CONTENT);
+        assert_int_equal(figures(&world).observe.n_observers, 0);
+        revoke_one(&world);
+        assert_false(hear_outer(&device, &outer));
+        device_done(&device);
+        world_close(&world);
+}
+
+/* It may move; notifications go where it was last, and where it was before is forgotten. */
+static void t_observe_from_another_port(void **state) {
+        struct oscore_request request;
+        struct coap_message outer;
+        struct device device;
+        struct world world;
+
+        world_open(&world);
+        device_open(&world, &device, RS1);
+        (void)observe(&device);
+        device.port += 100;
+        request = observe(&device);
+        assert_int_equal(figures(&world).observe.n_observers, 1);
+        revoke_one(&world);
+        (void)notified(&device, &request);
+        device.port -= 100;
+        assert_false(hear_outer(&device, &outer));
+        wait_us(&world, 300 * S);
+        run(&world);
+        assert_int_equal(figures(&world).n_oscore_peers, 1); /* that it observes from */
+        assert_int_equal(ask(&device, &OBSERVE_ASK("\x01")).code, CODE_CONTENT); /* from elsewhere */
+        assert_int_equal(figures(&world).observe.n_observers, 0);
+        wait_us(&world, 600 * S);
+        run(&world);
+        assert_int_equal(figures(&world).n_oscore_peers, 0);
+        device_done(&device);
+        world_close(&world);
+}
+
+/* Reset, silence: it is over. No stranger, however many, makes the address of an observer go, nor does time. */
+static void t_observations_end(void **state) {
+        struct oscore_request request;
+        struct coap_message outer;
+        struct device device;
+        struct world world;
+
+        world_open(&world);
+        world.config->source_request_rate = world.config->total_request_rate = 0;
+        world.config->oscore_contexts_max = 2;
+        engine_reconfigure(world.engine);
+        device_open(&world, &device, RS1);
+        request = observe(&device);
+        for (unsigned i = 0; i < 3000; i++) {
+                send_from(&world, 6000 + i, BYTES_LITERAL("\x40\x01\x00\x01"));
+                while (engine_run(world.engine, world.now))
+                        ;
+                engine_sent(world.engine);
+        }
+        for (unsigned i = 0; i < 20; i++) {
+                wait_us(&world, 100 * S);
+                run(&world);
+        }
+        world.n_heard = 0;
+        revoke_one(&world);
+        (void)notified(&device, &request);
+
+        revoke_one(&world);
+        assert_true(hear_outer(&device, &outer));
+        answer_empty(&device, 0x70); /* Reset */
+        assert_int_equal(figures(&world).observe.n_observers, 0);
+
+        (void)observe(&device);
+        revoke_one(&world);
+        for (unsigned i = 0; i < 20; i++) { /* nobody acknowledges */
+                wait_us(&world, 10 * S);
+                run(&world);
+        }
+        world.n_heard = 0;
+        assert_int_equal(figures(&world).observe.n_observers, 0);
+        assert_int_equal(figures(&world).observe.n_ended, 2);
+        for (unsigned i = 0; i < 5; i++) {
+                wait_us(&world, 100 * S);
+                run(&world);
+        }
+        assert_int_equal(figures(&world).n_oscore_peers, 0);
+        device_done(&device);
+        world_close(&world);
+}
+
+static int on_credential(void *context, const struct credential *credential) {
+        if (credential->kind == CREDENTIAL_OSCORE)
+                *(int64_t *)context = credential->id;
+        return 0;
+}
+
+static void delete_context(struct world *world, int64_t client_id, int64_t server_id_or_0) {
+        int64_t id = 0;
+
+        assert_int_equal(store_credential_each(world->store, client_id, server_id_or_0, on_credential, &id), 0);
+        assert_int_equal(store_begin(world->store), 0);
+        assert_int_equal(store_credential_delete(world->store, id, client_id, server_id_or_0), 0);
+        assert_int_equal(store_commit(world->store), 0);
+}
+
+/* OSC-045: with its credential everything goes. */
+static void t_context_is_deleted(void **state) {
+        struct coap_message outer;
+        struct device device;
+        struct world world;
+
+        world_open(&world);
+        device_open(&world, &device, RS1);
+        (void)observe(&device);
+        send_ask(&device, &GET_ASK("revoke/trl", .option = 65000, .value = bytes_of(large, 10))); /* under way */
+        delete_context(&world, 0, server_id(&world));
+        run(&world);
+        assert_true(hear_outer(&device, &outer));
+        assert_int_equal(outer.code, CODE_UNAUTHORIZED);
+        assert_true(bytes_equal(outer.payload, BYTES_LITERAL("Security context not found")));
+        revoke_one(&world);
+        assert_false(hear_outer(&device, &outer));
+        assert_int_equal(figures(&world).observe.n_observers, 0);
+        outer = ask_outer(&device, &GET_ASK("revoke/trl"));
+        assert_int_equal(outer.code, CODE_UNAUTHORIZED);
+        assert_null(coap_message_option(&outer, OPTION_OSCORE, 0));
+        wait_us(&world, 250 * S);
+        run(&world);
+        assert_int_equal(figures(&world).n_oscore_peers, 0);
+        device_done(&device);
+        world_close(&world);
+}
+
+/* ---- limits */
+
+/* A party over its rate is told so inside, with when to come back (OSC-039); another is not concerned. */
+static void t_rate_of_a_context(void **state) {
+        struct device device, other;
+        struct coap_message answer;
+        struct world world;
+
+        world_open(&world);
+        world.config->peer_request_rate = 1;
+        world.config->peer_request_burst = 3;
+        engine_reconfigure(world.engine);
+        device_open(&world, &device, 0);
+        device_open(&world, &other, 1);
+        assert_int_equal(ask(&device, &TOKEN_ASK()).code, CODE_CREATED);
+        assert_int_equal(ask(&device, &TOKEN_ASK()).code, CODE_CREATED);
+        device.port += 7; /* which changes nothing */
+        answer = ask(&device, &TOKEN_ASK());
+        assert_int_equal(answer.code, CODE_TOO_MANY_REQUESTS);
+        assert_int_equal(option_of(&answer, OPTION_MAX_AGE), 1);
+        assert_int_equal(ask(&other, &TOKEN_ASK()).code, CODE_CREATED);
+        wait_us(&world, S);
+        assert_int_equal(ask(&device, &TOKEN_ASK()).code, CODE_CREATED);
+        assert_int_equal(n_tokens(&world), 4);
+        device_done(&device);
+        device_done(&other);
+        world_close(&world);
+}
+
+/* As many as it likes, as its address is not charged for what proves to be its. */
+static void t_proved_requests_are_not_charged(void **state) {
+        struct device device;
+        struct world world;
+
+        world_open(&world);
+        world.config->peer_request_rate = 0;
+        world.config->source_request_rate = 1;
+        world.config->source_request_burst = 2;
+        world.config->total_request_rate = 1;
+        world.config->total_request_burst = 2;
+        engine_reconfigure(world.engine);
+        device_open(&world, &device, 0);
+        for (unsigned i = 0; i < 300; i++) {
+                device.port = PORT + i % 20; /* known ones, and strangers' */
+                assert_int_equal(ask(&device, &TOKEN_ASK()).code, CODE_CREATED);
+        }
+        assert_int_equal(figures(&world).limit.n_refused_source[STRANGER_REQUEST], 0);
+        device_done(&device);
+        world_close(&world);
+}
+
+/* OSC-047: forged requests, from anywhere and from where somebody we know is, are answered at a rate; he is served. */
+static void t_forgeries_are_limited(void **state) {
+        struct coap_message outer;
+        struct device device;
+        struct world world;
+        struct heard forged;
+        uint64_t n_out;
+
+        world_open(&world);
+        device_open(&world, &device, 0);
+        prepare(&device, &TOKEN_ASK());
+        forged = device.sent;
+        forged.data[forged.size - 1] ^= 1;
+        n_out = figures(&world).n_datagrams_out;
+        for (unsigned i = 0; i < 10000; i++) {
+                forged.data[2] = (uint8_t)(i >> 8);
+                forged.data[3] = (uint8_t)i;
+                send_from(&world, i % 2 ? device.port : 7000 + i % 5, bytes_of(forged.data, forged.size));
+                engine_sent(world.engine);
+        }
+        n_out = figures(&world).n_datagrams_out - n_out;
+        assert_int_equal(n_out, 199); /* the burst of a source, twice, but for the first request, which was one of it */
+        device.mid = 20000;
+        assert_int_equal(ask(&device, &TOKEN_ASK()).code, CODE_CREATED);
+        send_from(&world, device.port, BYTES_LITERAL("\x40\x01\x77\x77\xbb.well-known\x04" "core")); /* in clear */
+        run(&world);
+        assert_false(hear_outer(&device, &outer));
+        device_done(&device);
+        world_close(&world);
+}
+
+/* More contexts than there is room for: the one unused longest is asked for an Echo when it comes again (OSC-027). */
+static void t_contexts_are_bounded(void **state) {
+        struct device devices[3];
+        struct coap_message answer;
+        struct world world;
+
+        world_open(&world);
+        world.config->oscore_contexts_max = 2;
+        engine_reconfigure(world.engine);
+        for (unsigned i = 0; i < 3; i++)
+                device_open(&world, &devices[i], i);
+        assert_int_equal(contexts(&world).n_contexts, 2);
+        assert_int_equal(contexts(&world).n_evicted, 1);
+        assert_int_equal(figures(&world).n_oscore_peers, 2);
+        assert_int_equal(ask(&devices[2], &TOKEN_ASK()).code, CODE_CREATED);
+        assert_int_equal(ask(&devices[1], &TOKEN_ASK()).code, CODE_CREATED);
+        answer = ask(&devices[0], &TOKEN_ASK());
+        assert_int_equal(answer.code, CODE_UNAUTHORIZED);
+        assert_non_null(coap_message_option(&answer, OPTION_ECHO, 0));
+        assert_int_equal(n_tokens(&world), 2);
+        for (unsigned i = 0; i < 3; i++)
+                device_done(&devices[i]);
+        world_close(&world);
+}
+
+/* Too much waits: 4.29 inside, with when to come back (OSC-022). */
+static void t_overload_is_protected(void **state) {
+        struct device devices[2];
+        struct coap_message answer;
+        struct world world;
+        unsigned n_busy = 0;
+
+        world_open(&world);
+        world.config->pending_max = 4;
+        world.config->pending_per_peer_max = 2;
+        engine_reconfigure(world.engine);
+        device_open(&world, &devices[0], 0);
+        device_open(&world, &devices[1], 1);
+        for (unsigned i = 0; i < 4; i++) {
+                struct coap_message outer;
+                bool number;
+
+                send_ask(&devices[0], &TOKEN_ASK());
+                if (!hear_outer(&devices[0], &outer))
+                        continue;
+                answer = reveal(&devices[0], &outer, &number);
+                assert_int_equal(answer.code, CODE_TOO_MANY_REQUESTS);
+                assert_true(option_of(&answer, OPTION_MAX_AGE) > 0);
+                n_busy++;
+        }
+        assert_int_equal(n_busy, 2);
+        send_ask(&devices[1], &TOKEN_ASK()); /* there is room for another party */
+        run(&world);
+        assert_int_equal(n_tokens(&world), 3);
+        device_done(&devices[0]);
+        device_done(&devices[1]);
+        world_close(&world);
+}
+
+/* ---- inside DTLS */
+
+struct session {
+        struct world *world;
+        struct dtls_client *dtls;
+        struct address remote;
+        struct buf heard;
+};
+
+static void session_flush(struct session *session) {
+        _cleanup_(buf_done) struct buf datagram = BUF_INIT(DATAGRAM_MAX);
+        const struct datagram *datagrams;
+        struct world *world = session->world;
+        size_t n;
+
+        while (dtls_client_output(session->dtls, &datagram))
+                engine_input(world->engine, &(struct datagram){ .door = DOOR_COAPS, .socket = 3,
+                             .remote = session->remote, .data = buf_bytes(&datagram) }, world->now);
+        while (engine_run(world->engine, world->now))
+                ;
+        n = engine_output(world->engine, &datagrams);
+        for (size_t i = 0; i < n; i++)
+                dtls_client_input(session->dtls, datagrams[i].data);
+        engine_sent(world->engine);
+}
+
+static void session_open(struct world *world, struct session *session, const char *name) {
+        uint8_t key[PARTY_KEY_SIZE];
+        int r = -EAGAIN;
+
+        *session = (struct session){ .world = world, .remote = party_address(1), .heard = BUF_INIT(1 << 17) };
+        party_key(name, key);
+        assert_int_equal(dtls_client_new(&(struct dtls_client_options){ .identity = bytes_text(name),
+                                                                        .key = bytes_of(key, sizeof(key)) },
+                                         &session->dtls), 0);
+        for (unsigned i = 0; i < 20 && (r = dtls_client_handshake(session->dtls)) == -EAGAIN; i++)
+                session_flush(session);
+        assert_int_equal(r, 0);
+}
+
+static void session_done(struct session *session) {
+        dtls_client_free(session->dtls);
+        buf_done(&session->heard);
+}
+
+/* What the device has prepared, through the session. */
+static struct coap_message session_ask(struct session *session, const struct device *device) {
+        struct coap_message outer;
+        bool header_ok;
+
+        assert_int_equal(dtls_client_send(session->dtls, bytes_of(device->sent.data, device->sent.size)), 0);
+        session_flush(session);
+        assert_int_equal(dtls_client_receive(session->dtls, &session->heard), 0);
+        assert_int_equal(coap_message_decode(buf_bytes(&session->heard), &outer, &header_ok), 0);
+        return outer;
+}
+
+/* Of the party whose session it is: served. Of another: no such context, and that one's window stays as it was. */
+static void t_inside_dtls(void **state) {
+        struct session own, others;
+        struct coap_message outer;
+        struct device device;
+        struct world world;
+        bool number;
+
+        world_open(&world);
+        device_open(&world, &device, 0);
+        session_open(&world, &others, "c1");
+        prepare(&device, &TOKEN_ASK());
+        outer = session_ask(&others, &device);
+        assert_int_equal(outer.code, CODE_UNAUTHORIZED);
+        assert_null(coap_message_option(&outer, OPTION_OSCORE, 0));
+        assert_true(bytes_equal(outer.payload, BYTES_LITERAL("Security context not found")));
+        assert_int_equal(n_tokens(&world), 0);
+        session_done(&others);
+
+        session_open(&world, &own, "c0");
+        outer = session_ask(&own, &device); /* the same bytes: they were not used up */
+        assert_int_equal(reveal(&device, &outer, &number).code, CODE_CREATED);
+        assert_int_equal(n_tokens(&world), 1);
+        session_done(&own);
+        device_done(&device);
+        world_close(&world);
+}
+
+/* ---- memory that fails, once, at every place there is */
+
+static unsigned fail_allocation; /* brought to 0 by the one that fails */
+
+static bool allocation_fails(void) {
+        return fail_allocation > 0 && --fail_allocation == 0;
+}
+
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t n, size_t size);
+void *__real_realloc(void *memory, size_t size);
+void *__real_reallocarray(void *memory, size_t n, size_t size);
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t n, size_t size);
+void *__wrap_realloc(void *memory, size_t size);
+void *__wrap_reallocarray(void *memory, size_t n, size_t size);
+
+void *__wrap_malloc(size_t size) {
+        return allocation_fails() ? NULL : __real_malloc(size);
+}
+
+void *__wrap_calloc(size_t n, size_t size) {
+        return allocation_fails() ? NULL : __real_calloc(n, size);
+}
+
+void *__wrap_realloc(void *memory, size_t size) {
+        return allocation_fails() ? NULL : __real_realloc(memory, size);
+}
+
+void *__wrap_reallocarray(void *memory, size_t n, size_t size) {
+        return allocation_fails() ? NULL : __real_reallocarray(memory, n, size);
+}
+
+/* The first request of a context that is not loaded, its Echo, an observation, a token; what is lost is sent again. */
+static bool fail_at(unsigned n) {
+        struct coap_message outer;
+        struct device device;
+        struct world world;
+        bool hit, answered;
+
+        world_open(&world);
+        device_init(&world, &device, RS1);
+        prepare(&device, &OBSERVE_ASK(""));
+        fail_allocation = n;
+        for (unsigned tries = 0; tries < 3; tries++) {
+                send_again(&device);
+                while (engine_run(world.engine, world.now))
+                        ;
+        }
+        hit = fail_allocation == 0;
+        fail_allocation = 0;
+        collect(&world);
+        answered = hear_outer(&device, &outer);
+        if (answered && outer.code != CODE_CHANGED && outer.code != CODE_INTERNAL_ERROR &&
+            outer.code != CODE_UNAUTHORIZED && outer.code != CODE_UNAVAILABLE)
+                fail_msg("allocation %u: %02x", n, outer.code);
+        world.n_heard = 0;
+        device_done(&device);
+        device_open(&world, &device, 0); /* asked anew, the server serves */
+        assert_int_equal(ask(&device, &TOKEN_ASK()).code, CODE_CREATED);
+        device_done(&device);
+        world_close(&world);
+        return hit;
+}
+
+/* An observation, and a notification. */
+static bool fail_notification_at(unsigned n) {
+        struct oscore_request request;
+        struct coap_message outer;
+        struct device device;
+        struct world world;
+        unsigned n_observers;
+        bool hit;
+
+        world_open(&world);
+        device_open(&world, &device, RS1);
+        prepare(&device, &OBSERVE_ASK(""));
+        fail_allocation = n;
+        send_again(&device);
+        while (engine_run(world.engine, world.now))
+                ;
+        n = fail_allocation;
+        fail_allocation = 0;
+        collect(&world);
+        request = device.request;
+        n_observers = (unsigned)figures(&world).observe.n_observers;
+        revoke_unheard(&world);
+        world.n_heard = 0;
+        fail_allocation = n;
+        while (engine_run(world.engine, world.now))
+                ;
+        hit = fail_allocation == 0;
+        fail_allocation = 0;
+        wait_us(&world, 4 * S); /* what could not be said, or was lost, is said then */
+        run(&world);
+        if (n_observers > 0 && figures(&world).observe.n_observers > 0)
+                (void)notified(&device, &request);
+        while (hear_outer(&device, &outer))
+                assert_int_equal(outer.type, TYPE_CON);
+        device_done(&device);
+        world_close(&world);
+        return hit;
+}
+
+static bool fail_token_at(unsigned n) {
+        struct coap_message outer;
+        struct device device;
+        struct world world;
+        bool hit, number;
+        int64_t before;
+        uint8_t code = 0;
+
+        world_open(&world);
+        device_open(&world, &device, 0);
+        device.port++;
+        before = n_tokens(&world);
+        prepare(&device, &TOKEN_ASK());
+        fail_allocation = n;
+        for (unsigned tries = 0; tries < 3; tries++) { /* as long as nothing is heard */
+                send_again(&device);
+                while (engine_run(world.engine, world.now))
+                        ;
+        }
+        hit = fail_allocation == 0;
+        fail_allocation = 0;
+        if (hear_outer(&device, &outer))
+                code = coap_message_option(&outer, OPTION_OSCORE, 0) ? reveal(&device, &outer, &number).code : outer.code;
+        if (code != 0 && code != CODE_CREATED && code != CODE_INTERNAL_ERROR && code != CODE_UNAVAILABLE)
+                fail_msg("allocation %u: %02x", n, code);
+        if (n_tokens(&world) - before > 1 || (code == CODE_CREATED && n_tokens(&world) - before != 1))
+                fail_msg("allocation %u: %02x and %lld tokens", n, code, (long long)(n_tokens(&world) - before));
+        world.n_heard = 0;
+        device.port++;
+        assert_int_equal(ask(&device, &TOKEN_ASK()).code, CODE_CREATED);
+        device_done(&device);
+        world_close(&world);
+        return hit;
+}
+
+static void t_out_of_memory(void **state) {
+        unsigned n = 0;
+
+        while (fail_at(++n))
+                ;
+        assert_true(n > 10);
+        n = 0;
+        while (fail_token_at(++n))
+                ;
+        assert_true(n > 10);
+        n = 0;
+        while (fail_notification_at(++n))
+                ;
+        assert_true(n > 10);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(t_token),
@@ -948,6 +1614,18 @@ int main(void) {
                 cmocka_unit_test(t_blocks_outside),
                 cmocka_unit_test(t_answer_in_blocks_outside),
                 cmocka_unit_test(t_blocks_outside_are_bounded),
+                cmocka_unit_test(t_separate_answer),
+                cmocka_unit_test(t_observe),
+                cmocka_unit_test(t_observe_from_another_port),
+                cmocka_unit_test(t_observations_end),
+                cmocka_unit_test(t_context_is_deleted),
+                cmocka_unit_test(t_rate_of_a_context),
+                cmocka_unit_test(t_proved_requests_are_not_charged),
+                cmocka_unit_test(t_forgeries_are_limited),
+                cmocka_unit_test(t_contexts_are_bounded),
+                cmocka_unit_test(t_overload_is_protected),
+                cmocka_unit_test(t_inside_dtls),
+                cmocka_unit_test(t_out_of_memory),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
