@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import os
+import random
 import time
 
 import cbor2
@@ -169,10 +170,18 @@ class Endpoint(coap.Endpoint):
 
     def __init__(self, wire, context):
         super().__init__(wire)
+        # somebody else may have spoken from this port a minute ago (RFC 7252 §4.4)
+        self.mids = itertools.count(random.randrange(0x10000))
         self.context = context
         self.bindings = {}  # token: what responses are bound to
         self.last = None    # the last request's datagram
         self.outer = None   # the last response, as it came
+        self.observations = []
+
+    def anew(self, outer):
+        """It is no retransmission."""
+        outer.mid = next(self.mids) & 0xFFFF
+        return outer
 
     def protect(self, message, **more):
         outer, self.bindings[message.token] = self.context.protect(message, **more)
@@ -232,14 +241,15 @@ class Endpoint(coap.Endpoint):
         return super().response(message.token, timeout)
 
     def observe(self, path, **more):
-        return Observation(self, path, **more)
+        self.observations.append(Observation(self, path, **more))
+        return self.observations[-1]
 
-    def renew(self, code=coap.GET, path=".well-known/core"):
+    def renew(self, code=coap.GET, path=".well-known/core", *more):
         """Appendix B.2, from the client's side; the answer to request 2. From then on the context is the new one."""
         r1 = os.urandom(R_SIZE)
         first = Endpoint(self.wire, self.context.under(r1))
         first.mids = self.mids
-        message = first.build(code, path)
+        message = first.build(code, path, *more)
         outer, binding = first.context.protect(message, kid_context=cbor2.dumps(r1))
         answer = first.raw_answer(outer)
         option = Option.decode(next((v for n, v in answer.options if n == OSCORE), None) or b"")
@@ -251,7 +261,7 @@ class Endpoint(coap.Endpoint):
         assert told.status == "4.01", told.status
         r3 = os.urandom(R_SIZE)
         self.context, self.bindings = self.context.under(r2 + r3), {}
-        message = self.build(code, path)
+        message = self.build(code, path, *more)
         outer, self.bindings[message.token] = self.context.protect(message, kid_context=cbor2.dumps(r2 + r3))
         self.renewal = outer  # request 2
         return self.open(self.raw_answer(outer))[0]
@@ -304,6 +314,9 @@ class Observation:
         message = self.message(**more)
         assert message and message.status == "2.05" and message.option(OBSERVE) is not None, message
         return cbor2.loads(message.payload)
+
+    def cancel(self):
+        return self.session.request(coap.GET, self.path, options=[(OBSERVE, b"\1")], token=self.token, **self.more)
 
     def hears_nothing(self):
         """What was to come would have come before the answer to this."""
