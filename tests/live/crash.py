@@ -3,8 +3,10 @@
     tests/live/crash ROUNDS [--seed N]
 
 In each round devices ask for tokens, several at a time over each session, and operators register, suspend, resume,
-delete and revoke at the control socket; one resource server follows the token revocation list (RFC 9770). aced is killed: at a moment, after so many answers, while it stops, while it
-starts. Its files are judged as they lie there; then it is started on them and asked about everything.
+delete and revoke at the control socket; one resource server follows the token revocation list (RFC 9770). Others do so
+without DTLS, under many security contexts (RFC 8613), with Echo rounds, notifications and renewals: under none of the
+keys a nonce may ever come twice, nor a number of ours. aced is killed: at a moment, after so many answers, while it
+stops, while it starts. Its files are judged as they lie there; then it is started on them and asked about everything.
 """
 
 import argparse
@@ -30,12 +32,15 @@ import cbor2
 
 import coap
 import dtls
+import oscore
 import trail
 from realm import FAULTS, Party, Realm, introspect, program
 from tokens import open_token, untag
 
 DEVICES, WINDOW = 3, 4        # sessions that ask for tokens, and requests under way on each
 OPERATORS, REVOKERS = 3, 2
+OSCORE_DEVICES, WATCHERS, WANDERERS = 3, 2, 2  # ask for tokens; follow the list; come under many contexts or new ones
+WANDERERS_CONTEXTS = 16       # of each
 NAMES = 5                     # clients that an operator has at a time
 NOISE_RATE = 200              # tokens a second that nobody keeps count of
 LOAD_MAX_S = 0.5
@@ -47,8 +52,8 @@ OLD_TOKENS_ASKED = 50         # of earlier rounds, in each; all are looked up in
 
 CONFIG = {
     "server": {"log_level": "notice"},
-    "limits": {"tokens_per_client_max": 1000000, "peer_request_rate": 0, "server_request_rate": 0, "source_request_rate": 0, "source_hello_rate": 0,
-               "source_handshake_rate": 0},
+    "limits": {"tokens_per_client_max": 1000000, "peer_request_rate": 0, "server_request_rate": 0, "source_request_rate": 0,
+               "total_request_rate": 0, "source_hello_rate": 0, "source_handshake_rate": 0},
 }
 BLOCK2, ETAG = 23, 4
 
@@ -168,6 +173,7 @@ class Ledger:
         self.n_unanswered = {}        # device's name: requests that no answer came to
         self.killing, self.n_answers, self.kill_after = threading.Event(), 0, None
         self.n_revocations = self.n_changes = 0
+        self.numbers, self.n_notifications, self.n_renewals = {}, 0, 0
 
     def begin(self, kill_after):
         self.killing.clear()
@@ -178,6 +184,12 @@ class Ledger:
         with self.lock:
             self.n_answers += 1
             return self.n_answers == self.kill_after
+
+    def add_number(self, context, piv, ciphertext):
+        """A Partial IV of the server's own: one counter stands behind all contexts."""
+        with self.lock:
+            known = self.numbers.setdefault(int.from_bytes(piv, "big"), (context, ciphertext))
+            assert known == (context, ciphertext), f"number {piv.hex()} came twice"
 
     def add_token(self, answer, rs, client, round_number):
         _, _, unprotected, claims = open_token(answer[1], rs.token_key)
@@ -268,6 +280,167 @@ class Device(Worker):
                         self.take_token(session, asked, None)
                 finally:
                     self.ledger.n_unanswered[self.client.name] += len(asked)
+
+
+class OscoreWorker(Worker):
+    """Speaks under security contexts. What was sent before the end counts, whether it was waited for or not."""
+
+    def work(self):
+        self.sessions = []
+        try:
+            self.speak()
+        finally:
+            while self.sessions:
+                self.end(self.sessions[-1])
+
+    def session(self, context):
+        self.sessions.append(self.realm.speak(context))
+        return self.sessions[-1]
+
+    def end(self, session):
+        self.sessions.remove(session)
+        self.drain(session)
+        session.close()
+
+    def drain(self, session):
+        while True:
+            try:
+                data = session.wire.recv(0)
+            except OSError:  # that nobody is there is told in between
+                continue
+            if data is None:
+                return
+            try:
+                self.open(session, coap.decode(data))
+            except Lost:
+                pass
+
+    def open(self, session, outer):
+        """A message for this session; None: it is none. Each number of the server's is of one message only."""
+        if outer.token not in session.bindings:
+            return None
+        try:
+            inner, option = session.open(outer)
+        except oscore.Unprotected:
+            self.refused(outer)
+        if option.piv is not None:
+            self.ledger.add_number(session.context, option.piv, outer.payload)
+        return inner
+
+    def next(self, session):
+        """The next message that is one, acknowledged when that is wanted."""
+        deadline = time.monotonic() + ANSWER_MAX_S
+        while True:
+            data = session.wire.recv(0.05)
+            if data is None:
+                if self.ledger.killing.is_set():
+                    raise Lost
+                assert time.monotonic() < deadline, "no answer"
+                continue
+            outer = coap.decode(data)
+            if outer.type == coap.CON:
+                session.wire.send(coap.Message(coap.ACK, 0, outer.mid).encode())
+            inner = self.open(session, outer)
+            if inner is not None:
+                return inner
+
+    def ask(self, session, code, path, payload=b"", **more):
+        """One request, with the Echo that is asked for."""
+        echo = []
+        for _ in range(5):
+            message = session.build(code, path, payload, options=[*echo, *more.get("options", ())],
+                                    content_format=coap.ACE_CBOR if payload else None)
+            session.send(message)
+            while (answer := self.next(session)).token != message.token:
+                pass
+            echo = [option for option in answer.options if option[0] == oscore.ECHO]
+            if answer.code != 0x81 or not echo:
+                return answer
+        raise AssertionError("an Echo for every Echo")
+
+
+class OscoreDevice(OscoreWorker):
+    """Asks for tokens, WINDOW at a time, under one context for all rounds."""
+
+    def __init__(self, crash, seed, client, rs):
+        super().__init__(crash, seed)
+        self.client, self.rs = client, rs
+
+    def speak(self):
+        session = self.session(self.client.context)
+        while True:
+            asked = set()
+            try:
+                for _ in range(WINDOW):
+                    self.ask_one(session, asked, ())
+                while asked:
+                    self.take_one(session, asked)
+            finally:
+                self.ledger.n_unanswered[self.client.name] += len(asked)
+
+    def ask_one(self, session, asked, options):
+        message = session.build(coap.POST, "token", cbor2.dumps({5: self.rs.name, 9: "read"}), coap.ACE_CBOR,
+                                options=options)
+        asked.add(message.token)
+        session.send(message)
+
+    def take_one(self, session, asked):
+        answer = self.next(session)
+        if answer.token not in asked:
+            return
+        echo = [option for option in answer.options if option[0] == oscore.ECHO]
+        asked.discard(answer.token)
+        if answer.code == 0x81 and echo:
+            self.ask_one(session, asked, echo)
+        elif answer.status != "2.01":
+            self.refused(answer)
+        else:
+            self.ledger.add_token(cbor2.loads(answer.payload), self.rs, None, self.crash.round)
+            self.acknowledged()
+
+
+class Watcher(OscoreWorker):
+    """Observes the list of revoked tokens, and does not acknowledge all that it hears."""
+
+    def __init__(self, crash, seed, context):
+        super().__init__(crash, seed)
+        self.context = context
+
+    def speak(self):
+        session = self.session(self.context)
+        self.ask(session, coap.GET, ".well-known/core")
+        self.ask(session, coap.GET, "revoke/trl", options=[(oscore.OBSERVE, b"")])
+        while True:
+            self.next(session)
+            self.ledger.n_notifications += 1
+
+
+class Wanderer(OscoreWorker):
+    """Comes under many contexts, with an Echo round for each; now and then under a new one (Appendix B.2)."""
+
+    def __init__(self, crash, seed, contexts, renewing):
+        super().__init__(crash, seed)
+        self.contexts, self.renewing = contexts, renewing
+
+    def speak(self):
+        sessions = [self.session(context) for context in self.contexts]
+        while not self.ledger.killing.is_set():
+            if self.random.random() < 0.1:
+                self.renew()
+            answer = self.ask(self.random.choice(sessions), coap.GET, ".well-known/core")
+            assert answer.status == "2.05", answer
+
+    def renew(self):
+        """Whatever became of the last time: with the secret alone it begins anew. Too often is 5.03."""
+        session = self.session(self.renewing)
+        try:
+            session.renew()
+            assert self.ask(session, coap.GET, ".well-known/core").status == "2.05"
+            self.ledger.n_renewals += 1
+        except oscore.Unprotected as told:
+            if told.message.status != "5.03":
+                self.refused(told)
+        self.end(session)
 
 
 class Revoker(Worker):
@@ -428,6 +601,7 @@ class Image:
         self.clients = {name: (id, bool(suspended)) for id, name, suspended in
                         db.execute("SELECT id, name, suspended FROM clients")}
         self.labels = self.group(db, "SELECT client_id, label FROM client_labels")
+        self.next_number, = db.execute("SELECT next FROM leases WHERE kind = 3").fetchone()
         self.identities = self.group(db, "SELECT client_id, identity FROM credentials WHERE client_id IS NOT NULL")
         self.lifetimes = self.group(db, "SELECT subject, max_lifetime_s FROM policies WHERE NOT for_label")
         self.tokens = {number: (key_number, hash, client, revoked) for number, key_number, hash, client, revoked in
@@ -477,10 +651,29 @@ class Crash:
         self.rss, self.follower = rss, rss[-1]
         self.devices = [self.realm.add_client() for _ in range(DEVICES)]
         self.noise = self.realm.add_client()
-        for client in [*self.devices, self.noise]:
+        self.askers = list(zip(self.devices, self.rss))
+        self.add_oscore()
+        for client in [*(client for client, _ in self.askers), self.noise]:
             self.ledger.n_unanswered[client.name] = 0
             for rs in rss:
                 self.realm.policy(client, rs)
+
+    def add_oscore(self):
+        """Those who have no DTLS; and servers that ask with and without."""
+        realm = self.realm
+        self.oscore_devices = [realm.add_client(context=[]) for _ in range(OSCORE_DEVICES)]
+        self.askers += zip(self.oscore_devices, reversed(self.rss))
+        self.watching = [realm.add_context("rs", self.follower) for _ in range(WATCHERS)]
+        self.asking = {rs.name: realm.add_context("rs", rs) for rs in self.rss}
+        self.wandering = []
+        for _ in range(WANDERERS):
+            party = realm.add_client(context=[])
+            contexts = [realm.add_context("client", party) for _ in range(WANDERERS_CONTEXTS)]
+            self.wandering.append((contexts, realm.add_context("client", party, "--renews", "yes")))
+
+    def contexts(self):
+        return [*(client.context for client in self.oscore_devices), *self.watching, *self.asking.values(),
+                *(context for contexts, _ in self.wandering for context in contexts)]
 
     def close(self):
         self.realm.close()
@@ -530,6 +723,9 @@ class Crash:
         return [*(Device(self, next(seeds), client, rs) for client, rs in zip(self.devices, self.rss)),
                 *(Operator(self, next(seeds), n, clients, self.rss[n % len(self.rss)])
                   for n, clients in enumerate(self.operated)),
+                *(OscoreDevice(self, next(seeds), client, rs) for client, rs in self.askers[DEVICES:]),
+                *(Watcher(self, next(seeds), context) for context in self.watching),
+                *(Wanderer(self, next(seeds), *contexts) for contexts in self.wandering),
                 *(Revoker(self, next(seeds)) for _ in range(REVOKERS))]
 
     def make_noise(self):
@@ -627,11 +823,11 @@ class Crash:
             assert (revoked_s != 0) == each.revoked, f"token {each.cti.hex()}: revoked is {each.revoked}, not {revoked_s}"
             if each.client:
                 assert (client_id in image.gone) == each.client.is_gone(), f"token {each.cti.hex()} and its client"
-        for device in self.devices:
+        for device, _ in self.askers:
             client_id, _ = image.clients[device.name]
-            n = sum(client == client_id for _, _, client, _ in image.tokens.values())
-            n_acknowledged = sum(each.client is None and each.rs is self.rss[self.devices.index(device)]
-                                 for each in self.ledger.tokens)
+            numbers = {number for number, (_, _, client, _) in image.tokens.items() if client == client_id}
+            n = len(numbers)
+            n_acknowledged = sum(each.client is None and each.number in numbers for each in self.ledger.tokens)
             n_most = n_acknowledged + self.ledger.n_unanswered[device.name]
             assert n_acknowledged <= n <= n_most, f"{device.name} has {n} tokens, not {n_acknowledged} to {n_most}"
 
@@ -652,6 +848,7 @@ class Crash:
         for number, (key_number, hash, _, _) in image.tokens.items():
             assert key_number == number, "a new token has a new key"
             assert self.token_hashes.setdefault(number, hash) == hash, f"number {number} was given twice"
+        assert image.next_number > max(self.ledger.numbers, default=-1), "numbers were used that may be given again"
         for blob in image.sealed:
             assert self.nonces.setdefault(blob[:12], blob) == blob, "two secrets were sealed with one nonce"
 
@@ -693,8 +890,10 @@ class Crash:
                 assert not valid, f"{identity} did not get in"
 
     def introspect_all(self, tokens):
+        """Over DTLS, or over OSCORE."""
         for rs in self.rss:
-            with self.realm.connect(rs) as session:
+            over_oscore = self.random.random() < 0.5
+            with self.realm.speak(self.asking[rs.name]) if over_oscore else self.realm.connect(rs) as session:
                 for each in tokens:
                     if each.rs is rs:
                         active = introspect(session, each.data)[10]
@@ -709,7 +908,10 @@ class Crash:
         assert not any(fault.decode() in log for fault in FAULTS), log
         ledger = self.ledger
         return (f"{self.round} rounds: {len(ledger.tokens)} tokens, {ledger.n_revocations} revocations, {ledger.n_changes} "
-                f"changes acknowledged; slowest start {1000 * max(self.starts_s):.0f} ms")
+                f"changes acknowledged; OSCORE: {len(self.contexts())} contexts, {ledger.n_renewals} renewals, "
+                f"{ledger.n_notifications} notifications, {len(ledger.numbers)} numbers of the server's and "
+                f"{sum(len(c.spent) for c in self.contexts())} nonces, none twice; "
+                f"slowest start {1000 * max(self.starts_s):.0f} ms")
 
 
 def crash(rounds, seed, seconds=None, quiet=False):
