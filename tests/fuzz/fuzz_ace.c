@@ -8,6 +8,7 @@
 #include "fuzz.h"
 
 #define NOW_S 1700000000
+#define BOTH_PROFILES (PROFILE_BIT(PROFILE_COAP_DTLS) | PROFILE_BIT(PROFILE_COAP_OSCORE))
 
 static void must_lie_in(struct bytes part, struct bytes whole) {
         if (part.size > 0)
@@ -29,9 +30,14 @@ static void fill_facts(const struct token_ask *ask, struct token_facts *facts) {
         facts->is_group = ask->public_key.x[0] & 4;
         facts->refresh_found = ask->refresh_token.size > 0 && (ask->refresh_token.data[0] & 1);
         facts->refresh_reused = ask->refresh_token.size > 0 && (ask->refresh_token.data[0] & 2);
+        facts->channel_profile = ask->kid.size > 2 ? PROFILE_COAP_OSCORE : PROFILE_COAP_DTLS;
+        if (facts->pop_key_found && !ask->kid_in_key && (ask->kid.data[0] & 2))
+                facts->pop_osc = (struct osc){ .alg = AEAD_A128GCM, .hkdf = OSCORE_HKDF_SHA512 };
         facts->refresh = (struct refresh_token){ .family = 5, .server_id = facts->is_group ? 0 : 2, .audience = "rs1",
                                                  .scope = { SCOPE_TEXT, 4, "read" }, .key_number = 1,
                                                  .public_key = ask->public_key, .pop_key = facts->pop_key };
+        if (facts->refresh_found && (ask->refresh_token.data[0] & 4) && ask->public_key.curve == CURVE_NONE)
+                facts->refresh.osc = (struct osc){ .alg = AEAD_AES_CCM_16_64_128, .hkdf = OSCORE_HKDF_SHA256 };
 }
 
 /* Of what is granted an answer can be written, and it is a map. */
@@ -47,11 +53,11 @@ static void decide(const struct token_ask *ask) {
         static struct policy policy = { .id = 1, .subject = "c1", .audience = "rs1", .max_lifetime_s = 600,
                                         .scopes = { SCOPE_TEXT, 10, "read write" } };
         struct token_facts facts = {
-                .client = { .id = 1, .name = "c1", .profiles = PROFILE_BIT(PROFILE_COAP_DTLS),
+                .client = { .id = 1, .name = "c1", .profiles = BOTH_PROFILES,
                             .refresh_lifetime_s = 86400 },
                 .n_servers = 1,
-                .server = { .id = 2, .name = "rs1", .profiles = PROFILE_BIT(PROFILE_COAP_DTLS),
-                            .scope_kind = SCOPE_TEXT, .token_format = TOKEN_FORMAT_ENCRYPT0,
+                .server = { .id = 2, .name = "rs1", .profiles = BOTH_PROFILES,
+                            .oscore_alg = AEAD_A256GCM, .oscore_hkdf = OSCORE_HKDF_SHA256, .scope_kind = SCOPE_TEXT, .token_format = TOKEN_FORMAT_ENCRYPT0,
                             .token_alg = AEAD_AES_CCM_16_64_128, .has_clock = true,
                             .pop_keys = POP_KEY_SYMMETRIC | POP_KEY_BIT(CURVE_P256) | POP_KEY_BIT(CURVE_ED25519) },
                 .audience = "rs1",
@@ -76,6 +82,9 @@ static void decide(const struct token_ask *ask) {
                 MUST(!(grant.is_group && (grant.new_key || grant.pop_key.size > 0)));
                 MUST(ask->grant_type != ASK_REFRESH_TOKEN || (facts.refresh_found && grant.family == 5));
                 MUST(grant.cnonce_size <= CNONCE_SIZE_MAX);
+                /* material is of coap_oscore, which has nothing else */
+                MUST((grant.osc.alg != AEAD_NONE) == (grant.profile == PROFILE_COAP_OSCORE));
+                MUST(grant.osc.alg == AEAD_NONE || grant.public_key.curve == CURVE_NONE);
                 must_be_written(&grant);
         }
         grant_done(&grant);

@@ -4,11 +4,13 @@ decoder; introspection says the same; aceclient decode shows the same."""
 import json
 import os
 
+import cbor2
 import pytest
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 import keys
+import oscore
 import tokens
 from realm import Party, program, run, token
 
@@ -181,3 +183,93 @@ def test_no_other_key_opens(shared, form):
     done = run(program("aceclient"), "--key-hex", server.key.hex(), *(["--as-key", server.signer_hex] if server.signer_hex else []),
                "decode", access_token.hex(), check=False)
     assert done.returncode == 1 and ("open" in done.stderr or "not of this key" in done.stderr), done.stderr
+
+
+# ---- the profile coap_oscore (RFC 9203): formats in which nobody else reads the material
+
+MATERIAL_FORMATS = [name for name, (_, kinds) in FORMATS.items() if kinds[:1] in ([], [ENCRYPT0])]
+READABLE_FORMATS = [name for name in FORMATS if name not in MATERIAL_FORMATS]
+BOTH_PROFILES = ["--profile", "coap_dtls", "--profile", "coap_oscore"]
+ID, MS, HKDF, ALG, SALT, CONTEXT_ID = 0, 2, 3, 4, 5, 6
+OSC = 4  # in cnf
+
+
+def check_material(osc, alg=10, hkdf=5):
+    """AS-130, AS-135 to AS-138: integer labels, no algorithm that is the default, always a salt and a context id."""
+    assert set(osc) == {ID, MS, SALT, CONTEXT_ID} | ({ALG} if alg != 10 else set()) | ({HKDF} if hkdf != 5 else set())
+    assert osc.get(ALG, 10) == alg and osc.get(HKDF, 5) == hkdf
+    assert len(osc[MS]) == oscore.ALGORITHMS[alg][1] and len(osc[SALT]) == len(osc[CONTEXT_ID]) == 8
+    assert list(osc) == sorted(osc)
+
+
+def security_context(osc, nonces, sender_id, recipient_id):
+    """RFC 9203 §4.3, as client and resource server each do it."""
+    salt = b"".join(cbor2.dumps(part) for part in (osc[SALT], *nonces))
+    return oscore.Context(osc[MS], sender_id, recipient_id, salt, osc[CONTEXT_ID], osc.get(ALG, 10), osc.get(HKDF, 5))
+
+
+def check_understanding(of_client, of_server):
+    """What the client was told and what the resource server was told lead to one security context."""
+    nonces, id1, id2 = [os.urandom(8), os.urandom(8)], b"\x01", b"\x02"
+    client, server = security_context(of_client, nonces, id2, id1), security_context(of_server, nonces, id1, id2)
+    cipher = client.encrypt(b"open the door", b"\0")
+    assert server.unseal.decrypt(server.nonce(id2, b"\0"), cipher, server.aad(id2, b"\0")) == b"open the door"
+    assert (server.sender_key, server.common_iv) == (client.recipient_key, client.common_iv)
+
+
+@pytest.fixture(scope="module", params=["DTLS", "OSCORE"])
+def asker(shared, request):
+    """A client with both profiles, and the channel that it asks over."""
+    return shared.add_client(None, *BOTH_PROFILES, context=[] if request.param == "OSCORE" else None)
+
+
+@pytest.mark.parametrize("form", MATERIAL_FORMATS)
+def test_material(shared, asker, form):
+    """AS-130, AS-131, AS-132, AS-160; AS-122, AS-124: and more rights for it, by its id."""
+    options, kinds = FORMATS[form]
+    server = Server(shared, *options, "--profile", "coap_oscore")
+    answer = ask(shared, asker, None, server)
+    osc = answer[8][OSC]
+    assert set(answer) == {1, 2, 8} and set(answer[8]) == {OSC}
+    check_material(osc)
+    said = shared.introspect(server.party, answer[1])
+    assert said[10] is True and said[38] == 2 and cbor2.dumps(said[8]) == cbor2.dumps({OSC: osc})
+    assert osc[MS] not in answer[1] and osc[CONTEXT_ID] not in answer[1]
+    if kinds:
+        opened = server.open(answer[1])
+        check_form(opened, options, kinds)
+        assert cbor2.dumps(opened.claims[8]) == cbor2.dumps({OSC: osc})
+        check_understanding(osc, opened.claims[8][OSC])
+        shown = list(layers(server.decode(answer[1])))[-1]["claims"]["cnf"]["osc"]
+        assert shown == {name: osc[label].hex() for name, label in (("id", ID), ("ms", MS), ("salt", SALT),
+                                                                   ("contextId", CONTEXT_ID))}
+    with shared.connect(asker) as session:
+        update = token(session, server, "read write", extra={4: {3: osc[ID]}})
+    assert set(update) == {1, 2}
+    assert shared.introspect(server.party, update[1])[8] == {3: osc[ID]}
+    assert not kinds or server.open(update[1]).claims[8] == {3: osc[ID]}
+
+
+@pytest.mark.parametrize("hkdf", oscore.HASH_NAMES)
+@pytest.mark.parametrize("alg", oscore.ALGORITHM_NAMES)
+def test_material_of_other_algorithms(shared, asker, alg, hkdf):
+    server = Server(shared, *BOTH_PROFILES, "--prefer-profile", "coap_oscore", "--oscore-alg", alg, "--oscore-hkdf", hkdf)
+    answer = ask(shared, asker, None, server)
+    osc = answer[8][OSC]
+    assert answer[38] == 2
+    check_material(osc, oscore.ALGORITHM_NAMES[alg], oscore.HASH_NAMES[hkdf])
+    check_understanding(osc, server.open(answer[1]).claims[8][OSC])
+
+
+def test_profile_like_the_channel(shared, asker):
+    """Of several profiles the one that the client speaks to us; it is told, as the client could have got the other."""
+    server = Server(shared, *BOTH_PROFILES)
+    answer = ask(shared, asker, None, server)
+    assert (answer[38], *answer[8]) == ((2, OSC) if asker.context else (1, tokens.COSE_KEY))
+    assert shared.ctl("explain", asker.name, server.name, "read", "--channel", "oscore")["profile"] == "coap_oscore"
+
+
+@pytest.mark.parametrize("form", READABLE_FORMATS)
+def test_no_material_that_all_can_read(shared, form):
+    done = shared.acectl("rs", "add", f"rs{next(shared.numbers)}", *FORMATS[form][0], *BOTH_PROFILES, check=False)
+    assert done.returncode == 1 and "RFC 9203 section 3.2" in done.stderr, done.stderr
