@@ -267,21 +267,26 @@ static int part(const struct coap_message *message, struct coap_message *inner, 
         return r;
 }
 
-static void plain_done(struct buf *plain) {
-        if (plain->data)
-                wipe(plain->data, plain->capacity);
-        buf_done(plain);
+/* Not less than coap_inner_encode() writes. */
+static size_t inner_size_max(const struct coap_message *inner) {
+        size_t size = 1 + 1 + inner->payload.size; /* the code, the payload's marker */
+
+        for (size_t i = 0; i < inner->n_options; i++)
+                size += 5 + inner->options[i].value.size;
+        return size;
 }
 
 static int encrypt(const struct oscore_keys *keys, const uint8_t *nonce, const struct oscore_request *request,
                    const struct coap_message *inner, struct buf *out) {
         const struct aead_info *info = aead_info(keys->alg);
-        _cleanup_(plain_done) struct buf plain = BUF_INIT(out->limit);
+        _cleanup_(buf_wiped) struct buf plain = BUF_INIT(inner_size_max(inner));
         _cleanup_(buf_done) struct buf aad = BUF_INIT(AAD_SIZE_MAX);
         uint8_t *space;
         int r;
 
-        if ((r = coap_inner_encode(inner, &plain)) != 0 || (r = make_aad(keys, request, &aad)) != 0 ||
+        /* all room at once: a buffer that grows leaves behind what was in it */
+        if ((r = buf_reserve(&plain, plain.limit, &space)) != 0 || (r = coap_inner_encode(inner, &plain)) != 0 ||
+            (r = make_aad(keys, request, &aad)) != 0 ||
             (r = buf_reserve(out, plain.size + info->tag_size, &space)) != 0 ||
             (r = aead_seal(keys->alg, secret_bytes(&keys->sender_key), bytes_of(nonce, info->nonce_size),
                            buf_bytes(&aad), buf_bytes(&plain), space)) != 0)
@@ -488,7 +493,7 @@ int oscore_renewing_heard(struct oscore_renewing *renewing, const struct oscore_
                           const uint8_t r3[static OSCORE_RENEWING_R_SIZE], struct oscore_keys *ret_keys) {
         const struct bytes r1 = bytes_of(renewing->id_context, renewing->id_context_size);
         _cleanup_(oscore_keys_done) struct oscore_keys second = {}, third = {};
-        _cleanup_(plain_done) struct buf plain = BUF_INIT(outer->payload.size);
+        _cleanup_(buf_wiped) struct buf plain = BUF_INIT(outer->payload.size);
         struct oscore_option option;
         struct coap_message inner;
         struct bytes r2;

@@ -135,7 +135,7 @@ enum oscore_verdict device_arrives(struct device *device) {
         return oscore_take(device->realm->oscore, &outer, device->realm->now, &device->plain, &device->taken);
 }
 
-enum oscore_verdict device_send(struct device *device, const struct coap_message *message) {
+void device_write(struct device *device, const struct coap_message *message) {
         struct oscore_outer outer = { .payload = BUF_INIT(MESSAGE_MAX) };
 
         assert_int_equal(oscore_protect_request(&device->keys, device->piv++, device->kid_context, message, &outer,
@@ -143,6 +143,10 @@ enum oscore_verdict device_send(struct device *device, const struct coap_message
         buf_clear(&device->sent);
         assert_int_equal(coap_message_encode(&outer.message, &device->sent), 0);
         buf_done(&outer.payload);
+}
+
+enum oscore_verdict device_send(struct device *device, const struct coap_message *message) {
+        device_write(device, message);
         return device_arrives(device);
 }
 
@@ -155,18 +159,22 @@ enum oscore_verdict device_ask(struct device *device, struct bytes echo) {
         return device_send(device, &message);
 }
 
+int64_t device_read(struct device *device, const struct coap_message *outer, struct buf *plain,
+                    struct coap_message *ret) {
+        struct oscore_option option;
+
+        assert_int_equal(oscore_option_decode(coap_message_option(outer, OPTION_OSCORE, 0)->value, &option), 0);
+        assert_null(option.kid.data);
+        assert_int_equal(oscore_unprotect_response(&device->keys, &device->request, &option, outer, plain, ret), 0);
+        return option.piv.data ? (int64_t)oscore_piv_decode(option.piv) : -1;
+}
+
 uint8_t device_hear(struct device *device, const struct coap_message *inner, bool own_number, int64_t *ret_piv,
                     struct buf *plain, struct coap_message *ret) {
         struct oscore_outer outer = { .payload = BUF_INIT(MESSAGE_MAX) };
-        struct oscore_option option;
 
         assert_int_equal(oscore_protect(device->realm->oscore, &device->taken.binding, own_number, inner, &outer), 0);
-        assert_int_equal(oscore_option_decode(coap_message_option(&outer.message, OPTION_OSCORE, 0)->value, &option),
-                         0);
-        assert_null(option.kid.data);
-        *ret_piv = option.piv.data ? (int64_t)oscore_piv_decode(option.piv) : -1;
-        assert_int_equal(oscore_unprotect_response(&device->keys, &device->request, &option, &outer.message, plain,
-                                                   ret), 0);
+        *ret_piv = device_read(device, &outer.message, plain, ret);
         buf_done(&outer.payload);
         return ret->code;
 }

@@ -51,10 +51,15 @@ void device_done(struct device *device);
 
 /* Ask for something, with an Echo value (data NULL: without). */
 enum oscore_verdict device_ask(struct device *device, struct bytes echo);
+/* The bytes of a request that is not sent yet. */
+void device_write(struct device *device, const struct coap_message *message);
 enum oscore_verdict device_send(struct device *device, const struct coap_message *message);
 /* The bytes that the device has sent reach the server, perhaps not for the first time. */
 enum oscore_verdict device_arrives(struct device *device);
-/* What the device reads in a response, which is returned: its code. *ret_piv: the server's own number, or -1. */
+/* What the device reads in a response. Returns the server's own number, or -1. */
+int64_t device_read(struct device *device, const struct coap_message *outer, struct buf *plain,
+                    struct coap_message *ret);
+/* The same, of one that is protected now, which is returned: its code. *ret_piv: the server's own number, or -1. */
 uint8_t device_hear(struct device *device, const struct coap_message *inner, bool own_number, int64_t *ret_piv,
                     struct buf *plain, struct coap_message *ret);
 /* The value in the protected 4.01 that the last request was answered with. */
