@@ -121,6 +121,18 @@ def test_tokens_and_devices_survive_a_restart(world):
         assert introspect(rs, token(client, world["rs"], "read")[1])[10] is True
 
 
+def test_a_lost_echo_costs_one_retransmission(world):
+    """The same bytes, the same answer: one number of ours."""
+    with world["realm"].connect(world["client"]) as session:
+        outer = request(session)
+        answers = {session.raw(outer.encode()) for _ in range(3)}
+        assert len(answers) == 1
+        value = echo_of(session.open(coap.decode(answers.pop()))[0])
+        outer = request(session, options=[(ECHO, value)])
+        answers = {session.raw(outer.encode()) for _ in range(3)}
+        assert len(answers) == 1 and session.open(coap.decode(answers.pop()))[0].status == "2.05"
+
+
 def test_many_echo_rounds_at_once(world):
     """Several requests under way when the server comes back: each is told, and any of them may be the first."""
     realm = world["realm"]

@@ -13,7 +13,7 @@ import coap
 import oscore
 from oscore import BLOCK1, OBSERVE, OSCORE, REQUEST_TAG, Option
 from realm import introspect, token
-from test_blocks import BLOCK2, block, block_of, body_of, fetch_rest, pieces, send_block, send_body
+from test_blocks import BLOCK2, ETAG, block, block_of, body_of, fetch_rest, pieces, send_block, send_body
 from test_flood import memory, slack
 from test_oscore import CORE, REPLAYED, UNKNOWN, ask, n_tokens, option_of, request, says, token_request
 from test_trl import hash_of
@@ -294,6 +294,27 @@ def test_osc_037_a_relay_with_small_datagrams(world, client, szx):
     outer = request(client, coap.POST, "token", body_of(world, 1100 if szx else 300), content_format=coap.ACE_CBOR)
     answer = relayed(client, outer, szx)
     assert client.open(answer)[0].status == "2.01" and n_tokens(realm) == before + 1
+
+
+def relayed_answer(session, outer, szx):
+    """Somebody on the way has no room for the answer and asks for it in blocks, still encrypted; what he makes of them."""
+    outer.options.append((BLOCK2, block(0, False, szx)))
+    first = last = session.raw_answer(outer)
+    payload, number = first.payload, 0
+    while block_of(last, BLOCK2)[1]:
+        number += 1
+        outer.options[-1] = (BLOCK2, block(number, False, szx))
+        last = session.raw_answer(session.anew(outer))
+        assert block_of(last, BLOCK2)[0] == number and len(last.payload) <= 16 << szx
+        assert option_of(last) == option_of(first) and last.option(ETAG) == first.option(ETAG)
+        payload += last.payload
+    assert number > 0
+    return coap.Message(first.type, first.code, first.mid, first.token, [(OSCORE, option_of(first).encode())], payload)
+
+
+@pytest.mark.parametrize("szx", [0, 2])
+def test_osc_037_an_answer_in_small_datagrams(client, szx):
+    assert client.open(relayed_answer(client, request(client), szx))[0].status == "2.05"
 
 
 def test_osc_037_fragments_of_another_message_do_not_fit(world, client):
