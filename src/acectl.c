@@ -102,7 +102,7 @@ static const struct option credential_options[] = {
         { "--alg", "alg", OPTION_TEXT, "ALGORITHM", "OSCORE: what encrypts; AES-CCM-16-64-128 when not given" },
         { "--hkdf", "hkdf", OPTION_TEXT, "SHA-256|SHA-512", "OSCORE: the hash of its key derivation" },
         { "--renews", "renews", OPTION_BOOL, "yes|no", "OSCORE: whether the device may renew the context" },
-        { "--sender-number", "sender_number", OPTION_INT, "NUMBER", "OSCORE: ours go on above what was used elsewhere" },
+        { "--sender-number", "sender_number", OPTION_INT, "NUMBER", "OSCORE: ours go on from there, or from above" },
         {},
 };
 

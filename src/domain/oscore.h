@@ -8,7 +8,7 @@
 #define OSCORE_ID_CONTEXT_SIZE_MAX 64 /* ours: the RFC has no limit but the option's 255 bytes */
 #define OSCORE_SALT_SIZE_MAX 32       /* ours */
 #define OSCORE_SECRET_SIZE_MIN 16     /* bytes of a Master Secret */
-#define OSCORE_CANDIDATES_MAX 8       /* contexts with one kid that are tried for a message without kid context (OSC-044) */
+#define OSCORE_CANDIDATES_MAX 8       /* contexts with one kid, tried for a message without kid context (OSC-044) */
 
 enum oscore_hkdf { /* kept in databases */
         OSCORE_HKDF_SHA256 = 1,

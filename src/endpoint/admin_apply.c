@@ -339,8 +339,8 @@ static int credential_remove(struct apply *apply, const struct bulk_party *party
 }
 
 /*
- * A credential is known by its identity, public key, rule or IDs: one that is there stays, unless it is given another key;
- * then sessions that it opened end, as the old one is gone.
+ * A credential is known by its identity, public key, rule or IDs: one that is there stays, unless it is given another
+ * key; then sessions that it opened end, as the old one is gone.
  */
 static int apply_credential(struct apply *apply, const struct bulk_party *party, const char *name, json_t *credential,
                             bool absent) {
@@ -387,7 +387,8 @@ static int apply_credential_row(struct apply *apply, json_t *row) {
         if ((r = take_credential(row, &credential)) != 0)
                 return r;
         if (!credential)
-                return refuse_member(apply, ROW_CREDENTIAL, "psk, rpk, x509 or oscore is expected, or the members of one");
+                return refuse_member(apply, ROW_CREDENTIAL,
+                                     "psk, rpk, x509 or oscore is expected, or the members of one");
         if (json_object_size(row) > 0 && (r = json_object_update(credential, row)) != 0)
                 return -ENOMEM; /* what no credential has: the resource will say so */
         return apply_credential(apply, party, name, credential, absent);

@@ -87,7 +87,8 @@ static json_t *members_json(const struct credential *credential) {
 }
 
 static json_t *credential_json(const struct credential *credential) {
-        json_t *object = json_pack("{s:I, s:s}", "id", (json_int_t)credential->id, "kind", kind_names[credential->kind]);
+        json_t *object = json_pack("{s:I, s:s}", "id", (json_int_t)credential->id, "kind",
+                                   kind_names[credential->kind]);
         json_t *members = members_json(credential);
 
         if (!object || !members || json_object_update(object, members) != 0 ||

@@ -101,8 +101,8 @@ static int read_ids(struct store *store, const struct oscore_ask *ask, struct re
                 *ours = (struct oscore_id){ .size = 1, .data = { 1 } };
         if (!oscore_id_equal(device, ours))
                 return 0;
-        response_why(response, "members \"sender_id_hex\" and \"recipient_id_hex\": the two IDs of a context must differ "
-                     "(RFC 8613 section 3.3)");
+        response_why(response, "members \"sender_id_hex\" and \"recipient_id_hex\": the two IDs of a context must "
+                     "differ (RFC 8613 section 3.3)");
         return REFUSE_ADMIN_VALUE;
 }
 
@@ -115,8 +115,10 @@ int oscore_ask_read(struct store *store, const struct oscore_ask *ask, struct re
         if ((r = read_algs(ask, response, ret)) != 0 || (r = read_secret(ask, response, ret->alg, ret_secret)) != 0 ||
             (r = read_salt(ask, response, ret)) != 0 || (r = read_ids(store, ask, response, ret)) != 0)
                 return r;
-        return ask->id_context_hex ? admin_read_hex(response, "id_context_hex", ask->id_context_hex, 0,
-                                                    sizeof(ret->id_context), ret->id_context, &ret->id_context_size) : 0;
+        if (!ask->id_context_hex)
+                return 0;
+        return admin_read_hex(response, "id_context_hex", ask->id_context_hex, 0, sizeof(ret->id_context),
+                              ret->id_context, &ret->id_context_size);
 }
 
 /* ---- context → JSON */
@@ -176,11 +178,11 @@ bool oscore_row_means(const json_t *row, const json_t *item) {
 
 void oscore_say_refusal(struct response *response, int r, bool same_secret) {
         if (r == REFUSE_ADMIN_CONFLICT)
-                response_why(response, "member \"sender_id_hex\": there are %d contexts with this ID already, as many as "
-                             "are tried for one request: give another one", OSCORE_CANDIDATES_MAX);
+                response_why(response, "member \"sender_id_hex\": there are %d contexts with this ID already, as many "
+                             "as are tried for one request: give another one", OSCORE_CANDIDATES_MAX);
         else if (r == REFUSE_ADMIN_EXISTS && same_secret)
-                response_why(response, "member \"master_secret_hex\": this secret is registered already; a key is shared "
-                             "by two parties only (RFC 9200 section 6.3): leave it out to have one made");
+                response_why(response, "member \"master_secret_hex\": this secret is registered already; a key is "
+                             "shared by two parties only (RFC 9200 section 6.3): leave it out to have one made");
         else if (r == REFUSE_ADMIN_EXISTS)
                 response_why(response, "members \"sender_id_hex\" and \"id_context_hex\": another context has both, as "
                              "registered or since it was renewed: give another ID, or another ID Context");

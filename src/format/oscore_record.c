@@ -283,8 +283,8 @@ static int read_cbor(struct bytes hex, struct oscore_record *ret, struct diags *
         wipe(raw, sizeof(raw));
         if (r == 0 || r == -ENOMEM)
                 return r;
-        r = diags_add(faults, NULL, 0, "this is no provisioning record: the JSON or the hexadecimal that acectl printed "
-                      "is expected");
+        r = diags_add(faults, NULL, 0, "this is no provisioning record: the JSON or the hexadecimal that acectl "
+                      "printed is expected");
         return r < 0 ? r : REFUSE_ADMIN_SYNTAX;
 }
 

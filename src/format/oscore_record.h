@@ -20,9 +20,9 @@ struct oscore_record {
 void oscore_record_done(struct oscore_record *record);
 
 /*
- * In CBOR, deterministic (RFC 8949 §4.2.1): a map with the labels of OSCORE_Input_Material (RFC 9203 §9.4) that fit, 2 ms,
- * 3 hkdf and 4 alg unless they are the defaults, 5 salt unless it is empty, 6 contextId, and ours: -1 the sender ID, -2
- * the recipient ID, -3 true when the context may be renewed. 0, -ENOMEM, -EOVERFLOW; the caller wipes out.
+ * In CBOR, deterministic (RFC 8949 §4.2.1): a map with the labels of OSCORE_Input_Material (RFC 9203 §9.4) that fit,
+ * 2 ms, 3 hkdf and 4 alg unless they are the defaults, 5 salt unless it is empty, 6 contextId, and ours: -1 the sender
+ * ID, -2 the recipient ID, -3 true when the context may be renewed. 0, -ENOMEM, -EOVERFLOW; the caller wipes out.
  */
 int oscore_record_encode(const struct oscore_record *record, struct buf *out);
 /*
@@ -34,8 +34,8 @@ int oscore_record_decode(struct bytes raw, struct oscore_record *ret);
 struct json_t;
 
 /*
- * As a JSON object: master_secret_hex, master_salt_hex, sender_id_hex, recipient_id_hex, id_context_hex (left out: none),
- * alg, hkdf, renews (left out: false). NULL: no memory.
+ * As a JSON object: master_secret_hex, master_salt_hex, sender_id_hex, recipient_id_hex, id_context_hex (left out:
+ * none), alg, hkdf, renews (left out: false). NULL: no memory.
  */
 struct json_t *oscore_record_json(const struct oscore_record *record);
 

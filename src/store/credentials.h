@@ -6,11 +6,11 @@
 struct store;
 
 /*
- * credential->id is drawn and filled in; identity of kinds RPK, X509 and OSCORE is made here; of the first
- * two secret is not looked at.
- * REFUSE_ADMIN_EXISTS: the identity is taken (that of a context also by one renewed to it), or (AS-008) the same secret is registered already; *ret_same_secret tells
- * which. REFUSE_ADMIN_CONFLICT: a second public key of one curve for a server (AS-074), or a second one of a client
- * that kid would name; OSCORE_CANDIDATES_MAX contexts with this Recipient ID.
+ * credential->id is drawn and filled in; identity of kinds RPK, X509 and OSCORE is made here; of the first two secret is
+ * not looked at. REFUSE_ADMIN_EXISTS: the identity is taken (that of a context also by one that was renewed to it), or
+ * (AS-008) the same secret is registered already; *ret_same_secret tells which. REFUSE_ADMIN_CONFLICT: a second public
+ * key of one curve for a server (AS-074), a second one of a client that kid would name, or OSCORE_CANDIDATES_MAX contexts
+ * with this Recipient ID.
  */
 int store_credential_add(struct store *store, struct credential *credential, const struct secret *secret,
                          bool *ret_same_secret);
@@ -42,8 +42,5 @@ int store_client_key_find(struct store *store, int64_t client_id, const uint8_t 
 /* A server's registered public key: of that curve, else (CURVE_NONE too) its first. REFUSE_ADMIN_UNKNOWN. */
 int store_server_public_key(struct store *store, int64_t server_id, enum curve curve, struct credential *ret);
 
-/*
- * Whose credential is it now? Suspended parties too. Parameters of OSCORE are left empty. REFUSE_ADMIN_UNKNOWN when it is
- * gone.
- */
+/* Whose is it now? Suspended parties' too. Parameters of OSCORE are left empty. REFUSE_ADMIN_UNKNOWN when it is gone. */
 int store_credential_by_id(struct store *store, int64_t id, struct credential *ret);

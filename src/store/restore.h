@@ -10,7 +10,7 @@
 #define RESTORE_ADVANCE (INT64_C(1) << 40)
 /*
  * The same for our Sender Sequence Numbers of OSCORE, of which there are 2^40 altogether: notifications and answers to
- * requests that come again take one each, at 1000 a second so many in seven weeks. What is beyond their end stays there.
+ * requests that come again take one each, at 1000 a second so many in seven weeks. They end where they end.
  */
 #define RESTORE_ADVANCE_OSCORE (INT64_C(1) << 32)
 

@@ -25,7 +25,7 @@
 #include "transport/engine.h"
 
 #define BATCHES 6
-#define CALLS 5     /* of a batch: client, token, token, revocation, client before last removed */
+#define CALLS 6     /* of a batch: client, token, token, security context, revocation, client before last removed */
 #define TOKENS (2 * BATCHES)
 #define TOKEN_MAX 512
 #define LOG_PAGES_TEST 12 /* the log is brought in often, so that every part of that is hit */
@@ -42,7 +42,7 @@ struct token_known {
 
 struct story {
         struct token_known tokens[TOKENS];
-        enum known client_there[BATCHES], client_gone[BATCHES];
+        enum known client_there[BATCHES], client_gone[BATCHES], context_there[BATCHES];
         unsigned n_broken;
 };
 
@@ -96,12 +96,14 @@ static void tell_batch(struct world *world, struct story *story, unsigned n, uin
         struct call calls[CALLS];
         char text[128];
         bool revokes = n > 0 && story->tokens[2 * n - 2].is_there == YES, removes = n > 1;
-        size_t n_calls = 3;
+        size_t n_calls = 4;
 
         snprintf(text, sizeof(text), "{\"name\":\"c%u\",\"labels\":[\"a%u\",\"b%u\"]}", n, n, n);
         call_set(&calls[0], &world_admin, METHOD_POST, "/v1/clients", text);
         call_set(&calls[1], &world->client, METHOD_POST, "/token", "{5: \"rs1\"}");
         call_set(&calls[2], &world->client, METHOD_POST, "/token", "{5: \"rs1\"}");
+        snprintf(text, sizeof(text), "{\"sender_id_hex\":\"c0%02x\"}", n);
+        call_set(&calls[3], &world_admin, METHOD_POST, "/v1/clients/C1/credentials", text);
         if (revokes)
                 set_revocation(&calls[n_calls++], numbers[2 * n - 2]);
         snprintf(text, sizeof(text), "/v1/clients/c%u", n - 2);
@@ -121,12 +123,13 @@ static void tell_batch(struct world *world, struct story *story, unsigned n, uin
                 story->n_broken += !call_is_yes(&calls[i]);
         }
         story->client_there[n] = call_is_yes(&calls[0]) ? YES : MAYBE;
+        story->context_there[n] = call_is_yes(&calls[3]) ? YES : MAYBE;
         for (unsigned i = 0; i < 2; i++) {
                 note_token(&story->tokens[2 * n + i], &calls[1 + i]);
                 numbers[2 * n + i] = calls[1 + i].work.response.token_number;
         }
         if (revokes)
-                story->tokens[2 * n - 2].is_revoked = call_is_yes(&calls[3]) ? YES : MAYBE;
+                story->tokens[2 * n - 2].is_revoked = call_is_yes(&calls[4]) ? YES : MAYBE;
         if (removes)
                 story->client_gone[n - 2] = call_is_yes(&calls[n_calls - 1]) ? YES : MAYBE;
         for (size_t i = 0; i < n_calls; i++)
@@ -185,6 +188,18 @@ static bool expect_client(struct world *world, const struct story *story, unsign
         return there;
 }
 
+/* With its parameters, or not at all. */
+static void expect_context(struct world *world, const struct story *story, unsigned n, bool strict) {
+        int64_t n_contexts;
+        char sql[96];
+
+        snprintf(sql, sizeof(sql), "SELECT count(*) FROM oscore_contexts WHERE recipient_id = x'c0%02x'", n);
+        n_contexts = count(world, sql);
+        if ((story->context_there[n] == YES && n_contexts != 1) ||
+            (story->context_there[n] != YES && strict && n_contexts != 0))
+                fail_msg("of context %u there are %d", n, (int)n_contexts);
+}
+
 /*
  * strict: nothing is there that was not acknowledged. Else what was not may be there, but a batch as a whole: that is
  * what a power cut leaves of a commit that was under way.
@@ -199,6 +214,7 @@ static void expect_story(struct world *world, const struct story *story, bool st
         for (unsigned n = 0; n < BATCHES; n++) {
                 bool there = expect_client(world, story, n);
 
+                expect_context(world, story, n, strict);
                 if (story->client_there[n] != MAYBE)
                         continue;
                 if (strict && there)
@@ -211,6 +227,8 @@ static void expect_story(struct world *world, const struct story *story, bool st
                 assert_int_equal(count(world, "SELECT count(*) FROM tokens"), n_tokens + n_extra);
         assert_int_equal(count(world, "SELECT count(*) FROM pragma_integrity_check WHERE integrity_check <> 'ok'"), 0);
         assert_int_equal(count(world, "SELECT count(*) FROM pragma_foreign_key_check"), 0);
+        assert_int_equal(count(world, "SELECT count(*) FROM credentials WHERE kind = 4"),
+                         count(world, "SELECT count(*) FROM oscore_contexts"));
 }
 
 /* The nonce that a token was sealed under. */

@@ -1,10 +1,14 @@
 /* Security contexts in the store: who has which, what is in force of them, and numbers that never come twice. */
 #include <errno.h>
+#include <ftw.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -15,6 +19,7 @@
 #include "store/credentials.h"
 #include "store/oscore.h"
 #include "store/private.h"
+#include "store/restore.h"
 #include "store/servers.h"
 #include "support/vfs_shim.h"
 
@@ -717,7 +722,7 @@ static void test_changed(void **state) {
                 "UPDATE oscore_contexts SET sender_id = zeroblob(8)", "UPDATE oscore_contexts SET salt = zeroblob(33)",
                 "UPDATE oscore_contexts SET id_context = zeroblob(65)",
                 "UPDATE oscore_contexts SET renewed_context = zeroblob(65)",
-                "UPDATE credentials SET secret = substr(secret, 2)",
+                "UPDATE credentials SET secret = zeroblob(length(secret))",
         };
 
         for (size_t i = 0; i < N_ELEMENTS(changes); i++) {
@@ -729,6 +734,135 @@ static void test_changed(void **state) {
                 if (store_oscore_find(store, KID, note, &seen) != -EIO)
                         fail_msg("%s", changes[i]);
                 assert_int_equal(seen.n, 0);
+        }
+}
+
+/* ---- backups: files, and what is wrong with them */
+
+struct folder {
+        char path[64], backup[96], restored[96];
+};
+
+static int folder_make(void **state) {
+        struct folder *folder = calloc(1, sizeof(*folder));
+
+        assert_non_null(folder);
+        (void)snprintf(folder->path, sizeof(folder->path), "/tmp/aced-test-oscore-XXXXXX");
+        assert_non_null(mkdtemp(folder->path));
+        (void)snprintf(folder->backup, sizeof(folder->backup), "%s/backup", folder->path);
+        (void)snprintf(folder->restored, sizeof(folder->restored), "%s/restored", folder->path);
+        *state = folder;
+        return 0;
+}
+
+static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw) {
+        return remove(path);
+}
+
+static int folder_remove(void **state) {
+        struct folder *folder = *state;
+        int r = nftw(folder->path, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+
+        free(folder);
+        return r;
+}
+
+/* A database with two contexts, one of them renewed, and what sql makes of it. */
+static void make_file(const char *path, const char *sql) {
+        struct store *store = NULL;
+        int64_t id;
+
+        (void)remove(path);
+        assert_int_equal(try_open(path, &store), 0);
+        assert_int_equal(store_begin(store), 0);
+        id = add_context(store, add_client(store, "c1"), KID, BYTES_NONE, 1);
+        (void)add_context(store, add_client(store, "c2"), KID, BYTES_LITERAL("x"), 2);
+        assert_int_equal(store_commit(store), 0);
+        assert_int_equal(store_oscore_renew(store, id, BYTES_LITERAL("r")), 0);
+        fill(store, "PRAGMA foreign_keys = OFF");
+        fill(store, sql);
+        store_free(store);
+}
+
+static uint64_t next_after_restore(const struct folder *folder, const char *sql) {
+        static const uint8_t key[32] = { 1 };
+        _cleanup_(diags_done) struct diags diags = {};
+        _cleanup_(store_freep) struct store *store = NULL;
+        _cleanup_(freep) char *kept = NULL;
+        uint64_t next = 0;
+
+        make_file(folder->backup, sql);
+        assert_int_equal(store_restore(&(struct restore){ .backup = folder->backup, .database = folder->restored,
+                                                          .seal_key = { key, sizeof(key) }, .now_s = NOW_S },
+                                       &kept, &diags), 0);
+        assert_int_equal(try_open(folder->restored, &store), 0);
+        assert_int_equal(find(store, KID).n, 2);
+        assert_int_equal(store_oscore_next(store, &next), 0);
+        return next;
+}
+
+/* What was given out after the backup is not given out again; there is an end to it. */
+static void test_restore(void **state) {
+        const struct folder *folder = *state;
+
+        assert_true(next_after_restore(folder, "UPDATE leases SET next = 7000 WHERE kind = 3") ==
+                    7000 + (uint64_t)RESTORE_ADVANCE_OSCORE);
+        assert_true(next_after_restore(folder, "UPDATE leases SET next = (1 << 40) - 5 WHERE kind = 3") ==
+                    OSCORE_NUMBERS_END);
+}
+
+static void expect_fault(const struct folder *folder, const char *sql, const char *words) {
+        _cleanup_(diags_done) struct diags diags = {};
+
+        make_file(folder->backup, sql);
+        assert_int_equal(store_check_file(folder->backup, &diags), 0);
+        assert_int_equal(diags.n_items > 0, words != NULL);
+        if (words && !strstr(diags.items[0].text, words))
+                fail_msg("%s: %s", sql, diags.items[0].text);
+}
+
+static void test_check_file(void **state) {
+        static const struct {
+                const char *sql, *words;
+        } cases[] = {
+                { "SELECT 1", NULL },
+                { "DELETE FROM leases WHERE kind = 3", "leases are missing: those of OSCORE messages" },
+                { "UPDATE leases SET next = (1 << 40) + 1 WHERE kind = 3", "leases are missing" },
+                { "DELETE FROM oscore_contexts", "is a security context without parameters" },
+                { "UPDATE credentials SET kind = 1", "or has some and is none" },
+                { "UPDATE oscore_contexts SET renewed_context = x'01'", "several security contexts" },
+                { "INSERT INTO oscore_contexts SELECT 999, x'09', sender_id, NULL, NULL, alg, hkdf, salt, renews "
+                  "FROM oscore_contexts LIMIT 1", "belongs to nothing: table" },
+        };
+
+        for (size_t i = 0; i < N_ELEMENTS(cases); i++)
+                expect_fault(*state, cases[i].sql, cases[i].words);
+}
+
+static void test_check_secrets(void **state) {
+        static const struct {
+                const char *sql, *words;
+        } cases[] = {
+                { "SELECT 1", NULL },
+                { "UPDATE credentials SET secret = zeroblob(length(secret))", "its secret does not open" },
+                { "UPDATE credentials SET secret_mark = x'01'", "its mark is that of another secret" },
+                { "UPDATE oscore_contexts SET alg = 99", "its parameters are missing or no good" },
+                { "DELETE FROM oscore_contexts", "its parameters are missing or no good" },
+                { "UPDATE oscore_contexts SET recipient_id = x'77'", "its identity is that of other parameters" },
+                { "UPDATE oscore_contexts SET id_context = x'77'", "its identity is that of other parameters" },
+        };
+
+        for (size_t i = 0; i < N_ELEMENTS(cases); i++) {
+                _cleanup_(store_freep) struct store *store = open_store();
+                _cleanup_(diags_done) struct diags diags = {};
+                struct check_place place = {};
+
+                (void)add_context(store, add_client(store, "c1"), KID, BYTES_NONE, 1);
+                fill(store, cases[i].sql);
+                assert_int_equal(store_check_secrets(store, &place, 1000, &diags), 0);
+                assert_int_equal(diags.n_items > 0, cases[i].words != NULL);
+                if (cases[i].words && !strstr(diags.items[0].text, cases[i].words))
+                        fail_msg("%s: %s", cases[i].sql, diags.items[0].text);
         }
 }
 
@@ -752,6 +886,9 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_out_of_memory, make_disks, unmake_disks),
                 cmocka_unit_test(test_many),
                 cmocka_unit_test(test_changed),
+                cmocka_unit_test_setup_teardown(test_restore, folder_make, folder_remove),
+                cmocka_unit_test_setup_teardown(test_check_file, folder_make, folder_remove),
+                cmocka_unit_test(test_check_secrets),
         };
 
         install_memory();
