@@ -199,23 +199,24 @@ static void take_hint(struct talk *talk, const struct coap_message *message) {
         snprintf(talk->hint, sizeof(talk->hint), "%s %.*s", code, (int)n, (const char *)message->payload.data);
 }
 
-/* The texts of RFC 8613 §8.2, and what to do about them. */
+/* The texts of RFC 8613 §8.2, and what to do about them; all go away with new keys. */
 static const struct {
         const char *hint, *advice;
-        bool renews;
 } hints[] = {
         { "4.01 Security context not found",
-          ": the server has no such context for anybody; register a new one, and take its record", true },
+          ": the server has no such context for anybody; register a new one, and take its record" },
         { "4.01 Replay detected", ": these numbers were used, by another copy of the record or before its .state was "
-                                  "lost; renew the context or register a new one", false },
-        { "4.00 Decryption failed",
-          ": the server has other keys for this ID; renew the context or register a new one", false },
+                                  "lost; register a new one, and take its record" },
+        { "4.00 Decryption failed", ": the server has other keys for this ID; register a new one, and take its record" },
 };
 
 /* What may be made of a message or of its lack; < 0 is what talk_ask() gives up with. */
 enum { TAKEN, DROPPED, AGAIN };
 
-/* Nothing better came: begin anew with other keys where both ends know how, else that is it. AGAIN, -ECONNABORTED. */
+/*
+ * Nothing better came: begin anew with other keys where both ends know how, once, else that is it. That costs nothing but
+ * time if it was a lie. AGAIN, -ECONNABORTED.
+ */
 static int heed_hint(struct talk *talk) {
         const char *advice = "";
 
@@ -223,7 +224,7 @@ static int heed_hint(struct talk *talk) {
                 if (strcmp(talk->hint, hints[i].hint) != 0)
                         continue;
                 advice = hints[i].advice;
-                if (hints[i].renews && talk->may_renew && talk->context->renewal == CONTEXT_IN_FORCE) {
+                if (talk->may_renew && talk->context->renewal == CONTEXT_IN_FORCE) {
                         talk->may_renew = false;
                         return context_renew(talk->context) < 0 ? give_up(talk, "no new keys could be made") : AGAIN;
                 }

@@ -31,7 +31,7 @@ struct talk {
         bool has_number;               /* of the latest answer: … */
         uint64_t number;               /* … its Partial IV */
         uint64_t number_next;          /* no notification below is new (RFC 8613 §4.1.3.5.2) */
-        bool may_renew;                /* the context, when the server says that it knows none: once */
+        bool may_renew;                /* the context, when the server seems not to have it: once */
         char hint[TALK_HINT_MAX + 8];  /* what was answered unprotected, by anybody; "": nothing */
         struct buf plain;              /* what was protected in the latest answer */
 };

@@ -14,7 +14,7 @@ import pytest
 import coap
 from oscore import BLOCK1, ECHO, OBSERVE, OSCORE, REQUEST_TAG, Context, Option
 from realm import program
-from test_aceclient import LINKS, NO_CONTACT, REFUSED, USAGE, Scripted, aceclient, as_json, put
+from test_aceclient import DONE, LINKS, NO_CONTACT, REFUSED, USAGE, Scripted, aceclient, as_json, put
 
 BLOCK2 = 23
 SWAPPED = {"sender_id_hex": "recipient_id_hex", "recipient_id_hex": "sender_id_hex"}
@@ -403,6 +403,111 @@ def test_state_that_cannot_be_trusted(record):
         silent.setblocking(False)
         with pytest.raises(BlockingIOError):
             silent.recv(1)
+
+
+# ---- aced
+
+
+class Device:
+    """A party with a security context, as a file that acectl printed."""
+
+    def __init__(self, realm, noun, directory, *options, credential=()):
+        self.realm, self.name = realm, f"{noun}-{next(realm.numbers)}"
+        realm.acectl(noun, "add", self.name, *options)
+        added = realm.ctl(noun, "credential", "add", self.name, "--kind", "oscore", *credential)
+        self.record = put(directory / f"{self.name}.oscore", json.dumps(added, indent=2).encode())
+
+    def ask(self, *arguments, **more):
+        return aceclient("-s", self.realm.url(door="coap"), "--oscore", self.record, *arguments, **more)
+
+    def json(self, *arguments):
+        return json.loads(self.ask("-o", "json", *arguments).stdout)
+
+    def bytes(self, *arguments):
+        command = [program("aceclient"), "-s", self.realm.url(door="coap"), "--oscore", self.record, "-o", "cbor", *arguments]
+        return subprocess.run(command, capture_output=True, timeout=60, check=True).stdout
+
+
+@pytest.fixture(scope="module")
+def world(shared, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("records")
+    client = Device(shared, "client", directory, "--refresh-lifetime", "3600")
+    rs = Device(shared, "rs", directory, "--scope", "read write", "--trl", "yes", "--token-key-hex", "00112233445566778899aabbccddeeff")
+    shared.policy(client, rs)
+    return shared, client, rs
+
+
+def want(rs, *more):
+    return ["--audience", rs.name, "--scope", "read", *more]
+
+
+def test_every_verb(world, tmp_path):
+    _, client, rs = world
+    first = put(tmp_path / "first", client.bytes(*want(rs, "token")))
+    assert "read" in aceclient("--key-hex", "00112233445566778899aabbccddeeff", "decode", first).stdout
+    second = put(tmp_path / "second", client.bytes("refresh", first))
+    assert rs.json("introspect", second)["active"] is True
+    assert {link["href"] for link in client.json("discover")} >= {"/token", "/introspect"}
+    trl_hash = json.loads(aceclient("-o", "json", "decode", second).stdout)["token"]["trl_hash"]
+    before = rs.json("trl")["full_set"]
+    assert client.json("revoke", second) == {"code": "2.04"}
+    assert rs.json("introspect", second)["active"] is False
+    assert set(rs.json("trl")["full_set"]) - set(before) == {trl_hash}
+    assert rs.json("--diff", "1", "trl")["diff_set"] == [[[], [trl_hash]]]
+
+
+def test_refused_by_aced(world):
+    _, client, rs = world
+    assert "invalid_scope" in client.ask("--audience", rs.name, "--scope", "admin", "token", status=REFUSED).stderr
+    assert "4.03" in client.ask("introspect", "00", status=REFUSED).stderr
+
+
+def test_observed_by_aced(world):
+    """A list in blocks, and every change, as it comes."""
+    realm, client, rs = world
+    for _ in range(40):
+        client.ask("revoke", client.json(*want(rs, "token"))["access_token"])
+    command = [program("aceclient"), "-s", realm.url(door="coap"), "--oscore", rs.record, "-o", "json", "--observe", "--count", "3",
+               "trl"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as observer:
+        sizes = [len(json.loads(observer.stdout.readline())["full_set"])]
+        for _ in range(2):
+            client.ask("revoke", client.json(*want(rs, "token"))["access_token"])
+            sizes.append(len(json.loads(observer.stdout.readline())["full_set"]))
+    assert observer.returncode == DONE and sizes == [sizes[0], sizes[0] + 1, sizes[0] + 2] and sizes[0] >= 40
+
+
+def test_request_in_blocks_for_aced(world):
+    _, _, rs = world
+    for _ in range(2):
+        assert rs.json("introspect", "82" + "59" + "0bb8" + "00" * 3000 + "00")["active"] is False
+
+
+def test_restarted_and_deleted(make_realm, tmp_path):
+    """Echo after a restart; then the context is gone, and what is said of it helps."""
+    realm = make_realm().start()
+    rs = Device(realm, "rs", tmp_path, "--scope", "read")
+    assert rs.json("introspect", "00") == {"code": "2.01", "active": False}
+    realm.restart()
+    assert rs.json("introspect", "00") == {"code": "2.01", "active": False}
+    for credential in realm.ctl_items("rs", "credential", "list", rs.name):
+        realm.acectl("rs", "credential", "delete", rs.name, str(credential["id"]))
+    said = rs.ask("introspect", "00", status=NO_CONTACT).stderr
+    assert "Security context not found" in said and "register a new one" in said
+
+
+@pytest.mark.parametrize("options", [[], ["--alg", "AES-CCM-16-128-128"], ["--alg", "A256GCM", "--hkdf", "SHA-512"],
+                                     ["--alg", "ChaCha20-Poly1305", "--id-context-hex", "0123456789"]], ids=" ".join)
+def test_renewed_by_aced(shared, tmp_path, options):
+    """By wish; and by itself when the device has forgotten that, and its numbers with it."""
+    rs = Device(shared, "rs", tmp_path, "--scope", "read", credential=["--renews", "yes", *options])
+    numbers = []
+    for arguments in ([], ["--renew"], [], ["--renew"]):
+        assert rs.json(*arguments, "introspect", "00")["active"] is False
+        numbers.append(json.loads((rs.record.parent / f"{rs.record.name}.state").read_text())["next"])
+    assert numbers == sorted(set(numbers))
+    (rs.record.parent / f"{rs.record.name}.state").unlink()
+    assert rs.json("introspect", "00")["active"] is False
 
 
 # ---- the command line
