@@ -26,7 +26,8 @@ ALGORITHMS = {
     30: (lambda key: AESCCM(key, tag_length=16), 16, 13),
 }
 HASHES = {5: hashes.SHA256, 7: hashes.SHA512}
-ALGORITHM_NAMES = {"A128GCM": 1, "A256GCM": 3, "AES-CCM-16-64-128": 10, "ChaCha20-Poly1305": 24, "AES-CCM-16-128-128": 30}
+ALGORITHM_NAMES = {"A128GCM": 1, "A256GCM": 3, "AES-CCM-16-64-128": 10, "ChaCha20-Poly1305": 24,
+                   "AES-CCM-16-128-128": 30}
 HASH_NAMES = {"SHA-256": 5, "SHA-512": 7}
 R_SIZE = 8  # of what either end adds to the ID Context in Appendix B.2
 
@@ -82,7 +83,8 @@ class Option:
 class Context:
     """What both ends agreed on, seen by the one whose Sender ID is sender_id; and which numbers were used so far."""
 
-    def __init__(self, master_secret, sender_id, recipient_id, master_salt=b"", id_context=None, alg=10, hkdf=5, first=0):
+    def __init__(self, master_secret, sender_id, recipient_id, master_salt=b"", id_context=None, alg=10, hkdf=5,
+                 first=0):
         self.given = dict(master_secret=master_secret, sender_id=sender_id, recipient_id=recipient_id,
                           master_salt=master_salt, alg=alg, hkdf=hkdf)
         self.alg, self.id_context = alg, id_context

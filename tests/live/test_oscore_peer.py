@@ -5,7 +5,7 @@ import json
 import pytest
 
 import coap
-from oscore import ALGORITHMS, Context, Option
+from oscore import ALGORITHMS, OBSERVE, OSCORE, Context, Endpoint, Observation, Option
 from realm import SOURCE
 
 RFC = json.loads((SOURCE / "tests/vectors/oscore-rfc8613.json").read_text())
@@ -53,6 +53,41 @@ def test_messages():
         else:
             inner, _ = context.unprotect(coap.decode(protected), binding)
             assert inner.encode() == plain, vector["name"]
+
+
+class Script:
+    """A wire that says what it was told to, whatever it hears."""
+
+    def __init__(self):
+        self.heard, self.says = [], []
+        self.send, self.close = self.heard.append, lambda: None
+
+    def recv(self, timeout):
+        return self.says.pop(0) if self.says else None
+
+
+def test_observation_takes_each_number_once_and_in_order():
+    """RFC 8613 §4.1.3.5.2, with the other side's half of the context."""
+    device = Context(b"s" * 16, b"\1", b"\2")
+    server = Context(b"s" * 16, b"\2", b"\1")
+    session = Endpoint(Script(), device)
+
+    def told(piv, token):
+        nonce = server.nonce(server.sender_id, piv) if piv else server.nonce(*session.bindings[token])
+        cipher = server.seal.encrypt(nonce, b"\x45\x60\xff" + (piv or b"-"), server.aad(*session.bindings[token]))
+        message = coap.Message(coap.NON, 0x45, 7, token, [(OBSERVE, b"\1"), (OSCORE, Option(piv).encode())], cipher)
+        return message.encode()
+
+    message = session.build(coap.GET, "x", options=[(OBSERVE, b"")], token=b"t")
+    session.send(message)
+    session.wire.says = [told(None, b"t")]
+    watcher = Observation.__new__(Observation)
+    watcher.session, watcher.token, watcher.n_dropped = session, b"t", 0
+    watcher.number, watcher.had_none = -1, False
+    assert watcher.message().payload == b"-"
+    session.wire.says = [told(piv, b"t") for piv in (b"\1", b"\3", b"\2", b"\3", None, b"\4")]
+    assert [watcher.message().payload for _ in range(3)] == [b"\1", b"\3", b"\4"]
+    assert watcher.message(timeout=0.01) is None and watcher.n_dropped == 3
 
 
 def test_options():

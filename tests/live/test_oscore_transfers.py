@@ -1,5 +1,5 @@
-"""What is built on OSCORE's messages: observations, blocks inside and outside, lost datagrams, what it costs on the wire,
-how often strangers are told no. Names as in test_oscore.py."""
+"""What is built on OSCORE's messages: observations, blocks inside and outside, lost datagrams, what it costs on the
+wire, how often strangers are told no. Names as in test_oscore.py."""
 
 import itertools
 import os
@@ -99,7 +99,7 @@ def test_osc_032_the_outer_observe_means_nothing(world, client, rs, value, goes_
 
 
 def test_osc_033_the_same_token_again_without_observe(world, client, rs):
-    """A request with the token of an observation that says nothing of it is a request (RFC 7641 §3.6: with Observe 1)."""
+    """A request with the token of an observation that says nothing of it is a request; the observation goes on."""
     watcher = rs.observe(TRL)
     assert rs.request(*CORE, token=watcher.token).option(OBSERVE) is None
     revoke(client, *tokens(client, world))
@@ -297,7 +297,7 @@ def test_osc_037_a_relay_with_small_datagrams(world, client, szx):
 
 
 def relayed_answer(session, outer, szx):
-    """Somebody on the way has no room for the answer and asks for it in blocks, still encrypted; what he makes of them."""
+    """Somebody on the way has no room for the answer and asks for it in blocks; what he makes of them, still encrypted."""
     outer.options.append((BLOCK2, block(0, False, szx)))
     first = last = session.raw_answer(outer)
     payload, number = first.payload, 0
@@ -319,7 +319,8 @@ def test_osc_037_an_answer_in_small_datagrams(client, szx):
 
 def test_osc_037_fragments_of_another_message_do_not_fit(world, client):
     """What is put together from two is what nobody encrypted."""
-    one, two = (request(client, coap.POST, "token", body_of(world, 300), content_format=coap.ACE_CBOR) for _ in range(2))
+    one, two = (request(client, coap.POST, "token", body_of(world, 300), content_format=coap.ACE_CBOR)
+                for _ in range(2))
     mixed = coap.Message(one.type, one.code, one.mid, one.token, one.options, one.payload[:64] + two.payload[64:])
     answer = relayed(client, mixed, 2)
     assert (answer.status, answer.payload) == ("4.00", b"Decryption failed")
@@ -405,8 +406,8 @@ def test_lost_and_asked_from_a_new_port(world, client):
 @pytest.mark.parametrize("kid,number,in_request", [(b"", 5, 13), (b"", 300, 14), (b"\1", 20, 14), (b"\1\2\3", 200, 16)],
                          ids=["no kid", "larger number", "a byte", "what acectl draws"])
 def test_overhead_on_the_wire(world, kid, number, in_request):
-    """Bytes of the CoAP message more than the same message without: 1 inner code, 8 tag, 1 payload marker outside, 1 head
-    of the option and 1 of flags, and Partial IV (1) and kid as long as they are: 13 with a kid of no bytes. In the
+    """Bytes of the CoAP message more than the same message without: 1 inner code, 8 tag, 1 payload marker outside, 1
+    head of the option and 1 of flags, and Partial IV (1) and kid as long as they are: 13 with a kid of no bytes. In the
     response 1 inner code, 8 tag, 1 marker, 1 head of an empty option: 11."""
     realm = world["realm"]
     fresh = realm.add_client(context=["--sender-id-hex", kid.hex(), "--recipient-id-hex", "ff", "--id-context-hex",
@@ -499,7 +500,8 @@ def test_osc_046_strangers_leave_nothing_behind(world):
 
 def test_osc_046_more_contexts_than_are_kept(make_realm):
     """Whose context was put away is asked for an Echo when he comes again, and is served."""
-    realm = make_realm({"limits": {"oscore_contexts_max": 10, "source_request_rate": 0, "peer_request_rate": 0}}).start()
+    limits = {"oscore_contexts_max": 10, "source_request_rate": 0, "peer_request_rate": 0}
+    realm = make_realm({"limits": limits}).start()
     client = realm.add_client(context=[])
     contexts = [client.context] + [realm.add_context("client", client) for _ in range(29)]
     for _ in range(2):
