@@ -27,6 +27,7 @@ DEFINE_FREEP(struct trust_anchors, trust_anchors_free)
 struct trust_anchors {
         X509_STORE *store;
         size_t n;
+        uint8_t hashes[TRUST_ANCHORS_MAX][SHA256_SIZE];
 };
 
 static void bio_done(BIO **bio) {
@@ -207,6 +208,17 @@ size_t trust_anchors_count(const struct trust_anchors *anchors) {
         return anchors ? anchors->n : 0;
 }
 
+bool trust_anchors_have(const struct trust_anchors *anchors, const uint8_t hash[static SHA256_SIZE]) {
+        for (size_t i = 0; i < trust_anchors_count(anchors); i++)
+                if (memcmp(anchors->hashes[i], hash, SHA256_SIZE) == 0)
+                        return true;
+        return false;
+}
+
+static bool certificate_hash(const X509 *certificate, uint8_t ret[static SHA256_SIZE]) {
+        return X509_digest(certificate, EVP_sha256(), ret, NULL) == 1;
+}
+
 void trust_anchors_free(struct trust_anchors *anchors) {
         if (!anchors)
                 return;
@@ -247,7 +259,8 @@ static int anchor_add(struct trust_anchors *anchors, const char *file, size_t n,
         if (anchors->n == TRUST_ANCHORS_MAX)
                 return n == TRUST_ANCHORS_MAX + 1 ? diags_add(faults, file, 0, "more than %d certificates",
                                                               TRUST_ANCHORS_MAX) : 0;
-        if (X509_STORE_add_cert(anchors->store, certificate) != 1)
+        if (X509_STORE_add_cert(anchors->store, certificate) != 1 ||
+            !certificate_hash(certificate, anchors->hashes[anchors->n]))
                 return failed(-ENOMEM);
         anchors->n++;
         return 0;
@@ -385,25 +398,26 @@ static bool read_time(const ASN1_TIME *time, int64_t *ret_s) {
         return true;
 }
 
-/* What all of the path agree on; nothing at all where one cannot be read. */
-static struct certificate_period period_of(const STACK_OF(X509) *path) {
-        struct certificate_period period = { INT64_MIN, INT64_MAX };
+/* The time that all of the path agree on; none at all where one cannot be read. The last is the trust anchor. */
+static struct certificate_path path_of(const STACK_OF(X509) *chain) {
+        struct certificate_path path = { .from_s = INT64_MIN, .until_s = INT64_MAX };
         int64_t from_s, until_s;
 
-        for (int i = 0; i < sk_X509_num(path); i++) {
-                const X509 *certificate = sk_X509_value(path, i);
+        for (int i = 0; i < sk_X509_num(chain); i++) {
+                const X509 *certificate = sk_X509_value(chain, i);
 
                 if (!read_time(X509_get0_notBefore(certificate), &from_s) ||
-                    !read_time(X509_get0_notAfter(certificate), &until_s))
-                        return (struct certificate_period){ INT64_MAX, INT64_MIN };
-                period.from_s = from_s > period.from_s ? from_s : period.from_s;
-                period.until_s = until_s < period.until_s ? until_s : period.until_s;
+                    !read_time(X509_get0_notAfter(certificate), &until_s) ||
+                    !certificate_hash(certificate, path.anchor))
+                        return (struct certificate_path){ .from_s = INT64_MAX, .until_s = INT64_MIN };
+                path.from_s = from_s > path.from_s ? from_s : path.from_s;
+                path.until_s = until_s < path.until_s ? until_s : path.until_s;
         }
-        return period;
+        return path;
 }
 
 static int judge_path(const struct trust_anchors *anchors, STACK_OF(X509) *chain, int64_t now_s,
-                      struct certificate_period *ret_period, enum certificate_fault *ret_fault) {
+                      struct certificate_path *ret_path, enum certificate_fault *ret_fault) {
         _cleanup_(X509_STORE_CTX_freep) X509_STORE_CTX *context = X509_STORE_CTX_new();
         X509_VERIFY_PARAM *rules;
         int error;
@@ -423,12 +437,12 @@ static int judge_path(const struct trust_anchors *anchors, STACK_OF(X509) *chain
                 return -ENOMEM;
         *ret_fault = fault_of(error);
         if (error == X509_V_OK)
-                *ret_period = period_of(X509_STORE_CTX_get0_chain(context));
+                *ret_path = path_of(X509_STORE_CTX_get0_chain(context));
         return 0;
 }
 
 static int judge(const struct trust_anchors *anchors, const struct bytes *chain, size_t n, int64_t now_s,
-                 STACK_OF(X509) **ret_stack, struct public_key *ret_key, struct certificate_period *ret_period,
+                 STACK_OF(X509) **ret_stack, struct public_key *ret_key, struct certificate_path *ret_path,
                  enum certificate_fault *ret_fault) {
         STACK_OF(X509) *stack;
         int r;
@@ -446,16 +460,16 @@ static int judge(const struct trust_anchors *anchors, const struct bytes *chain,
         if (*ret_fault != CERTIFICATE_GOOD)
                 return 0;
         *ret_fault = CERTIFICATE_FOREIGN;
-        return anchors ? judge_path(anchors, stack, now_s, ret_period, ret_fault) : 0;
+        return anchors ? judge_path(anchors, stack, now_s, ret_path, ret_fault) : 0;
 }
 
 int certificate_judge(const struct trust_anchors *anchors, const struct bytes *chain, size_t n, int64_t now_s,
                       enum certificate_fault *ret_fault) {
         _cleanup_(chain_freep) STACK_OF(X509) *stack = NULL;
-        struct certificate_period period;
+        struct certificate_path path;
         struct public_key key;
 
-        return judge(anchors, chain, n, now_s, &stack, &key, &period, ret_fault);
+        return judge(anchors, chain, n, now_s, &stack, &key, &path, ret_fault);
 }
 
 /* ---- what a certificate is known by */
@@ -577,10 +591,10 @@ int certificate_rules(struct bytes der, int (*row)(void *context, struct bytes r
 
 int certificate_take(const struct trust_anchors *anchors, const struct bytes *chain, size_t n, int64_t now_s,
                      int (*row)(void *context, struct bytes rule), void *context, struct public_key *ret_key,
-                     struct certificate_period *ret_period, enum certificate_fault *ret_fault) {
+                     struct certificate_path *ret_path, enum certificate_fault *ret_fault) {
         _cleanup_(chain_freep) STACK_OF(X509) *stack = NULL;
         const struct rules rules = { row, context };
-        int r = judge(anchors, chain, n, now_s, &stack, ret_key, ret_period, ret_fault);
+        int r = judge(anchors, chain, n, now_s, &stack, ret_key, ret_path, ret_fault);
 
         return r != 0 || *ret_fault != CERTIFICATE_GOOD ? r : tell_all(&rules, sk_X509_value(stack, 0), ret_key);
 }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "base/diag.h"
+#include "crypto/hash.h"
 #include "crypto/key.h"
 
 /* X.509 certificates (RFC 5280): our own, made here, and those of clients, judged here. No clock but the caller's. */
@@ -43,6 +44,8 @@ struct trust_anchors;
 int trust_anchors_new(struct bytes pem, const char *file, struct trust_anchors **ret, struct diags *faults);
 void trust_anchors_free(struct trust_anchors *anchors);
 size_t trust_anchors_count(const struct trust_anchors *anchors);
+/* Is the certificate with this SHA-256 one of them? anchors NULL: there are none. */
+bool trust_anchors_have(const struct trust_anchors *anchors, const uint8_t hash[static SHA256_SIZE]);
 
 enum certificate_fault {
         CERTIFICATE_GOOD,
@@ -68,18 +71,19 @@ const char *certificate_fault_text(enum certificate_fault fault);
 int certificate_judge(const struct trust_anchors *anchors, const struct bytes *chain, size_t n, int64_t now_s,
                       enum certificate_fault *ret_fault);
 
-/* While every certificate of a path is valid: from_s <= t < until_s. */
-struct certificate_period {
+/* While every certificate of a path is valid: from_s <= t < until_s; and the SHA-256 of the trust anchor at its end. */
+struct certificate_path {
         int64_t from_s, until_s;
+        uint8_t anchor[SHA256_SIZE];
 };
 
 /*
- * certificate_judge() and, of a good one, its key in *ret_key, its path's period and certificate_rules(), without
+ * certificate_judge() and, of a good one, its key in *ret_key, its path and certificate_rules(), without
  * reading it again: that is most of the work. 0 with a fault; row()'s first result that is not 0; -ENOMEM.
  */
 int certificate_take(const struct trust_anchors *anchors, const struct bytes *chain, size_t n, int64_t now_s,
                      int (*row)(void *context, struct bytes rule), void *context, struct public_key *ret_key,
-                     struct certificate_period *ret_period, enum certificate_fault *ret_fault);
+                     struct certificate_path *ret_path, enum certificate_fault *ret_fault);
 
 /*
  * What a certificate is known by, as rules of credentials (domain/credential.h): its key first, then alternative names,

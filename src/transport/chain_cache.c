@@ -8,16 +8,15 @@
 
 _Static_assert(CERTIFICATE_NAME_MAX <= UINT8_MAX, "a rule's size is one byte");
 
-struct verdict {
+struct known {
         uint8_t hash[SHA256_SIZE];
-        uint8_t thumbprint[THUMBPRINT_SIZE];
-        struct certificate_period period;
+        struct chain_verdict verdict;
         size_t rules_size;
         uint8_t rules[]; /* each behind its size */
 };
 
 struct chain_cache {
-        struct verdict *places[CHAIN_CACHE_PLACES];
+        struct known *places[CHAIN_CACHE_PLACES];
         struct chain_cache_figures figures;
 };
 
@@ -36,7 +35,7 @@ static int chain_hash(const struct bytes *chain, size_t n, uint8_t ret[static SH
         return r != 0 ? r : sha256(buf_bytes(&bytes), ret);
 }
 
-static struct verdict **place_of(struct chain_cache *cache, const uint8_t hash[static SHA256_SIZE]) {
+static struct known **place_of(struct chain_cache *cache, const uint8_t hash[static SHA256_SIZE]) {
         return &cache->places[((size_t)hash[0] << 8 | hash[1]) & (CHAIN_CACHE_PLACES - 1)];
 }
 
@@ -63,56 +62,53 @@ static int on_rule(void *context, struct bytes rule) {
 
 /* Without memory it is read again the next time. */
 static void keep(struct chain_cache *cache, const uint8_t hash[static SHA256_SIZE], const struct buf *rules,
-                 const uint8_t thumbprint[static THUMBPRINT_SIZE], const struct certificate_period *period) {
-        struct verdict **place = place_of(cache, hash), *verdict = malloc(sizeof(*verdict) + rules->size);
+                 const struct chain_verdict *verdict) {
+        struct known **place = place_of(cache, hash), *known = malloc(sizeof(*known) + rules->size);
 
-        if (!verdict)
+        if (!known)
                 return;
-        memcpy(verdict->hash, hash, SHA256_SIZE);
-        memcpy(verdict->thumbprint, thumbprint, THUMBPRINT_SIZE);
-        verdict->period = *period;
-        verdict->rules_size = rules->size;
+        memcpy(known->hash, hash, SHA256_SIZE);
+        known->verdict = *verdict;
+        known->rules_size = rules->size;
         if (rules->size > 0)
-                memcpy(verdict->rules, rules->data, rules->size);
+                memcpy(known->rules, rules->data, rules->size);
         free(*place);
-        *place = verdict;
+        *place = known;
 }
 
-static int take_known(const struct verdict *verdict, int (*row)(void *context, struct bytes rule), void *context) {
+static int tell_rules(const struct known *known, int (*row)(void *context, struct bytes rule), void *context) {
         int r = 0;
 
-        for (size_t at = 0; at < verdict->rules_size && r == 0; at += 1 + (size_t)verdict->rules[at])
-                r = row(context, bytes_of(verdict->rules + at + 1, verdict->rules[at]));
+        for (size_t at = 0; at < known->rules_size && r == 0; at += 1 + (size_t)known->rules[at])
+                r = row(context, bytes_of(known->rules + at + 1, known->rules[at]));
         return r;
 }
 
 int chain_cache_take(struct chain_cache *cache, const struct trust_anchors *anchors, const struct bytes *chain, size_t n,
                      int64_t now_s, int (*row)(void *context, struct bytes rule), void *context,
-                     uint8_t ret_thumbprint[static THUMBPRINT_SIZE], enum certificate_fault *ret_fault) {
+                     struct chain_verdict *ret) {
         struct listening listening = { .row = row, .context = context, .rules = BUF_INIT(CHAIN_CACHE_RULES_MAX) };
         uint8_t hash[SHA256_SIZE];
-        struct certificate_period period;
-        const struct verdict *verdict;
+        const struct known *known;
         struct public_key key;
         int r = chain_hash(chain, n, hash);
 
         if (r != 0)
                 return r;
-        verdict = *place_of(cache, hash);
-        if (verdict && memcmp(verdict->hash, hash, sizeof(hash)) == 0 && now_s >= verdict->period.from_s &&
-            now_s < verdict->period.until_s) {
+        known = *place_of(cache, hash);
+        if (known && memcmp(known->hash, hash, sizeof(hash)) == 0 && now_s >= known->verdict.path.from_s &&
+            now_s < known->verdict.path.until_s) {
                 cache->figures.n_known++;
-                *ret_fault = CERTIFICATE_GOOD;
-                memcpy(ret_thumbprint, verdict->thumbprint, THUMBPRINT_SIZE);
-                return take_known(verdict, row, context);
+                *ret = known->verdict;
+                return tell_rules(known, row, context);
         }
 
         cache->figures.n_read++;
-        r = certificate_take(anchors, chain, n, now_s, on_rule, &listening, &key, &period, ret_fault);
-        if (r == 0 && *ret_fault == CERTIFICATE_GOOD) {
-                r = public_key_thumbprint(&key, ret_thumbprint);
+        r = certificate_take(anchors, chain, n, now_s, on_rule, &listening, &key, &ret->path, &ret->fault);
+        if (r == 0 && ret->fault == CERTIFICATE_GOOD) {
+                r = public_key_thumbprint(&key, ret->thumbprint);
                 if (r == 0 && listening.failed == 0)
-                        keep(cache, hash, &listening.rules, ret_thumbprint, &period);
+                        keep(cache, hash, &listening.rules, ret);
         }
         buf_done(&listening.rules);
         return r != 0 ? r : listening.result;

@@ -19,10 +19,17 @@ void chain_cache_free(struct chain_cache *cache);
 /* The trust anchors are others now. */
 void chain_cache_clear(struct chain_cache *cache);
 
-/* As certificate_take(), with the thumbprint of the key instead of the key. -EIO too. */
+/* What certificate_take() said: the rest is of good ones alone. */
+struct chain_verdict {
+        enum certificate_fault fault;
+        uint8_t thumbprint[THUMBPRINT_SIZE]; /* of its key */
+        struct certificate_path path;
+};
+
+/* As certificate_take(). -EIO too. */
 int chain_cache_take(struct chain_cache *cache, const struct trust_anchors *anchors, const struct bytes *chain, size_t n,
                      int64_t now_s, int (*row)(void *context, struct bytes rule), void *context,
-                     uint8_t ret_thumbprint[static THUMBPRINT_SIZE], enum certificate_fault *ret_fault);
+                     struct chain_verdict *ret);
 
 struct chain_cache_figures {
         uint64_t n_read, n_known; /* chains that were read; that were known */

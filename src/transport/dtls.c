@@ -29,6 +29,7 @@
 #define RESEND_MAX_US 60000000
 #define VERDICT_US 200000                 /* see record_is_suspect() */
 #define COOKIE_KEY_LIFE_US INT64_C(3600000000)
+#define CERTIFICATE_CHECK_US 60000000     /* how often the wall clock is asked whether a certificate has ended */
 #define TIMERS_MAX 256                    /* of each kind in one call: others get their turn when many are due */
 #define GNUTLS_HOLD_MS (24 * 3600 * 1000) /* handshake timeouts are ours; GnuTLS has no clock of ours to keep them by */
 
@@ -75,7 +76,7 @@ struct dtls_session {
         uint8_t random[HELLO_RANDOM_SIZE];
 
         TAILQ_ENTRY(dtls_session) link; /* half-open: by age; open: by last use */
-        struct timer timer;             /* half-open only */
+        struct timer timer;             /* of half-open ones, and of those with a certificate */
         int64_t begun_us, resend_us, resend_step_us, verdict_us, used_us;
 
         struct bytes input; /* what GnuTLS has not pulled yet of the datagram being taken in */
@@ -90,6 +91,8 @@ struct dtls_session {
         struct credential credential;
         bool has_thumbprint;
         uint8_t thumbprint[THUMBPRINT_SIZE];
+        bool has_path;      /* the client showed a certificate */
+        struct certificate_path path;
         struct holder *holder; /* open only */
         TAILQ_ENTRY(dtls_session) own_link;
         void *owner;
@@ -375,22 +378,28 @@ static enum dtls_failure failure_of(enum certificate_fault fault) {
 
 /* A chain: valid now, and of somebody registered. */
 static enum dtls_failure judge_chain(struct dtls_session *session, const gnutls_datum_t *list, unsigned n, int *ret_r) {
-        enum certificate_fault fault = CERTIFICATE_CHAIN_TOO_LONG;
+        struct chain_verdict verdict = { .fault = CERTIFICATE_CHAIN_TOO_LONG };
         struct bytes chain[CERTIFICATE_CHAIN_MAX];
+        enum dtls_failure failure;
 
         *ret_r = 0;
         for (unsigned i = 0; i < n && i < N_ELEMENTS(chain); i++)
                 chain[i] = bytes_of(list[i].data, list[i].size);
         if (n <= N_ELEMENTS(chain))
                 *ret_r = chain_cache_take(session->dtls->chains, session->dtls->anchors, chain, n,
-                                          session->dtls->now.wall_s, try_rule, session, session->thumbprint, &fault);
-        if (*ret_r == 0 && fault != CERTIFICATE_GOOD) {
-                session->detail = certificate_fault_text(fault);
+                                          session->dtls->now.wall_s, try_rule, session, &verdict);
+        if (*ret_r == 0 && verdict.fault != CERTIFICATE_GOOD) {
+                failure = failure_of(verdict.fault);
+                if (failure == DTLS_FAILED_CERTIFICATE_BAD || failure == DTLS_FAILED_CERTIFICATE_UNSUPPORTED)
+                        session->detail = certificate_fault_text(verdict.fault);
                 *ret_r = -EINVAL;
-                return failure_of(fault);
+                return failure;
         }
         if (*ret_r < 0)
                 return DTLS_FAILED_INTERNAL;
+        memcpy(session->thumbprint, verdict.thumbprint, sizeof(session->thumbprint));
+        session->path = verdict.path;
+        session->has_path = true;
         *ret_r = *ret_r == 1 ? 0 : 1;
         return DTLS_FAILED_UNMATCHED;
 }
@@ -406,6 +415,7 @@ static int judge_client(gnutls_session_t tls) {
         int r = -EINVAL;
 
         session->credential = (struct credential){};
+        session->has_path = false;
         list = gnutls_certificate_get_peers(tls, &n);
         if (list && n > 0 && gnutls_certificate_type_get2(tls, GNUTLS_CTYPE_PEERS) == GNUTLS_CRT_RAWPK)
                 failure = judge_key(session, bytes_of(list[0].data, list[0].size), &r);
@@ -547,6 +557,56 @@ static void evict(struct dtls_session *session) {
         dtls_session_close(session);
 }
 
+/* ---- the end of a certificate */
+
+/* Which is the end of what it has opened: RFC 5246 §7.2.2 lets both be said at any time. */
+static bool certificate_is_over(const struct dtls_session *session, struct engine_time now) {
+        return session->has_path && now.wall_s >= session->path.until_s;
+}
+
+/* It was taken back by other trust anchors, which makes it end at once, or its time has come. */
+static enum dtls_failure certificate_fate(const struct dtls_session *session) {
+        return session->path.until_s == INT64_MIN ? DTLS_FAILED_CERTIFICATE_FOREIGN : DTLS_FAILED_CERTIFICATE_EXPIRED;
+}
+
+static void session_outlive(struct dtls_session *session) {
+        session->dtls->figures.n_evicted++;
+        session_fail(session, certificate_fate(session));
+}
+
+/* By the wall clock, which may be set: it is asked again and again. Without memory, what comes in asks it. */
+static void watch_certificate(struct dtls_session *session, struct engine_time now) {
+        int64_t left_us = CERTIFICATE_CHECK_US;
+
+        if (!session->has_path)
+                return;
+        if (now.wall_s >= session->path.until_s)
+                left_us = 0;
+        else if (session->path.until_s - now.wall_s < CERTIFICATE_CHECK_US / 1000000)
+                left_us = (session->path.until_s - now.wall_s) * 1000000;
+        (void)heap_set(&session->dtls->timers, &session->timer, now.monotonic_us + left_us);
+}
+
+static void certificate_timer(struct dtls_session *session, struct engine_time now) {
+        if (certificate_is_over(session, now))
+                session_outlive(session);
+        else
+                watch_certificate(session, now);
+}
+
+/* Those of half-open sessions are looked at when the handshake is done. */
+static void take_back(struct dtls *dtls, struct sessions *sessions) {
+        struct dtls_session *session;
+
+        TAILQ_FOREACH(session, sessions, link) {
+                if (!session->has_path || trust_anchors_have(dtls->anchors, session->path.anchor))
+                        continue;
+                session->path.until_s = INT64_MIN;
+                if (session->state == OPEN)
+                        (void)heap_set(&dtls->timers, &session->timer, 0);
+        }
+}
+
 /* ---- data */
 
 static void session_use(struct dtls_session *session, struct engine_time now) {
@@ -638,8 +698,13 @@ static void make_room(struct dtls *dtls, const struct holder *holder) {
 
 static void handshake_done(struct dtls_session *session, struct engine_time now) {
         struct dtls *dtls = session->dtls;
-        struct holder *holder = client_was_judged(session) ? holder_get(dtls, session->credential.id) : NULL;
+        struct holder *holder;
 
+        if (certificate_is_over(session, now)) {
+                session_fail(session, certificate_fate(session));
+                return;
+        }
+        holder = client_was_judged(session) ? holder_get(dtls, session->credential.id) : NULL;
         if (!holder) {
                 session_fail(session, DTLS_FAILED_INTERNAL);
                 return;
@@ -655,6 +720,7 @@ static void handshake_done(struct dtls_session *session, struct engine_time now)
         session->holder = holder;
         TAILQ_INSERT_TAIL(&dtls->open, session, link);
         TAILQ_INSERT_TAIL(&holder->sessions, session, own_link);
+        watch_certificate(session, now);
         if (dtls->callbacks.done)
                 dtls->callbacks.done(dtls->callbacks.context, session, now);
 }
@@ -688,6 +754,8 @@ static void session_take(struct dtls_session *session, struct bytes datagram, st
         session->input = datagram;
         if (session->state == HALF_OPEN && has_input(session))
                 handshake_step(session, now);
+        if (session->state == OPEN && certificate_is_over(session, now))
+                session_outlive(session);
         if (session->state == OPEN && has_input(session))
                 receive(session, now);
         session->input = BYTES_NONE;
@@ -915,6 +983,7 @@ static int64_t idle_due(const struct dtls *dtls) {
 }
 
 void dtls_timers(struct dtls *dtls, struct engine_time now) {
+        struct dtls_session *session;
         struct timer *timer;
 
         dtls->now = now;
@@ -922,7 +991,11 @@ void dtls_timers(struct dtls *dtls, struct engine_time now) {
                 timer = heap_first(&dtls->timers);
                 if (!timer || timer->due_us > now.monotonic_us)
                         break;
-                half_open_timer(timer_owner(timer, struct dtls_session, timer), now);
+                session = timer_owner(timer, struct dtls_session, timer);
+                if (session->state == OPEN)
+                        certificate_timer(session, now);
+                else
+                        half_open_timer(session, now);
         }
         for (unsigned n = 0; n < TIMERS_MAX && idle_due(dtls) <= now.monotonic_us; n++)
                 evict(TAILQ_FIRST(&dtls->open));
@@ -1006,6 +1079,8 @@ int dtls_set_keys(struct dtls *dtls, const struct dtls_key *keys, size_t n) {
 void dtls_set_trust_anchors(struct dtls *dtls, const struct trust_anchors *anchors) {
         dtls->anchors = anchors;
         chain_cache_clear(dtls->chains);
+        take_back(dtls, &dtls->open);
+        take_back(dtls, &dtls->half_open);
 }
 
 void dtls_close_all(struct dtls *dtls) {

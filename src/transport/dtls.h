@@ -19,6 +19,9 @@ struct trust_anchors;
  * TLS_ECDHE_ECDSA_WITH_{AES_128_CCM_8, AES_128_CCM, AES_128_GCM_SHA256, CHACHA20_POLY1305_SHA256}; which of the two
  * either side shows the certificate type extensions say. Who fails is told why by an alert (dtls_failure.h).
  *
+ * A session ends with the certificates of the client's path, with certificate_expired, and with its trust anchor, with
+ * unknown_ca.
+ *
  * Until the cookie is checked no signature is made or verified; then there is one of ours for each handshake, and the
  * verifying of at most CERTIFICATE_CHAIN_MAX of the client's.
  *
@@ -72,11 +75,14 @@ void dtls_free(struct dtls *dtls);
 void dtls_set_limits(struct dtls *dtls, const struct dtls_limits *limits);
 
 /*
- * What the server shows from now on, and what certificates of clients must lead to; sessions stay as they are,
- * handshakes go on with what they began with. No keys: PSK only. The anchors are borrowed; NULL: no certificate is
- * good. 0, -EINVAL: a key that GnuTLS cannot use, -ENOMEM; then all stays as it was.
+ * What the server shows from now on; sessions stay as they are, handshakes go on with what they began with. No keys: PSK
+ * only. 0, -EINVAL: a key that GnuTLS cannot use, -ENOMEM; then all stays as it was.
  */
 int dtls_set_keys(struct dtls *dtls, const struct dtls_key *keys, size_t n);
+/*
+ * What certificates of clients must lead to from now on, borrowed; NULL: no certificate is good. Sessions whose path ends
+ * in none of them are over: dtls_timers() ends them, or what comes in.
+ */
 void dtls_set_trust_anchors(struct dtls *dtls, const struct trust_anchors *anchors);
 
 /* Errors are the peer's: they are answered with an alert where RFC 6347 §4.1.2.7 wants one, counted, and end here. */

@@ -126,7 +126,7 @@ static const struct row {
         ENGINE(batches, COUNTER, "Batches of requests, each of them one commit"),
         ENGINE(sessions, GAUGE, "DTLS sessions, half-open ones included"),
         ENGINE(sessions_half_open, GAUGE, "DTLS handshakes under way"),
-        ENGINE(sessions_evicted, COUNTER, "DTLS sessions closed for being idle or to make room"),
+        ENGINE(sessions_evicted, COUNTER, "DTLS sessions closed for being idle, to make room, or with their certificate"),
         ENGINE(pending, GAUGE, "Requests that wait for a batch"),
         ENGINE(refused_overload, COUNTER, "Requests refused as too many were waiting"),
         FIGURE("refused_peer_rate", COUNTER, engine.limit.n_refused_peer,

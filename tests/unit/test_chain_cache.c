@@ -53,9 +53,8 @@ static int on_rule(void *context, struct bytes rule) {
 
 struct taken {
         int result;
-        enum certificate_fault fault;
         struct buf rules;
-        uint8_t thumbprint[THUMBPRINT_SIZE];
+        struct chain_verdict verdict;
 };
 
 static struct taken take(struct chain_cache *cache, const struct trust_anchors *anchors, const struct pki *device,
@@ -64,8 +63,7 @@ static struct taken take(struct chain_cache *cache, const struct trust_anchors *
         const struct bytes chain[] = { pki_der(device) };
         struct taken taken = {};
 
-        taken.result = chain_cache_take(cache, anchors, chain, 1, now_s, on_rule, &heard, taken.thumbprint,
-                                        &taken.fault);
+        taken.result = chain_cache_take(cache, anchors, chain, 1, now_s, on_rule, &heard, &taken.verdict);
         taken.rules = heard.rules;
         return taken;
 }
@@ -85,14 +83,14 @@ static void test_known(void **state) {
         _cleanup_(trust_anchors_freep) struct trust_anchors *anchors = anchors_of(authority);
         struct taken first = take(cache, anchors, device, NOW_S, NULL), again, ended;
 
-        assert_int_equal(first.fault, CERTIFICATE_GOOD);
+        assert_int_equal(first.verdict.fault, CERTIFICATE_GOOD);
         assert_int_equal(first.result, 0);
         assert_non_null(bytes_find(buf_bytes(&first.rules), BYTES_LITERAL("dns:meter.example\nuri:urn:m:1\nsubject:")));
         again = take(cache, anchors, device, NOW_S + 1, NULL);
-        assert_int_equal(again.fault, CERTIFICATE_GOOD);
+        assert_int_equal(again.verdict.fault, CERTIFICATE_GOOD);
         assert_int_equal(again.result, 0);
         assert_true(bytes_equal(buf_bytes(&first.rules), buf_bytes(&again.rules)));
-        assert_memory_equal(first.thumbprint, again.thumbprint, THUMBPRINT_SIZE);
+        assert_memory_equal(first.verdict.thumbprint, again.verdict.thumbprint, THUMBPRINT_SIZE);
         expect_figures(cache, 1, 1);
 
         ended = take(cache, anchors, device, NOW_S, "dns:meter.example");
@@ -125,7 +123,7 @@ static void expect_fault(struct chain_cache *cache, const struct trust_anchors *
         struct taken taken = take(cache, anchors, device, now_s, NULL);
 
         assert_int_equal(taken.result, 0);
-        assert_int_equal(taken.fault, fault);
+        assert_int_equal(taken.verdict.fault, fault);
         buf_done(&taken.rules);
 }
 
@@ -165,17 +163,17 @@ static void test_damaged(void **state) {
         _cleanup_(pki_freep) struct pki *authority = authority_new("ca"), *device = device_new(authority, NOW_S + DAY_S);
         _cleanup_(trust_anchors_freep) struct trust_anchors *anchors = anchors_of(authority);
         struct bytes der = pki_der(device);
-        uint8_t copy[2048], thumbprint[THUMBPRINT_SIZE];
+        uint8_t copy[2048];
         struct heard heard = { .rules = BUF_INIT(4096) };
         const struct bytes chain[] = { bytes_of(copy, der.size) };
-        enum certificate_fault fault;
+        struct chain_verdict verdict;
 
         expect_fault(cache, anchors, device, NOW_S, CERTIFICATE_GOOD);
         assert_true(der.size <= sizeof(copy));
         memcpy(copy, der.data, der.size);
         copy[der.size - 1] ^= 1;
-        assert_int_equal(chain_cache_take(cache, anchors, chain, 1, NOW_S, on_rule, &heard, thumbprint, &fault), 0);
-        assert_int_not_equal(fault, CERTIFICATE_GOOD);
+        assert_int_equal(chain_cache_take(cache, anchors, chain, 1, NOW_S, on_rule, &heard, &verdict), 0);
+        assert_int_not_equal(verdict.fault, CERTIFICATE_GOOD);
         expect_figures(cache, 2, 0);
         buf_done(&heard.rules);
 }

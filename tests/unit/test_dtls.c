@@ -158,6 +158,7 @@ static void rig_free(struct rig *rig) {
         free(rig);
 }
 DEFINE_FREEP(struct rig, rig_free)
+DEFINE_FREEP(struct trust_anchors, trust_anchors_free)
 
 static struct dtls_figures figures(const struct rig *rig) {
         struct dtls_figures f;
@@ -1727,6 +1728,133 @@ static void keys_change(void **state) {
         assert_served(keyed.rig, 2, after, pki, 8);
 }
 
+/* Both clocks, and what is due then. */
+static void wait_s(struct rig *rig, int64_t s) {
+        at.wall_s += s;
+        advance(rig, s * SECOND);
+}
+
+/* The server has ended the session, and says why. */
+static void assert_over(struct rig *rig, unsigned n, struct dtls_client *client, int alert) {
+        uint64_t n_sessions = figures(rig).n_sessions;
+
+        assert_int_equal(rig->n_closed, 1);
+        assert_int_equal(figures(rig).n_evicted, 1);
+        assert_int_equal(to_client(rig, n, client), 1);
+        assert_true(dtls_client_receive(client, &rig->delivered) < 0);
+        assert_int_equal(dtls_client_alert(client), alert);
+        assert_int_equal(figures(rig).n_sessions, n_sessions);
+        rig->n_closed = 0;
+}
+
+/* Nobody stays in by what is no longer valid: the own certificate, an authority's, at its time or when the clock is set. */
+static void sessions_end_with_their_certificate(void **state) {
+        static const struct {
+                int64_t own_s, authority_s; /* from now */
+                bool is_set;                /* the clock jumps, and the client is the first to notice */
+        } cases[] = { { 100, 0, false }, { 1000, 100, false }, { 100, 0, true }, { 100000, 0, false } };
+
+        for (size_t i = 0; i < N_ELEMENTS(cases); i++) {
+                _cleanup_(keyed_done) struct keyed keyed = keyed_new(NULL);
+                _cleanup_(pki_freep) struct pki *authority =
+                        pki_new(&(struct pki_ask){ .subject = "ca", .constraints = CA, .usage = "keyCertSign",
+                                                   .until_s = cases[i].authority_s ? NOW_S + cases[i].authority_s : 0,
+                                                   .issuer = keyed.root });
+                _cleanup_(pki_freep) struct pki *pki =
+                        pki_new(&(struct pki_ask){ .subject = "meter", .names = "DNS:meter", .issuer = authority,
+                                                   .until_s = NOW_S + cases[i].own_s });
+                const struct bytes chain[] = { pki_der(pki), pki_der(authority) };
+                _cleanup_(dtls_client_freep) struct dtls_client *client =
+                        client_of(&(struct dtls_client_options){ .pkcs8 = pki_pkcs8(pki), .chain = chain, .n_chain = 2 });
+                _cleanup_(dtls_client_freep) struct dtls_client *raw = rpk_client(pki, RAW), *psk_client = NULL;
+                int64_t end_s = cases[i].authority_s ?: cases[i].own_s;
+
+                keyed.rig->rule = "dns:meter";
+                thumbprint_of(pki, keyed.rig->known);
+                assert_int_equal(shake(keyed.rig, 1, client), 0);
+                assert_int_equal(shake(keyed.rig, 2, raw), 0);
+                psk_client = connected(keyed.rig, 3);
+                assert_true(dtls_due(keyed.rig->dtls) <= at.monotonic_us + end_s * SECOND);
+                for (; at.wall_s < NOW_S + end_s - 1 && end_s < 1000; wait_s(keyed.rig, 1))
+                        assert_true(dtls_due(keyed.rig->dtls) > at.monotonic_us);
+                if (end_s < 1000)
+                        assert_served(keyed.rig, 1, client, pki, 9);
+                at.wall_s = NOW_S + end_s;
+                if (cases[i].is_set) {
+                        say(keyed.rig, 1, client, BYTES_LITERAL("hello"));
+                        assert_delivered(keyed.rig, "");
+                } else {
+                        advance(keyed.rig, 60 * SECOND); /* that long at most without a look at the clock */
+                }
+                assert_over(keyed.rig, 1, client, CERTIFICATE_EXPIRED);
+                assert_served(keyed.rig, 2, raw, pki, 8);
+                say(keyed.rig, 3, psk_client, BYTES_LITERAL("hello"));
+                assert_delivered(keyed.rig, "hello|");
+        }
+}
+
+/* The records of a flight one by one, but for the last, which is what comes back. */
+static struct bytes all_but_finished(struct rig *rig, unsigned n, const struct flight *flight) {
+        struct bytes last = BYTES_NONE;
+
+        for (unsigned i = 0; i < flight->n; i++) {
+                struct bytes left = buf_bytes(&flight->datagrams[i]);
+
+                while (left.size > 0) {
+                        size_t size = 13 + ((size_t)left.data[11] << 8 | left.data[12]);
+
+                        if (last.size > 0)
+                                input(rig, n, last);
+                        last = bytes_of(left.data, size);
+                        left = bytes_of(left.data + size, left.size - size);
+                }
+        }
+        return last;
+}
+
+/* Nor by an authority that is trusted no more; who leads to one that still is stays. */
+static void sessions_end_with_their_trust_anchor(void **state) {
+        _cleanup_(keyed_done) struct keyed keyed = keyed_new(NULL);
+        _cleanup_(pki_freep) struct pki *pki =
+                pki_new(&(struct pki_ask){ .subject = "meter", .names = "DNS:meter", .issuer = keyed.root });
+        _cleanup_(pki_freep) struct pki *stranger =
+                pki_new(&(struct pki_ask){ .subject = "another", .constraints = CA, .usage = "keyCertSign" });
+        _cleanup_(dtls_client_freep) struct dtls_client *client = x509_client(pki, NULL), *slow = x509_client(pki, NULL);
+        _cleanup_(dtls_client_freep) struct dtls_client *raw = rpk_client(pki, RAW);
+        _cleanup_(trust_anchors_freep) struct trust_anchors *both = NULL, *other = NULL;
+        _cleanup_(buf_done) struct buf pem = BUF_INIT(65536);
+        _cleanup_(diags_done) struct diags faults = {};
+        _cleanup_(flight_done) struct flight flight;
+        struct bytes finished;
+
+        keyed.rig->rule = "dns:meter";
+        thumbprint_of(pki, keyed.rig->known);
+        pki_put_pem(stranger, &pem);
+        assert_int_equal(trust_anchors_new(buf_bytes(&pem), "file", &other, &faults), 0);
+        pki_put_pem(keyed.root, &pem);
+        assert_int_equal(trust_anchors_new(buf_bytes(&pem), "file", &both, &faults), 0);
+        assert_int_equal(shake(keyed.rig, 1, client), 0);
+        assert_int_equal(shake(keyed.rig, 2, raw), 0);
+
+        dtls_set_trust_anchors(keyed.rig->dtls, both);
+        advance(keyed.rig, 0);
+        assert_served(keyed.rig, 1, client, pki, 9);
+
+        last_flight(keyed.rig, 3, slow, &flight);
+        finished = all_but_finished(keyed.rig, 3, &flight); /* and so judged */
+        dtls_set_trust_anchors(keyed.rig->dtls, other);
+        assert_true(dtls_due(keyed.rig->dtls) <= at.monotonic_us);
+        advance(keyed.rig, 0);
+        assert_over(keyed.rig, 1, client, UNKNOWN_CA);
+        assert_served(keyed.rig, 2, raw, pki, 8);
+
+        input(keyed.rig, 3, finished);
+        assert_int_equal(figures(keyed.rig).n_half_open, 0);
+        assert_int_equal(figures(keyed.rig).n_done, 2);
+        assert_int_equal(keyed.rig->failure, DTLS_FAILED_CERTIFICATE_FOREIGN);
+        assert_int_equal(keyed.rig->n_closed, 0);
+}
+
 /* design.md's bar holds for them too: what a session keeps of its chain counts. */
 static void memory_of_a_session_with_certificate(void **state) {
         enum { N = 100 };
@@ -1831,6 +1959,8 @@ int main(void) {
                 cmocka_unit_test(no_session_without_proof),
                 cmocka_unit_test(one_port),
                 cmocka_unit_test(keys_change),
+                cmocka_unit_test(sessions_end_with_their_certificate),
+                cmocka_unit_test(sessions_end_with_their_trust_anchor),
                 cmocka_unit_test(memory_of_a_session_with_certificate),
                 cmocka_unit_test(fragments_of_long_chains_are_bounded),
         };
