@@ -4,7 +4,7 @@
  * most three times what was asked; and in the end who has a context is served, and who has none as well.
  *
  * A step is a byte: address (2 bits), batch afterwards, 16-bit length, protected, time (3 bits). When protected a byte
- * more: context (2 bits), number (2 bits), with the last Echo, non-confirmable, in outer blocks, bent; and a byte for
+ * more: context (2 bits; the fourth is the second being renewed, Appendix B.2), number (2 bits), with the last Echo, non-confirmable, in outer blocks, bent; and a byte for
  * each number that is not the next, and for what is bent. Then a length; and what is inside, or the datagram.
  */
 #include <errno.h>
@@ -22,31 +22,43 @@
 #define SPENT_MAX 4096
 #define PIV_SIZE OSCORE_PIV_SIZE_MAX
 #define TAG_SIZE 8
-#define TOKEN_SIZE (2 + PIV_SIZE) /* context, size of the Partial IV, Partial IV */
+#define TOKEN_SIZE (3 + PIV_SIZE) /* context, which keys of it, size of the Partial IV, Partial IV */
 #define BLOCK_SIZE 32
 #define BLOCK_SZX 1
 #define ECHO_MAX 40
-#define UNKNOWN WORLD_CONTEXTS /* a context that is registered nowhere */
+#define RENEWAL WORLD_CONTEXTS /* what becomes the context WORLD_RENEWS */
+#define CONTEXTS (WORLD_CONTEXTS + 1)
+#define R_SIZE 8
 
 enum number { NEXT, SAME, AHEAD, BACK };
 
 struct context {
         struct oscore_keys keys;
         uint64_t number; /* the next, and with that the highest so far */
+        uint8_t epoch;   /* counts keys */
         size_t echo_size;
         uint8_t echo[ECHO_MAX];
 };
 
+/* What the device sends next: request 1 under R1, or request 2 under R2 and R3. */
+struct renewal {
+        bool has_r2;
+        size_t id_context_size;
+        uint8_t id_context[OSCORE_ID_CONTEXT_SIZE_MAX];
+};
+
 /* What was encrypted to us under a nonce, or rather: under which number, of whom, of which context. */
 struct spent {
-        unsigned context;
+        unsigned context, epoch;
         bool is_own;
         uint64_t number, digest;
 };
 
 struct scene {
         struct world world;
-        struct context contexts[WORLD_CONTEXTS + 1];
+        struct context contexts[CONTEXTS];
+        struct renewal renewal;
+        uint8_t n_rs;
         struct spent spent[SPENT_MAX];
         size_t n_spent;
         size_t said[ADDRESSES], heard[ADDRESSES];
@@ -58,7 +70,7 @@ static struct address address_of(unsigned n) {
         return world_address(n % 2, 100 + n);
 }
 
-/* ---- what is heard */
+/* ---- nonces */
 
 static uint64_t digest_of(struct bytes bytes) {
         uint64_t hash = UINT64_C(14695981039346656037);
@@ -72,7 +84,7 @@ static void spend(struct scene *scene, const struct spent *spent) {
         for (size_t i = 0; i < scene->n_spent; i++) {
                 const struct spent *one = &scene->spent[i];
 
-                if (one->context == spent->context && one->is_own == spent->is_own && one->number == spent->number) {
+                if (one->context == spent->context && one->epoch == spent->epoch && one->is_own == spent->is_own && one->number == spent->number) {
                         MUST(one->digest == spent->digest);
                         return;
                 }
@@ -81,38 +93,111 @@ static void spend(struct scene *scene, const struct spent *spent) {
                 scene->spent[scene->n_spent++] = *spent;
 }
 
-/* Which request it answers is in the token. */
-static void hear_protected(struct scene *scene, const struct coap_message *outer) {
-        const struct coap_option *value = coap_message_option(outer, OPTION_OSCORE, 0), *echo;
-        _cleanup_(buf_done) struct buf plain = BUF_INIT(FUZZ_GUARDED_MAX);
-        struct oscore_request request = { .piv_size = outer->token.data[1] };
-        struct coap_message inner;
-        struct oscore_option option;
-        struct context *context;
-        struct spent spent;
+/* ---- renewal */
 
-        MUST(outer->token.size == TOKEN_SIZE && outer->token.data[0] < UNKNOWN);
-        MUST(outer->code == CODE_CHANGED || outer->code == CODE_CONTENT);
-        context = &scene->contexts[outer->token.data[0]];
-        request.kid = context->keys.sender_id;
-        memcpy(request.piv, outer->token.data + 2, request.piv_size);
-        MUST(oscore_option_decode(value->value, &option) == 0);
-        MUST(oscore_unprotect_response(&context->keys, &request, &option, outer, &plain, &inner) == 0);
-        MUST(inner.code >> 5 == 2 || inner.code >> 5 == 4 || inner.code >> 5 == 5);
-        MUST(inner.code != CODE_INTERNAL_ERROR);
-        spent = (struct spent){ .context = outer->token.data[0], .is_own = option.piv.data,
-                                .number = oscore_piv_decode(option.piv.data ? option.piv :
-                                                            bytes_of(request.piv, request.piv_size)),
-                                .digest = digest_of(outer->payload) };
-        spend(scene, &spent);
-        echo = coap_message_option(&inner, OPTION_ECHO, 0);
-        if (echo && inner.code == CODE_UNAUTHORIZED) {
-                MUST(option.piv.data && inner.n_options == 1 && inner.payload.size == 0);
-                context->echo_size = echo->value.size;
-                memcpy(context->echo, echo->value.data, echo->value.size);
-        }
-        scene->is_served_protected = inner.code == CODE_CONTENT && inner.payload.size > 0;
+static void take_keys(struct scene *scene, struct context *context) {
+        oscore_keys_done(&context->keys);
+        world_context(WORLD_RENEWS, bytes_of(scene->renewal.id_context, scene->renewal.id_context_size), &context->keys);
+        context->number = context->echo_size = 0;
+        context->epoch++;
 }
+
+/* An ID Context that never was before: R1, or what was heard and R3. */
+static void renewal_go_on(struct scene *scene, struct bytes r2) {
+        struct renewal *renewal = &scene->renewal;
+
+        *renewal = (struct renewal){ .has_r2 = r2.data, .id_context_size = r2.size + R_SIZE };
+        if (r2.size > 0)
+                memcpy(renewal->id_context, r2.data, r2.size);
+        memset(renewal->id_context + r2.size, ++scene->n_rs, R_SIZE);
+        take_keys(scene, &scene->contexts[RENEWAL]);
+}
+
+/* Response 1 is in a context of its own. */
+static void hear_response_1(struct scene *scene, const struct oscore_request *request,
+                            const struct oscore_option *option, const struct coap_message *outer) {
+        _cleanup_(buf_done) struct buf plain = BUF_INIT(FUZZ_GUARDED_MAX);
+        uint8_t id_context[2 * OSCORE_ID_CONTEXT_SIZE_MAX];
+        const struct renewal *renewal = &scene->renewal;
+        struct coap_message inner;
+        struct oscore_keys keys;
+        struct bytes r2;
+
+        MUST(oscore_kid_context_unwrap(option->kid_context, &r2) && r2.size >= R_SIZE);
+        memcpy(id_context, r2.data, r2.size);
+        memcpy(id_context + r2.size, renewal->id_context, renewal->id_context_size);
+        world_context(WORLD_RENEWS, bytes_of(id_context, r2.size + renewal->id_context_size), &keys);
+        MUST(oscore_unprotect_response(&keys, request, option, outer, &plain, &inner) == 0);
+        MUST(inner.code == CODE_UNAUTHORIZED);
+        oscore_keys_done(&keys);
+        renewal_go_on(scene, r2);
+}
+
+/* A response under the new keys was heard: they are in force. */
+static void renewal_end(struct scene *scene) {
+        struct context *context = &scene->contexts[WORLD_RENEWS];
+        uint64_t number = scene->contexts[RENEWAL].number;
+
+        take_keys(scene, context);
+        context->number = number;
+        renewal_go_on(scene, BYTES_NONE);
+}
+
+/* ---- what is heard, protected */
+
+/* Which request it answers is in the token. */
+static bool read_token(const struct scene *scene, struct bytes token, struct oscore_request *ret) {
+        const struct context *context;
+
+        MUST(token.size == TOKEN_SIZE && token.data[0] < CONTEXTS);
+        context = &scene->contexts[token.data[0]];
+        *ret = (struct oscore_request){ .kid = context->keys.sender_id, .piv_size = token.data[2] };
+        memcpy(ret->piv, token.data + 3, ret->piv_size);
+        return token.data[1] == context->epoch;
+}
+
+static void hear_inner(struct scene *scene, struct context *context, const struct oscore_option *option,
+                       const struct coap_message *inner) {
+        const struct coap_option *echo = coap_message_option(inner, OPTION_ECHO, 0);
+
+        MUST(inner->code >> 5 == 2 || inner->code >> 5 == 4 || inner->code >> 5 == 5);
+        MUST(inner->code != CODE_INTERNAL_ERROR);
+        scene->is_served_protected = inner->code == CODE_CONTENT && inner->payload.size > 0;
+        if (!echo || inner->code != CODE_UNAUTHORIZED)
+                return;
+        MUST(option->piv.data && inner->n_options == 1 && inner->payload.size == 0);
+        context->echo_size = echo->value.size;
+        memcpy(context->echo, echo->value.data, echo->value.size);
+}
+
+static void hear_protected(struct scene *scene, const struct coap_message *outer) {
+        _cleanup_(buf_done) struct buf plain = BUF_INIT(FUZZ_GUARDED_MAX);
+        struct context *context;
+        struct oscore_request request;
+        struct oscore_option option;
+        struct coap_message inner;
+
+        MUST(outer->code == CODE_CHANGED || outer->code == CODE_CONTENT);
+        MUST(oscore_option_decode(coap_message_option(outer, OPTION_OSCORE, 0)->value, &option) == 0);
+        if (!read_token(scene, outer->token, &request))
+                return; /* to keys that are gone */
+        context = &scene->contexts[outer->token.data[0]];
+        if (option.kid_context.data) {
+                MUST(context == &scene->contexts[RENEWAL]);
+                hear_response_1(scene, &request, &option, outer);
+                return;
+        }
+        MUST(oscore_unprotect_response(&context->keys, &request, &option, outer, &plain, &inner) == 0);
+        spend(scene, &(struct spent){
+                .context = outer->token.data[0], .epoch = context->epoch, .is_own = option.piv.data,
+                .number = oscore_piv_decode(option.piv.data ? option.piv : bytes_of(request.piv, request.piv_size)),
+                .digest = digest_of(outer->payload) });
+        hear_inner(scene, context, &option, &inner);
+        if (context == &scene->contexts[RENEWAL])
+                renewal_end(scene);
+}
+
+/* ---- what is heard at all */
 
 static void hear(void *scene_context, const struct datagram *datagram) {
         struct address probe = world_address(false, PROBE_PORT);
@@ -238,7 +323,11 @@ static void say_protected(struct scene *scene, const struct how *how, struct byt
         struct context *context = &scene->contexts[how->context];
         struct coap_message outer = { .type = how->is_non ? TYPE_NON : TYPE_CON, .code = CODE_POST };
         uint8_t piv[PIV_SIZE], token[TOKEN_SIZE] = {}, value[OSCORE_OPTION_SIZE_MAX];
+        uint8_t kid_context[OSCORE_KID_CONTEXT_SIZE_MAX];
         size_t piv_size = oscore_piv_encode(how->number, piv), value_size;
+        struct oscore_option option = {
+                .piv = bytes_of(piv, piv_size),
+                .kid = bytes_of(context->keys.sender_id.data, context->keys.sender_id.size) };
 
         if (how->echoes)
                 plain = add_echo(context, plain, &scratch);
@@ -247,12 +336,15 @@ static void say_protected(struct scene *scene, const struct how *how, struct byt
                 coap_message_add(&outer, OPTION_OBSERVE, BYTES_NONE);
         }
         token[0] = (uint8_t)how->context;
-        token[1] = (uint8_t)piv_size;
-        memcpy(token + 2, piv, piv_size);
+        token[1] = context->epoch;
+        token[2] = (uint8_t)piv_size;
+        memcpy(token + 3, piv, piv_size);
         outer.token = bytes_of(token, sizeof(token));
-        value_size = oscore_option_encode(&(struct oscore_option){
-                .piv = bytes_of(piv, piv_size),
-                .kid = bytes_of(context->keys.sender_id.data, context->keys.sender_id.size) }, value);
+        scene->world.is_changed |= how->context == RENEWAL && scene->renewal.has_r2;
+        if (how->context == RENEWAL)
+                option.kid_context = bytes_of(kid_context, oscore_kid_context_wrap(
+                        bytes_of(scene->renewal.id_context, scene->renewal.id_context_size), kid_context));
+        value_size = oscore_option_encode(&option, value);
         coap_message_add(&outer, OPTION_OSCORE, bytes_of(value, value_size));
         seal(&context->keys, bytes_of(piv, piv_size), plain, &cipher);
         outer.payload = buf_bytes(&cipher);
@@ -273,7 +365,7 @@ static uint64_t take_number(const struct context *context, enum number what, str
 
 static void step(struct scene *scene, struct bytes *in) {
         uint8_t control = fuzz_take_byte(in), more = control & 16 ? fuzz_take_byte(in) : 0;
-        struct how how = { .address = control % ADDRESSES, .context = more % (WORLD_CONTEXTS + 1),
+        struct how how = { .address = control % ADDRESSES, .context = more % CONTEXTS,
                            .echoes = more & 16, .is_non = more & 32, .in_blocks = more & 64, .is_bent = more & 128 };
         struct bytes bytes;
 
@@ -304,7 +396,7 @@ static void probe(struct scene *scene) {
 }
 
 /* Once with whatever Echo there is, once more with the one that was asked for. */
-static void probe_protected(struct scene *scene, unsigned context) {
+static bool serves(struct scene *scene, unsigned context) {
         static const char get_core[] = "\x01\xbb.well-known\x04" "core";
         struct bytes in = BYTES_NONE;
 
@@ -317,7 +409,16 @@ static void probe_protected(struct scene *scene, unsigned context) {
                 world_run(&scene->world);
                 world_deliver(&scene->world, hear, scene);
         }
-        MUST(scene->is_served_protected);
+        return scene->is_served_protected;
+}
+
+/* One that may be renewed may have been, without that the answer was heard. */
+static void probe_protected(struct scene *scene, unsigned context) {
+        if (serves(scene, context))
+                return;
+        MUST(context == WORLD_RENEWS);
+        renewal_go_on(scene, BYTES_NONE);
+        MUST(serves(scene, RENEWAL) && serves(scene, context));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
@@ -326,8 +427,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 
         MUST(scene);
         world_open(&scene->world);
-        for (unsigned i = 0; i <= WORLD_CONTEXTS; i++)
-                world_context(i, &scene->contexts[i].keys);
+        for (unsigned i = 0; i < WORLD_CONTEXTS; i++)
+                world_context(i, BYTES_NONE, &scene->contexts[i].keys);
+        renewal_go_on(scene, BYTES_NONE);
         for (unsigned i = 0; i < STEPS_MAX && in.size > 0; i++)
                 step(scene, &in);
         world_run(&scene->world);
@@ -336,7 +438,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         for (unsigned i = 0; i < WORLD_CONTEXTS; i++)
                 probe_protected(scene, i);
         world_close(&scene->world);
-        for (unsigned i = 0; i <= WORLD_CONTEXTS; i++)
+        for (unsigned i = 0; i < CONTEXTS; i++)
                 oscore_keys_done(&scene->contexts[i].keys);
         free(scene);
         return 0;

@@ -89,13 +89,13 @@ static void register_key(struct store *store, const char *name) {
 }
 
 static struct bytes kid_of(unsigned n) {
-        static const uint8_t kids[WORLD_CONTEXTS + 1] = { 0, 1, 2, 3 };
+        static const uint8_t kids[WORLD_CONTEXTS] = { 0, 1, 2 };
 
         return bytes_of(&kids[n], 1);
 }
 
-void world_context(unsigned n, struct oscore_keys *ret) {
-        party_context(n < WORLD_PARTIES ? world_parties[n] : "nobody", kid_of(n), ret);
+void world_context(unsigned n, struct bytes id_context, struct oscore_keys *ret) {
+        party_context_under(world_parties[n], kid_of(n), id_context, ret);
 }
 
 static struct store *filled_store(void) {
@@ -112,7 +112,7 @@ static struct store *filled_store(void) {
         add_following_server(store, world_parties[2]);
         register_key(store, world_parties[1]);
         for (unsigned i = 0; i < WORLD_CONTEXTS; i++)
-                party_add_context(store, world_parties[i], kid_of(i));
+                (i == WORLD_RENEWS ? party_add_renewing_context : party_add_context)(store, world_parties[i], kid_of(i));
         MUST(store_commit(store) == 0);
         return store;
 }

@@ -34,10 +34,11 @@ struct world_key {
 };
 const struct world_key *world_key(void);
 
-/* Security contexts (RFC 8613) of the parties in that order; number WORLD_CONTEXTS is registered nowhere. */
+/* Security contexts (RFC 8613) of the parties in that order; the second may be renewed. id_context: data NULL at first. */
 #define WORLD_CONTEXTS WORLD_PARTIES
+#define WORLD_RENEWS 1
 struct oscore_keys;
-void world_context(unsigned n, struct oscore_keys *ret);
+void world_context(unsigned n, struct bytes id_context, struct oscore_keys *ret);
 
 void world_open(struct world *world);
 void world_close(struct world *world);

@@ -71,7 +71,7 @@ void party_add_server(struct store *store, const char *name) {
         add_credential(store, name, 0, server.id);
 }
 
-void party_add_context(struct store *store, const char *name, struct bytes kid) {
+static void add_context(struct store *store, const char *name, struct bytes kid, bool renews) {
         struct credential credential = { .kind = CREDENTIAL_OSCORE };
         struct oscore_parameters *parameters = &credential.oscore;
         struct secret secret = { .size = PARTY_KEY_SIZE };
@@ -85,6 +85,7 @@ void party_add_context(struct store *store, const char *name, struct bytes kid) 
                 credential.server_id = server.id;
         parameters->alg = AEAD_AES_CCM_16_64_128;
         parameters->hkdf = OSCORE_HKDF_SHA256;
+        parameters->renews = renews;
         parameters->recipient_id.size = kid.size;
         memcpy(parameters->recipient_id.data, kid.data, kid.size);
         credential_oscore_identity(&credential);
@@ -92,13 +93,25 @@ void party_add_context(struct store *store, const char *name, struct bytes kid) 
         must(store_credential_add(store, &credential, &secret, &same), name);
 }
 
-void party_context(const char *name, struct bytes kid, struct oscore_keys *ret) {
+void party_add_context(struct store *store, const char *name, struct bytes kid) {
+        add_context(store, name, kid, false);
+}
+
+void party_add_renewing_context(struct store *store, const char *name, struct bytes kid) {
+        add_context(store, name, kid, true);
+}
+
+void party_context_under(const char *name, struct bytes kid, struct bytes id_context, struct oscore_keys *ret) {
         uint8_t secret[PARTY_KEY_SIZE];
 
         context_secret(name, secret);
         must(oscore_derive(&(struct oscore_input){ .alg = AEAD_AES_CCM_16_64_128, .hkdf = OSCORE_HKDF_SHA256,
                                                    .master_secret = bytes_of(secret, sizeof(secret)),
-                                                   .sender_id = kid }, ret), name);
+                                                   .id_context = id_context, .sender_id = kid }, ret), name);
+}
+
+void party_context(const char *name, struct bytes kid, struct oscore_keys *ret) {
+        party_context_under(name, kid, BYTES_NONE, ret);
 }
 
 struct address party_address(unsigned port) {

@@ -25,8 +25,11 @@ void party_add_server(struct store *store, const char *name);
  * Master Secret, no salt, no ID Context; the party's Sender ID is kid, ours is no byte.
  */
 void party_add_context(struct store *store, const char *name, struct bytes kid);
-/* What the party derives from it. */
+/* The same, which may be renewed (Appendix B.2). */
+void party_add_renewing_context(struct store *store, const char *name, struct bytes kid);
+/* What the party derives from it; under another ID Context. */
 void party_context(const char *name, struct bytes kid, struct oscore_keys *ret);
+void party_context_under(const char *name, struct bytes kid, struct bytes id_context, struct oscore_keys *ret);
 
 /* 127.0.0.1 with this port. */
 struct address party_address(unsigned port);
