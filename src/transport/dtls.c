@@ -754,6 +754,8 @@ static void session_take(struct dtls_session *session, struct bytes datagram, st
         session->input = datagram;
         if (session->state == HALF_OPEN && has_input(session))
                 handshake_step(session, now);
+        else if (session->state == HALF_OPEN)
+                arm(session); /* the very first may be one of those that are skipped: the session ends all the same */
         if (session->state == OPEN && certificate_is_over(session, now))
                 session_outlive(session);
         if (session->state == OPEN && has_input(session))

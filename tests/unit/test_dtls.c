@@ -813,6 +813,21 @@ static void broken_hellos(void **state) {
         assert_int_equal(figures(rig).n_sessions, 0);
 }
 
+/* Of a ClientHello that says to be too long nothing is read; with its cookie it began a session, which ends in time. */
+static void skipped_hello(void **state) {
+        _cleanup_(rig_freep) struct rig *rig = rig_new(NULL);
+        _cleanup_(dtls_client_freep) struct dtls_client *client = client_new(BYTES_LITERAL("meter"), KEY, NULL);
+        _cleanup_(buf_done) struct buf hello = BUF_INIT(65536);
+
+        hello_with_cookie(rig, 1, client, &hello);
+        hello.data[14] |= 0x80; /* RFC 6347 §4.2.2: length */
+        input(rig, 1, buf_bytes(&hello));
+        assert_int_equal(figures(rig).n_half_open, 1);
+        assert_int_not_equal(dtls_due(rig->dtls), INT64_MAX);
+        advance(rig, 31 * SECOND);
+        assert_int_equal(figures(rig).n_sessions, 0);
+}
+
 /* Bytes of no sense, from strangers and as if from a peer: nothing is delivered and the peer's session goes on. */
 static void garbage(void **state) {
         _cleanup_(rig_freep) struct rig *rig = rig_new(NULL);
@@ -1926,6 +1941,7 @@ int main(void) {
                 cmocka_unit_test(cookies_of_a_quiet_server_age),
                 cmocka_unit_test(no_randomness),
                 cmocka_unit_test(broken_hellos),
+                cmocka_unit_test(skipped_hello),
                 cmocka_unit_test(garbage),
                 cmocka_unit_test(forged_alerts),
                 cmocka_unit_test(broken_records),
