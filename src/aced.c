@@ -438,6 +438,7 @@ static int on_care(sd_event_source *source, uint64_t usec, void *context) {
                 log_line(LOG_LEVEL_ERROR, "expired tokens cannot be removed: %s; tried again until it works",
                          strerror(-r));
         daemon->care_failed = r < 0;
+        again = engine_forget(daemon->engine) || (r == 0 && again);
         r = sd_event_source_set_time_relative(source, again ? HOUSEKEEPING_AGAIN_US : HOUSEKEEPING_INTERVAL_US);
         return r < 0 ? r : sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
 }

@@ -226,6 +226,10 @@ void engine_reconfigure(struct engine *engine) {
                 engine->batch_max = (size_t)config->batch_max; /* no memory to grow: batches stay as they are */
 }
 
+bool engine_forget(struct engine *engine) {
+        return oscore_sweep(engine->oscore);
+}
+
 void engine_hurry(struct engine *engine) {
         engine->hurries = true;
 }

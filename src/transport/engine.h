@@ -54,6 +54,12 @@ void engine_sent(struct engine *engine);
 /* When engine_run() must be called next if nothing comes in: monotonic; INT64_MAX never. */
 int64_t engine_due(const struct engine *engine);
 
+/*
+ * Keys of security contexts that have been removed go from memory, step by step: to be called now and then, outside of
+ * all else, and soon again when it returns true.
+ */
+bool engine_forget(struct engine *engine);
+
 /* Nothing more comes in: from now on no batch waits for company. */
 void engine_hurry(struct engine *engine);
 

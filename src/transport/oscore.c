@@ -527,6 +527,10 @@ void oscore_set_limit(struct oscore *oscore, size_t contexts_max) {
         oscore_contexts_set_limit(&oscore->contexts, contexts_max);
 }
 
+bool oscore_sweep(struct oscore *oscore) {
+        return oscore_contexts_sweep(&oscore->contexts, OSCORE_SWEEP);
+}
+
 void oscore_figures(const struct oscore *oscore, struct oscore_figures *ret) {
         *ret = oscore->figures;
         ret->n_contexts = oscore->contexts.n_held;

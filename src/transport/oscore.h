@@ -16,6 +16,7 @@
 struct oscore;
 
 #define OSCORE_PIV_LEASE 65536    /* numbers of ours that are leased at once, durably, before the first is used */
+#define OSCORE_SWEEP 256          /* kids that are looked at in one go: some milliseconds */
 #define OSCORE_ECHO_LIFE_US (60 * INT64_C(1000000))
 #define OSCORE_ECHO_SIZE 16
 
@@ -66,6 +67,8 @@ struct oscore_callbacks {
 int oscore_new(const struct oscore_callbacks *callbacks, size_t contexts_max, struct oscore **ret);
 void oscore_free(struct oscore *oscore);
 void oscore_set_limit(struct oscore *oscore, size_t contexts_max);
+/* To be called now and then, and soon again when it returns true: contexts whose credentials have gone are wiped. */
+bool oscore_sweep(struct oscore *oscore);
 /* What a response has to be protected with: kept until it is, for an observation as long as that goes on. */
 struct oscore_binding {
         int64_t credential_id;

@@ -36,13 +36,19 @@ static void held_free(struct oscore_contexts *contexts, struct oscore_kid *kid, 
         free(held);
 }
 
+static void kid_unlink(struct oscore_contexts *contexts, struct oscore_kid *kid) {
+        if (contexts->sweep == kid)
+                contexts->sweep = TAILQ_NEXT(kid, link);
+        TAILQ_REMOVE(&contexts->kids, kid, link);
+}
+
 static void kid_free(struct oscore_contexts *contexts, struct oscore_kid *kid) {
         struct oscore_held *held;
 
         while ((held = TAILQ_FIRST(&kid->contexts)))
                 held_free(contexts, kid, held);
         HASH_DEL(contexts->table, kid);
-        TAILQ_REMOVE(&contexts->kids, kid, link);
+        kid_unlink(contexts, kid);
         free(kid);
 }
 
@@ -204,10 +210,32 @@ int oscore_contexts_get(struct oscore_contexts *contexts, const struct oscore_id
         make_room(contexts, kid);
         if (r != 0)
                 return r;
-        TAILQ_REMOVE(&contexts->kids, kid, link);
+        kid_unlink(contexts, kid); /* it has been looked at: a sweep need not find it again */
         TAILQ_INSERT_TAIL(&contexts->kids, kid, link);
         *ret = kid;
         return 0;
+}
+
+bool oscore_contexts_sweep(struct oscore_contexts *contexts, size_t n_max) {
+        uint64_t generation = contexts->callbacks.generation(contexts->callbacks.context);
+
+        if (!contexts->sweep && contexts->swept != generation) {
+                contexts->sweep = TAILQ_FIRST(&contexts->kids);
+                contexts->swept = generation;
+        }
+        for (size_t n = 0; contexts->sweep && n < n_max; n++) {
+                struct oscore_kid *kid = contexts->sweep;
+
+                contexts->sweep = TAILQ_NEXT(kid, link);
+                if (kid->generation != generation && kid_load(contexts, kid) != 0) {
+                        contexts->sweep = NULL;
+                        contexts->swept = generation - 1; /* the store is broken: from the beginning, another time */
+                        return false;
+                }
+                if (TAILQ_EMPTY(&kid->contexts))
+                        kid_free(contexts, kid);
+        }
+        return contexts->sweep || contexts->swept != generation;
 }
 
 struct oscore_held *oscore_contexts_which(const struct oscore_contexts *contexts, const struct oscore_kid *kid,

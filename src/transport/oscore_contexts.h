@@ -45,6 +45,8 @@ struct oscore_contexts {
         struct oscore_kid *table;
         TAILQ_HEAD(, oscore_kid) kids; /* least recently used first */
         uint8_t hash_key[SIPHASH_KEY_SIZE];
+        struct oscore_kid *sweep; /* the next to be looked at; NULL: no sweep is under way */
+        uint64_t swept;           /* the generation that the last sweep began in */
         size_t n_held;
         uint64_t n_loaded, n_evicted;
 };
@@ -55,6 +57,12 @@ int oscore_contexts_init(struct oscore_contexts *contexts, const struct oscore_c
 /* Wipes them. */
 void oscore_contexts_done(struct oscore_contexts *contexts);
 void oscore_contexts_set_limit(struct oscore_contexts *contexts, size_t contexts_max);
+
+/*
+ * Keys of who is gone are not kept because nobody asks for them: when credentials have changed, look at all kids, at most
+ * n_max in one call. True: there are more.
+ */
+bool oscore_contexts_sweep(struct oscore_contexts *contexts, size_t n_max);
 
 /* As they are now. *ret NULL: nobody has this kid. 0, -ENOMEM, < 0 as callbacks.load(). */
 int oscore_contexts_get(struct oscore_contexts *contexts, const struct oscore_id *id, struct oscore_kid **ret);

@@ -65,10 +65,13 @@ static uint64_t epoch(void *context) {
         return ((struct realm *)context)->epoch;
 }
 
+struct oscore_callbacks realm_callbacks(struct realm *realm) {
+        return (struct oscore_callbacks){ .context = realm, .load = load, .lease = lease, .epoch = epoch,
+                                          .renew = renew, .generation = generation };
+}
+
 void realm_start(struct realm *realm, size_t contexts_max) {
-        const struct oscore_callbacks callbacks = {
-                .context = realm, .load = load, .lease = lease, .epoch = epoch, .renew = renew,
-                .generation = generation };
+        const struct oscore_callbacks callbacks = realm_callbacks(realm);
 
         oscore_free(realm->oscore);
         assert_int_equal(oscore_new(&callbacks, contexts_max, &realm->oscore), 0);

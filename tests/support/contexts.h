@@ -27,6 +27,8 @@ struct realm {
 /* With one credential: kid c1, without ID Context. */
 void realm_open(struct realm *realm);
 void realm_close(struct realm *realm);
+/* What the server asks for contexts and numbers. */
+struct oscore_callbacks realm_callbacks(struct realm *realm);
 /* The server begins anew: what it had in memory is gone. */
 void realm_start(struct realm *realm, size_t contexts_max);
 /* Returns its id. All is borrowed. AES-CCM-16-64-128, SHA-256, no salt; our ID is 5e. */

@@ -10,6 +10,7 @@
 
 #include "base/cleanup.h"
 #include "support/contexts.h"
+#include "transport/oscore_contexts.h"
 
 /* ---- replays: OSC-019, OSC-023, OSC-027 … OSC-029 */
 
@@ -219,6 +220,85 @@ static void what_is_removed_is_forgotten(void **state) {
         realm_close(&realm);
 }
 
+static size_t n_contexts(const struct realm *realm) {
+        struct oscore_figures figures;
+
+        oscore_figures(realm->oscore, &figures);
+        return figures.n_contexts;
+}
+
+/* Its keys go, though nobody asks for it any more; the others stay as they are. */
+static void what_is_removed_goes_from_memory(void **state) {
+        struct device devices[3];
+        struct realm realm;
+
+        realm_open(&realm);
+        (void)realm_enrol(&realm, "the secret of c2", BYTES_LITERAL("\xc2"), BYTES_NONE);
+        (void)realm_enrol(&realm, "the secret of c3", BYTES_LITERAL("\xc3"), BYTES_NONE);
+        for (size_t i = 0; i < N_ELEMENTS(devices); i++) {
+                devices[i] = device_of(&realm, (int64_t)i + 1);
+                device_meet(&devices[i]);
+        }
+        (void)oscore_sweep(realm.oscore);
+        unsigned n_loads = realm.n_loads;
+        assert_false(oscore_sweep(realm.oscore)); /* nothing has changed: nothing is looked for */
+        assert_int_equal(realm.n_loads, n_loads);
+
+        realm.registered[1].is_gone = true;
+        realm.generation++;
+        realm.load_fails = -EIO;
+        assert_false(oscore_sweep(realm.oscore));
+        assert_int_equal(n_contexts(&realm), 3);
+        realm.load_fails = 0;
+        assert_false(oscore_sweep(realm.oscore));
+        assert_int_equal(n_contexts(&realm), 2);
+        n_loads = realm.n_loads;
+        assert_int_equal(device_ask(&devices[0], BYTES_NONE), OSCORE_REQUEST);
+        assert_int_equal(device_ask(&devices[2], BYTES_NONE), OSCORE_REQUEST);
+        assert_int_equal(realm.n_loads, n_loads);
+        for (size_t i = 0; i < N_ELEMENTS(devices); i++)
+                device_done(&devices[i]);
+        realm_close(&realm);
+}
+
+/* Whatever is asked for, added or removed between its steps. */
+static void a_sweep_in_steps_misses_nothing(void **state) {
+        static uint8_t kids[CREDENTIALS_MAX][1];
+        struct oscore_contexts contexts;
+        struct oscore_kid *kid;
+        struct realm realm;
+
+        realm_open(&realm);
+        const struct oscore_callbacks callbacks = realm_callbacks(&realm);
+
+        assert_int_equal(oscore_contexts_init(&contexts, &callbacks, CREDENTIALS_MAX), 0);
+        for (uint8_t i = 1; i < 30; i++) {
+                kids[i][0] = i;
+                (void)realm_enrol(&realm, "a secret", bytes_of(kids[i], 1), BYTES_NONE);
+        }
+        for (uint8_t i = 1; i < 30; i++)
+                assert_int_equal(oscore_contexts_get(&contexts, &(struct oscore_id){ 1, { i } }, &kid), 0);
+        while (oscore_contexts_sweep(&contexts, 1))
+                ;
+        assert_int_equal(contexts.n_held, 29);
+        for (unsigned i = 1; i < 30; i += 2)
+                realm.registered[i].is_gone = true;
+        realm.generation++;
+        for (uint8_t i = 1; oscore_contexts_sweep(&contexts, 1); i = i < 29 ? i + 1 : 1) {
+                assert_int_equal(oscore_contexts_get(&contexts, &(struct oscore_id){ 1, { i } }, &kid), 0);
+                if (i == 7) { /* in the midst of it */
+                        realm.registered[4].is_gone = true;
+                        realm.generation++;
+                        oscore_contexts_set_limit(&contexts, 13);
+                }
+        }
+        assert_true(contexts.n_held <= 13);
+        assert_int_equal(oscore_contexts_get(&contexts, &(struct oscore_id){ 1, { 4 } }, &kid), 0);
+        assert_null(kid);
+        oscore_contexts_done(&contexts);
+        realm_close(&realm);
+}
+
 /* One more with a kid that is in memory already is found, and those that are known keep their windows. */
 static void what_is_added_is_found(void **state) {
         struct realm realm;
@@ -366,6 +446,8 @@ int main(void) {
                 cmocka_unit_test(an_option_twice_is_refused),
                 cmocka_unit_test(contexts_with_one_kid_are_told_apart),
                 cmocka_unit_test(what_is_removed_is_forgotten),
+                cmocka_unit_test(what_is_removed_goes_from_memory),
+                cmocka_unit_test(a_sweep_in_steps_misses_nothing),
                 cmocka_unit_test(what_is_added_is_found),
                 cmocka_unit_test(memory_is_bounded),
                 cmocka_unit_test(a_broken_store_says_nothing),
