@@ -84,8 +84,8 @@ static int tell_rules(const struct known *known, int (*row)(void *context, struc
         return r;
 }
 
-int chain_cache_take(struct chain_cache *cache, const struct trust_anchors *anchors, const struct bytes *chain, size_t n,
-                     int64_t now_s, int (*row)(void *context, struct bytes rule), void *context,
+int chain_cache_take(struct chain_cache *cache, const struct trust_anchors *anchors, const struct bytes *chain,
+                     size_t n, int64_t now_s, int (*row)(void *context, struct bytes rule), void *context,
                      struct chain_verdict *ret) {
         struct listening listening = { .row = row, .context = context, .rules = BUF_INIT(CHAIN_CACHE_RULES_MAX) };
         uint8_t hash[SHA256_SIZE];

@@ -4,9 +4,9 @@
 
 /*
  * What certificate_take() said of chains that are good: reading and verifying one takes as long as the rest of its
- * handshake, and devices come again with the same. A chain is known by the SHA-256 of its bytes, and believed as long as
- * every certificate of its path is valid. Whose it is is asked anew each time. Of a fixed size: a chain may take another's
- * place, and is then read again.
+ * handshake, and devices come again with the same. A chain is known by the SHA-256 of its bytes, and believed as long
+ * as every certificate of its path is valid. Whose it is is asked anew each time. Of a fixed size: a chain may take
+ * another's place, and is then read again.
  */
 struct chain_cache;
 
@@ -27,8 +27,8 @@ struct chain_verdict {
 };
 
 /* As certificate_take(). -EIO too. */
-int chain_cache_take(struct chain_cache *cache, const struct trust_anchors *anchors, const struct bytes *chain, size_t n,
-                     int64_t now_s, int (*row)(void *context, struct bytes rule), void *context,
+int chain_cache_take(struct chain_cache *cache, const struct trust_anchors *anchors, const struct bytes *chain,
+                     size_t n, int64_t now_s, int (*row)(void *context, struct bytes rule), void *context,
                      struct chain_verdict *ret);
 
 struct chain_cache_figures {

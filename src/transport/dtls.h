@@ -75,13 +75,13 @@ void dtls_free(struct dtls *dtls);
 void dtls_set_limits(struct dtls *dtls, const struct dtls_limits *limits);
 
 /*
- * What the server shows from now on; sessions stay as they are, handshakes go on with what they began with. No keys: PSK
- * only. 0, -EINVAL: a key that GnuTLS cannot use, -ENOMEM; then all stays as it was.
+ * What the server shows from now on; sessions stay as they are, handshakes go on with what they began with. No keys:
+ * PSK only. 0, -EINVAL: a key that GnuTLS cannot use, -ENOMEM; then all stays as it was.
  */
 int dtls_set_keys(struct dtls *dtls, const struct dtls_key *keys, size_t n);
 /*
- * What certificates of clients must lead to from now on, borrowed; NULL: no certificate is good. Sessions whose path ends
- * in none of them are over: dtls_timers() ends them, or what comes in.
+ * What certificates of clients must lead to from now on, borrowed; NULL: no certificate is good. Sessions whose path
+ * ends in none of them are over: dtls_timers() ends them, or what comes in.
  */
 void dtls_set_trust_anchors(struct dtls *dtls, const struct trust_anchors *anchors);
 

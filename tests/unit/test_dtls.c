@@ -1762,7 +1762,7 @@ static void assert_over(struct rig *rig, unsigned n, struct dtls_client *client,
         rig->n_closed = 0;
 }
 
-/* Nobody stays in by what is no longer valid: the own certificate, an authority's, at its time or when the clock is set. */
+/* Nobody stays in by what is no longer valid: its own certificate, an authority's, in time or by a clock that is set. */
 static void sessions_end_with_their_certificate(void **state) {
         static const struct {
                 int64_t own_s, authority_s; /* from now */
@@ -1780,7 +1780,8 @@ static void sessions_end_with_their_certificate(void **state) {
                                                    .until_s = NOW_S + cases[i].own_s });
                 const struct bytes chain[] = { pki_der(pki), pki_der(authority) };
                 _cleanup_(dtls_client_freep) struct dtls_client *client =
-                        client_of(&(struct dtls_client_options){ .pkcs8 = pki_pkcs8(pki), .chain = chain, .n_chain = 2 });
+                        client_of(&(struct dtls_client_options){ .pkcs8 = pki_pkcs8(pki), .chain = chain,
+                                                                 .n_chain = N_ELEMENTS(chain) });
                 _cleanup_(dtls_client_freep) struct dtls_client *raw = rpk_client(pki, RAW), *psk_client = NULL;
                 int64_t end_s = cases[i].authority_s ?: cases[i].own_s;
 
@@ -1834,8 +1835,8 @@ static void sessions_end_with_their_trust_anchor(void **state) {
                 pki_new(&(struct pki_ask){ .subject = "meter", .names = "DNS:meter", .issuer = keyed.root });
         _cleanup_(pki_freep) struct pki *stranger =
                 pki_new(&(struct pki_ask){ .subject = "another", .constraints = CA, .usage = "keyCertSign" });
-        _cleanup_(dtls_client_freep) struct dtls_client *client = x509_client(pki, NULL), *slow = x509_client(pki, NULL);
-        _cleanup_(dtls_client_freep) struct dtls_client *raw = rpk_client(pki, RAW);
+        _cleanup_(dtls_client_freep) struct dtls_client *client = x509_client(pki, NULL);
+        _cleanup_(dtls_client_freep) struct dtls_client *slow = x509_client(pki, NULL), *raw = rpk_client(pki, RAW);
         _cleanup_(trust_anchors_freep) struct trust_anchors *both = NULL, *other = NULL;
         _cleanup_(buf_done) struct buf pem = BUF_INIT(65536);
         _cleanup_(diags_done) struct diags faults = {};
