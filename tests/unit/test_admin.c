@@ -830,6 +830,31 @@ static void changed_formats_have_their_keys(void **state) {
         must_refuse(world, 422, "PUT", "/v1/servers/rs1/key", "{'role':'derivation'}", "need no derivation key");
 }
 
+/*
+ * Profiles of OSCORE could be registered before there was one: what does not go with it is no obstacle to other changes,
+ * and no tokens of it come of that (server_takes_oscore()).
+ */
+static void what_came_before_the_profile_stays(void **state) {
+        struct world *world = *state;
+        struct server server;
+
+        make_signing_key(world);
+        must_do(world, 200, "PATCH", "/v1/servers/rs1", "{'token_format':'sign1'}");
+        must_do(world, 200, "PATCH", "/v1/clients/c1", "{'profiles':['coap_dtls','coap_oscore']}");
+        assert_int_equal(store_begin(world->store), 0);
+        assert_int_equal(store_server_by_name(world->store, BYTES_LITERAL("rs1"), &server), 0);
+        server.profiles |= PROFILE_BIT(PROFILE_COAP_OSCORE);
+        assert_int_equal(store_server_update(world->store, &server), 0);
+        assert_int_equal(store_commit(world->store), 0);
+
+        must_do(world, 200, "PATCH", "/v1/servers/rs1", "{'max_lifetime_s':100,'oscore_alg':'A128GCM'}");
+        must_tell(world, "/v1/explain?client=c1&audience=rs1&channel=oscore",
+                  "{'decision':'granted','profile':'coap_dtls','profile_from':'parties'}");
+        must_refuse(world, 422, "PATCH", "/v1/servers/rs1", "{'token_format':'sign1'}", "RFC 9203");
+        must_refuse(world, 422, "PATCH", "/v1/servers/rs1", "{'profiles':['coap_oscore']}", "RFC 9203");
+        must_do(world, 200, "PATCH", "/v1/servers/rs1", "{'token_format':'encrypt0'}");
+}
+
 /* AS-105: what keys are derived from is shared with one resource server, and is no other key. */
 #define OTHER_16 "d0d1d2d3d4d5d6d7d8d9dadbdcdddedf"
 
@@ -1225,6 +1250,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(key_is_announced, setup, teardown),
                 cmocka_unit_test_setup_teardown(formats_have_their_keys, setup, teardown),
                 cmocka_unit_test_setup_teardown(changed_formats_have_their_keys, setup, teardown),
+                cmocka_unit_test_setup_teardown(what_came_before_the_profile_stays, setup, teardown),
                 cmocka_unit_test_setup_teardown(derivation_keys_are_nobody_elses, setup, teardown),
                 cmocka_unit_test_setup_teardown(groups_agree, setup, teardown),
                 cmocka_unit_test_setup_teardown(key_is_replaced, setup, teardown),
