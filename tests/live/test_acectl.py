@@ -39,10 +39,12 @@ STORY = [
     "client add odd@name:1+2.x_y-z --label a --label b --default-audience rs-{f}", "client list", "client show odd@name:1+2.x_y-z",
     "client set odd@name:1+2.x_y-z --label c", "client suspend odd@name:1+2.x_y-z", "client resume odd@name:1+2.x_y-z",
     "client credential add odd@name:1+2.x_y-z --identity {f}", "client credential list odd@name:1+2.x_y-z",
+    "client credential add odd@name:1+2.x_y-z --kind oscore --id-context-hex 01 --alg A256GCM --hkdf SHA-512 --renews yes",
+    "client credential list odd@name:1+2.x_y-z",
     "rs add rs-{f} --scope read --token-alg A128GCM", "rs list", "rs show rs-{f}", "rs set rs-{f} --max-lifetime 100",
     "rs set rs-{f} --profile coap_dtls --profile coap_oscore --prefer-profile coap_oscore --oscore-alg A256GCM --oscore-hkdf SHA-512",
     "rs suspend rs-{f}", "rs resume rs-{f}", "rs credential add rs-{f}", "rs credential list rs-{f}", "rs key set rs-{f}",
-    "rs key list rs-{f}",
+    "rs credential add rs-{f} --kind oscore", "rs credential list rs-{f}", "rs key list rs-{f}",
     "policy add --client odd@name:1+2.x_y-z --audience rs-{f} --scope read", "policy list",
     "policy add --label a --audience rs-{f} --effect deny --shadow yes --days sat,sun --hours 22:00-06:00",
     "explain odd@name:1+2.x_y-z rs-{f} read", "explain odd@name:1+2.x_y-z rs-{f} --at 2026-01-05T08:00:00Z --key P-256",
@@ -128,6 +130,29 @@ def test_keys_are_made_and_shown_once(shared):
     replaced = shared.ctl("rs", "key", "set", "shown-rs")
     assert re.fullmatch("[0-9a-f]{32}", replaced["key_hex" if "key_hex" in replaced else "token_key_hex"])
     assert rs["token_key_hex"] not in str(replaced)
+
+
+def test_records_are_shown_once(shared):
+    """What the device has to know, as JSON and as CBOR that an independent decoder reads; a list has no secret."""
+    shared.acectl("client", "add", "recorded")
+    given = ["--secret-hex", "07" * 16, "--salt-hex", "", "--sender-id-hex", "ABCD", "--recipient-id-hex", "01",
+             "--id-context-hex", "00ff", "--alg", "ChaCha20-Poly1305", "--hkdf", "SHA-512", "--renews", "yes"]
+    made = shared.ctl("client", "credential", "add", "recorded", "--kind", "oscore", *given)
+    assert made["record"] == {
+        "master_secret_hex": "07" * 16, "master_salt_hex": "", "sender_id_hex": "abcd", "recipient_id_hex": "01",
+        "id_context_hex": "00ff", "alg": "ChaCha20-Poly1305", "hkdf": "SHA-512", "renews": True}
+    record = bytes.fromhex(made["record_hex"])
+    items = {2: b"\7" * 16, 3: 7, 4: 24, 6: b"\0\xff", -1: b"\xab\xcd", -2: b"\1", -3: True}
+    assert cbor2.loads(record) == items and cbor2.dumps(items, canonical=True) == record
+    drawn = [shared.ctl("client", "credential", "add", "recorded", "--kind", "oscore") for _ in range(3)]
+    for field, size in ("master_secret_hex", 16), ("master_salt_hex", 8), ("sender_id_hex", 3):
+        values = {each["record"][field] for each in drawn}
+        assert len(values) == 3 and {len(bytes.fromhex(value)) for value in values} == {size}, (field, values)
+    listed = shared.ctl_items("client", "credential", "list", "recorded")
+    for each in [made, *drawn]:
+        assert each["record"]["master_secret_hex"] not in str(listed) and "record" not in listed[0]
+    table = shared.acectl("client", "credential", "add", "recorded", "--kind", "oscore").stdout
+    assert "shown once" in table and re.search(r"^record_hex +a4[0-9a-f]+$", table, re.MULTILINE), table
 
 
 def test_key_that_acectl_made_works(shared):

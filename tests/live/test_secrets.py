@@ -9,6 +9,7 @@ import subprocess
 import cbor2
 import pytest
 
+import oscore
 from realm import program, token
 
 
@@ -46,6 +47,40 @@ def made_by_server(realm, keys):
     keys[f"{name}'s new token key"] = bytes.fromhex(realm.ctl("rs", "key", "set", name)["key_hex"])
     keys[f"{name}'s PSK"] = bytes.fromhex(realm.ctl("rs", "credential", "add", name)["key_hex"])
     return name
+
+
+def context_secrets(record):
+    """Of a provisioning record: its secret, and what both ends derive from it."""
+    context = oscore.Context.of(record)
+    return {"Master Secret": bytes.fromhex(record["master_secret_hex"]), "key of the device": context.sender_key,
+            "key of ours": context.recipient_key}
+
+
+def contexts(realm, client, rs, keys):
+    """Security contexts of the two; and one whose secret we chose, to find it where it was typed in, too."""
+    made = [(client, realm.add_context("client", client)), (rs, realm.add_context("rs", rs)),
+            (client, realm.add_context("client", client, "--secret-hex", os.urandom(24).hex(), "--alg", "A256GCM"))]
+    for party in client, rs:
+        for n, answer in enumerate(party.records):
+            keys |= {f"{what} of {party.name}'s context {n}": key
+                     for what, key in context_secrets(answer["record"]).items()}
+    return made
+
+
+def use_contexts(realm, made, rs, keys):
+    """A token and its introspection, and what is refused, under OSCORE."""
+    answers = []
+    for party, context in made:
+        with realm.speak(context) as session:
+            if party is not rs:
+                answers.append(token(session, rs, "read"))
+                session.post("token", cbor2.dumps({5: rs.name, 9: "nothing"}))
+            else:
+                for answer in answers:
+                    session.post("introspect", cbor2.dumps({11: answer[1]}))
+    for n, answer in enumerate(answers):
+        keys[f"PoP key {n} under OSCORE"] = pop_key(answer)
+    return answers
 
 
 def pop_key(answer):
@@ -103,11 +138,14 @@ def test_no_key_in_log_or_database(realm):
     keys = canaries(realm)
     client, rs = parties(realm, keys)
     made_by_server(realm, keys)
-    answers = use(realm, client, rs, keys)
+    made = contexts(realm, client, rs, keys)
+    answers = use(realm, client, rs, keys) + use_contexts(realm, made, rs, keys)
     with realm.connect(client) as session:
         session.post("token", cbor2.dumps({5: rs.name, 9: "nothing"}))
     keys |= {f"token {n}": answer[1] for n, answer in enumerate(answers)}
     realm.acectl("client", "credential", "add", client.name, "--key-hex", client.key.hex(), check=False)  # refused, not told
+    realm.acectl("client", "credential", "add", client.name, "--sender-id-hex", "ff", "--secret-hex",
+                 client.records[0]["record"]["master_secret_hex"], check=False)
     realm.ctl("backup", realm.state / "backup")
     for path in files_of(realm):
         assert not found_in(path.read_bytes(), keys), path
@@ -144,13 +182,14 @@ def test_no_key_in_memory_after_deletion(realm):
     client, rs = parties(realm, keys)
     second_client, second_rs = parties(realm, keys, alg="A256GCM")
     made = made_by_server(realm, keys)
+    use_contexts(realm, contexts(realm, client, rs, keys), rs, keys)
     use(realm, client, rs, keys)
     use(realm, second_client, second_rs, keys)
     for noun, name in (("client", client.name), ("rs", rs.name), ("client", second_client.name), ("rs", second_rs.name),
                        ("rs", made)):
         realm.acectl(noun, "delete", name)
-    while realm.ctl("status")["figures"]["sessions"] > 0:  # each look is after what came in before it
-        pass
+    while (status := realm.ctl("status"))["figures"]["sessions"] > 0 or status["limits"]["oscore_contexts_used"] > 0:
+        pass  # each look is after what came in before it; contexts are looked through every ten seconds
     content = memory(realm.process, realm.directory)
     # it is the server's memory indeed: what it is to know is there
     assert b"coaps://as.example" in content
