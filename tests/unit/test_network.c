@@ -134,7 +134,7 @@ struct simulation {
         int64_t run_us; /* when the server gets around to work */
         unsigned loss_percent;
         struct buf heard;
-        struct buf links[2]; /* as they were first heard, by devices with and without DTLS */
+        struct buf links[3]; /* as they were first heard, by devices with DTLS, with nothing, with OSCORE */
         uint64_t n_promised, n_answered, n_blocks, n_lost, n_too_late;
 };
 
@@ -407,7 +407,7 @@ static int64_t option_of(const struct coap_message *message, uint16_t number) {
 }
 
 static void op_end(struct simulation *sim, unsigned n, struct op *op) {
-        struct buf *links = &sim->links[n == PLAIN];
+        struct buf *links = &sim->links[n == PLAIN ? 1 : sim->devices[n].has_keys ? 2 : 0];
 
         op->progress = ANSWERED;
         if (op->kind == TOKEN) {
@@ -1006,7 +1006,7 @@ static void t_bad_network(void **state) {
         sim->spent = calloc(SPENT_MAX, sizeof(*sim->spent));
         assert_true(sim->parcels && sim->spent);
         sim->heard = BUF_INIT(1 << 17);
-        sim->links[0] = sim->links[1] = BUF_INIT(4096);
+        sim->links[0] = sim->links[1] = sim->links[2] = BUF_INIT(4096);
         for (uint64_t i = 0; i < n_seeds; i++) {
                 if (i % SEEDS_PER_WORLD == 0)
                         world_open(sim);
@@ -1033,8 +1033,8 @@ static void t_bad_network(void **state) {
                 assert_true(sim->n_given_up > 0 && 4 * sim->n_given_up < WATCHERS * n_seeds);
         }
         buf_done(&sim->heard);
-        buf_done(&sim->links[0]);
-        buf_done(&sim->links[1]);
+        for (unsigned i = 0; i < N_ELEMENTS(sim->links); i++)
+                buf_done(&sim->links[i]);
         free(sim->parcels);
         free(sim->spent);
         free(sim);
