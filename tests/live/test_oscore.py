@@ -472,11 +472,25 @@ def test_osc_013_outer_class_e_options_are_dropped(world):
         session.request(*CORE)
         before = n_tokens(realm)
         outer = token_request(session, world)
-        outer.options += [(4, b"\1\2"), (coap.MAX_AGE, b""), (coap.CONTENT_FORMAT, b"\x32"), (coap.ACCEPT, b"\x32"),
+        outer.options += [(1, b"if"), (4, b"\1\2"), (5, b""), (coap.MAX_AGE, b""), (coap.CONTENT_FORMAT, b"\x32"), (coap.ACCEPT, b"\x32"),
                           (coap.URI_PATH, b"introspect"), (coap.URI_QUERY, b"x=y"), (GREASE, b"anything"),
                           (ECHO, b"echo")]
         answer, _ = session.open(session.raw_answer(outer))
         assert answer.status == "2.01" and n_tokens(realm) == before + 1
+
+
+@pytest.mark.parametrize("size", [0, 1, 8])
+def test_tokens_of_each_size(session, size):
+    for type in (coap.CON, coap.NON):
+        assert session.request(*CORE, token=os.urandom(size), type=type).status == "2.05"
+
+
+def test_edhoc_is_not_spoken(world, session):
+    """Option 21 (RFC 9668) is critical: what is in front of the ciphertext is nobody's to guess."""
+    outer = token_request(session, world)
+    outer.options.append((21, b""))
+    answer = session.raw_answer(outer)
+    assert answer.status in ("4.00", "4.02") and not any(number == OSCORE for number, _ in answer.options)
 
 
 def test_osc_014_uri_host_and_port_stand_outside(world, session):

@@ -167,6 +167,18 @@ def test_notifications_go_to_where_the_registration_came_from(world, client, rs)
         second.hears_nothing()
 
 
+def test_a_notification_of_more_than_a_datagram(world, client, rs):
+    """Its first block; the others are asked for under numbers of the device's own (RFC 7959 §2.6)."""
+    mine = tokens(client, world, 70)
+    realm = world["realm"]
+    watcher = rs.observe(TRL)
+    realm.acectl("token", "revoke", "--client", world["client"].name)
+    told = watcher.message()
+    assert block_of(told, BLOCK2) == (0, True, 6) and told.option(OBSERVE) is not None
+    assert {hash_of(each) for each in mine} <= set(cbor2.loads(fetch_rest(rs, told, TRL, coap.GET))[0])
+    watcher.hears_nothing()
+
+
 def test_limit_of_observations_holds_for_a_device(world, rs):
     """Whatever address it speaks from."""
     realm = world["realm"]
