@@ -155,20 +155,6 @@ int store_oscore_find(struct store *store, struct bytes kid,
         return query_end(r);
 }
 
-int store_oscore_is_good(struct store *store, int64_t credential_id, struct bytes id_context, bool *ret) {
-        _cleanup_(query_done) struct query q = {};
-        int r = query_begin(store, QUERY_OSCORE_IS_GOOD, &q);
-
-        if (r != 0)
-                return r;
-        query_int(&q, 1, credential_id);
-        query_optional(&q, 2, id_context);
-        r = query_next(&q);
-        if (r >= 0)
-                *ret = r == 0;
-        return query_end(r);
-}
-
 /* ---- renewing */
 
 static int context_is_free(struct store *store, int64_t credential_id, struct bytes id_context) {

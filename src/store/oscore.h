@@ -22,8 +22,6 @@ struct oscore_credential {
  */
 int store_oscore_find(struct store *store, struct bytes kid,
                       int (*row)(void *context, const struct oscore_credential *found), void *context);
-/* Is there still this credential with this ID Context in force (data NULL: none), of a party that is not suspended? */
-int store_oscore_is_good(struct store *store, int64_t credential_id, struct bytes id_context, bool *ret);
 
 /*
  * The ID Context in force from now on, on disk when 0 is returned (a transaction of its own). REFUSE_ADMIN_EXISTS:

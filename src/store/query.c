@@ -187,9 +187,6 @@ static const char *const table[QUERIES] = {
                               OSCORE_COLUMNS("o") " FROM oscore_contexts o CROSS JOIN credentials c "
                               "WHERE o.recipient_id = ?1 AND c.id = o.credential_id AND NOT " IS_SUSPENDED("c")
                               " ORDER BY o.credential_id",
-        [QUERY_OSCORE_IS_GOOD] = "SELECT 1 FROM oscore_contexts o CROSS JOIN credentials c "
-                                 "WHERE o.credential_id = ?1 AND c.id = ?1 AND NOT " IS_SUSPENDED("c")
-                                 " AND coalesce(o.renewed_context, o.id_context) IS ?2",
         [QUERY_OSCORE_TAKEN] = "SELECT 1 FROM oscore_contexts o CROSS JOIN oscore_contexts a WHERE "
                                "o.credential_id = ?1 AND a.recipient_id = o.recipient_id AND a.credential_id <> ?1 "
                                "AND " CONTEXT_IS("a") " LIMIT 1",

@@ -171,11 +171,23 @@ static struct seen find(struct store *store, struct bytes kid) {
         return seen;
 }
 
-static bool is_good(struct store *store, int64_t id, struct bytes id_context) {
-        bool good = false;
+/* Is this credential found by KID, with this ID Context in force? 0, < 0. */
+static int look(struct store *store, int64_t id, struct bytes id_context, bool *ret) {
+        struct seen seen = {};
+        int r = store_oscore_find(store, KID, note, &seen);
 
-        assert_int_equal(store_oscore_is_good(store, id, id_context, &good), 0);
-        return good;
+        *ret = false;
+        for (size_t i = 0; i < seen.n; i++)
+                *ret |= seen.rows[i].credential.id == id && seen.rows[i].has_id_context == (id_context.data != NULL) &&
+                        bytes_equal(bytes_of(seen.rows[i].id_context, seen.rows[i].id_context_size), id_context);
+        return r;
+}
+
+static bool is_in_force(struct store *store, int64_t id, struct bytes id_context) {
+        bool is;
+
+        assert_int_equal(look(store, id, id_context, &is), 0);
+        return is;
 }
 
 static int64_t count(struct store *store, const char *sql) {
@@ -275,11 +287,11 @@ static void test_suspended(void **state) {
         suspend_client(store, "c1", true);
         assert_int_equal(find(store, KID).n, 1);
         assert_int_equal(find(store, KID).rows[0].credential.id, second);
-        assert_false(is_good(store, first, BYTES_NONE));
-        assert_true(is_good(store, second, BYTES_LITERAL("x")));
+        assert_false(is_in_force(store, first, BYTES_NONE));
+        assert_true(is_in_force(store, second, BYTES_LITERAL("x")));
         suspend_client(store, "c1", false);
         assert_int_equal(find(store, KID).n, 2);
-        assert_true(is_good(store, first, BYTES_NONE));
+        assert_true(is_in_force(store, first, BYTES_NONE));
 }
 
 static void test_refused(void **state) {
@@ -324,7 +336,7 @@ static void test_delete(void **state) {
         assert_int_equal(store_credential_delete(store, first, c2, 0), REFUSE_ADMIN_UNKNOWN);
         assert_int_equal(find(store, KID).n, 2);
         assert_int_equal(store_credential_delete(store, first, c1, 0), 0);
-        assert_false(is_good(store, first, BYTES_NONE));
+        assert_false(is_in_force(store, first, BYTES_NONE));
         assert_int_equal(find(store, KID).n, 1);
         assert_int_equal(store_client_delete(store, c2, NOW_S), 0);
         assert_int_equal(find(store, KID).n, 0);
@@ -353,13 +365,13 @@ static void test_renew(void **state) {
         assert_true(bytes_equal(bytes_of(seen.rows[0].id_context, seen.rows[0].id_context_size), BYTES_LITERAL("r1")));
         assert_true(bytes_equal(bytes_of(seen.rows[0].credential.oscore.id_context, 1), BYTES_LITERAL("a")));
         assert_false(seen.rows[1].has_id_context);
-        assert_true(is_good(store, first, BYTES_LITERAL("r1")));
-        assert_false(is_good(store, first, BYTES_LITERAL("a")));
-        assert_false(is_good(store, first, BYTES_NONE));
+        assert_true(is_in_force(store, first, BYTES_LITERAL("r1")));
+        assert_false(is_in_force(store, first, BYTES_LITERAL("a")));
+        assert_false(is_in_force(store, first, BYTES_NONE));
 
         assert_int_equal(store_oscore_renew(store, second, BYTES_LITERAL("r1")), REFUSE_ADMIN_EXISTS);
         assert_int_equal(store_oscore_renew(store, second, BYTES_LITERAL("a")), REFUSE_ADMIN_EXISTS);
-        assert_true(is_good(store, second, BYTES_NONE));
+        assert_true(is_in_force(store, second, BYTES_NONE));
         assert_int_equal(store_oscore_renew(store, third, BYTES_LITERAL("r1")), 0); /* its kid is another */
         assert_int_equal(store_oscore_renew(store, first, BYTES_LITERAL("r2")), 0);
         assert_int_equal(store_oscore_renew(store, first, BYTES_LITERAL("a")), 0); /* its own, for all we care */
@@ -503,7 +515,7 @@ static void use(struct store *store, struct given *given, const struct credentia
 
         for (unsigned i = 0; i < ROUNDS; i++) {
                 struct credential credential = context_of(0, renewed->server_id, KID, BYTES_NONE);
-                bool same, good;
+                bool same, is;
                 int r = store_oscore_lease(store, LEASE, &first);
 
                 if (r == 0)
@@ -513,8 +525,8 @@ static void use(struct store *store, struct given *given, const struct credentia
                 (void)snprintf(text, sizeof(text), "r%u", i);
                 r = store_oscore_renew(store, renewed->id, bytes_text(text));
                 assert_true(r <= 0);
-                if (r == 0 && store_oscore_is_good(store, renewed->id, bytes_text(text), &good) == 0)
-                        assert_true(good);
+                if (r == 0 && look(store, renewed->id, bytes_text(text), &is) == 0)
+                        assert_true(is);
                 given->n_broken += r < 0;
                 if (store_begin(store) != 0)
                         continue;
@@ -629,7 +641,6 @@ static void test_out_of_memory(void **state) {
                 struct seen seen = {};
                 struct store *store = NULL;
                 uint64_t first = 0;
-                bool good = false;
 
                 assert_true(n < 5000);
                 disk_return(1);
@@ -637,8 +648,7 @@ static void test_out_of_memory(void **state) {
                 fail_allocation = n;
                 if ((r = store_oscore_lease(store, LEASE, &first)) == 0)
                         give(&given, first);
-                if (r == 0 && (r = store_oscore_find(store, KID, note, &seen)) == 0 &&
-                    (r = store_oscore_is_good(store, credential.id, BYTES_NONE, &good)) == 0)
+                if (r == 0 && (r = store_oscore_find(store, KID, note, &seen)) == 0)
                         r = store_oscore_renew(store, credential.id, BYTES_LITERAL("m"));
                 fail_allocation = 0;
                 if (r != 0 && r != -ENOMEM)
@@ -653,7 +663,7 @@ static void test_out_of_memory(void **state) {
 /* ---- cost */
 
 static const enum query_id hot[] = {
-        QUERY_OSCORE_FIND, QUERY_OSCORE_IS_GOOD, QUERY_OSCORE_OF_KID, QUERY_OSCORE_OF_CREDENTIAL, QUERY_OSCORE_TAKEN,
+        QUERY_OSCORE_FIND, QUERY_OSCORE_OF_KID, QUERY_OSCORE_OF_CREDENTIAL, QUERY_OSCORE_TAKEN,
         QUERY_OSCORE_RENEW, QUERY_OSCORE_LEASE, QUERY_OSCORE_NEXT, QUERY_OSCORE_RAISE, QUERY_OSCORE_ADD,
         QUERY_CREDENTIAL_DELETE, QUERY_CLIENT_DELETE,
 };
@@ -695,7 +705,7 @@ static void test_many(void **state) {
         (void)add_context(store, c1, KID, BYTES_LITERAL("x"), 2);
         assert_int_equal(store_commit(store), 0);
         assert_int_equal(find(store, KID).n, 2);
-        assert_true(is_good(store, id, BYTES_NONE));
+        assert_true(is_in_force(store, id, BYTES_NONE));
         assert_int_equal(store_oscore_renew(store, id, BYTES_LITERAL("r")), 0);
         assert_int_equal(store_oscore_lease(store, LEASE, &first), 0);
         assert_int_equal(store_begin(store), 0);
