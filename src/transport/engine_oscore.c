@@ -153,16 +153,25 @@ static void take_from(struct origin *origin, struct party *party, const struct c
         party_release(party);
 }
 
+/* What proves to be from somebody we know is not charged to where it came from, nor is what asked for the Echo in it. */
+static void forgive(struct route *route, const struct oscore_taken *taken) {
+        struct engine *engine = route->engine;
+
+        if (route->door == DOOR_COAP)
+                for (int n = engine->input_is_charged + taken->was_echoed; n > 0; n--)
+                        limit_stranger_forgive(engine->limit, &route->remote, STRANGER_REQUEST,
+                                               engine->now.monotonic_us);
+        engine->input_is_proved = true;
+        route->unproved = (struct bucket){}; /* full: what came before it in blocks was its */
+}
+
 /* It is from who the context says, and new. */
 static void take(struct origin *origin, const struct oscore_taken *taken) {
         struct route *route = origin->route;
         struct engine *engine = route->engine;
         struct party *party = &route->self;
 
-        if (engine->input_is_charged)
-                limit_stranger_forgive(engine->limit, &route->remote, STRANGER_REQUEST, engine->now.monotonic_us);
-        engine->input_is_proved = true;
-        route->unproved = (struct bucket){}; /* full: what came before it in blocks was its */
+        forgive(route, taken);
         exchange_vouch(route->exchange, origin->ticket);
         origin->no_response = read_no_response(&taken->inner);
         if (is_refused(origin, &taken->inner))

@@ -169,6 +169,7 @@ static enum oscore_verdict take_in(struct oscore *oscore, struct oscore_held *he
                 if (!echo_is_fresh(oscore, held, &ret->inner, now.monotonic_us))
                         return ask_for_echo(oscore, held, now, ret);
                 begin_window(held, trial->piv);
+                ret->was_echoed = true;
         }
         oscore_window_mark(&held->window, trial->piv);
         oscore->figures.n_requests++;

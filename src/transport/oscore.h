@@ -91,6 +91,7 @@ struct oscore_taken {
         struct coap_message inner;
         struct oscore_binding binding;
         int64_t client_id, server_id;  /* whose the context is */
+        bool was_echoed;               /* it is what OSCORE_ECHO asked for: it came back with the value */
         uint8_t echo[OSCORE_ECHO_SIZE];
 };
 
