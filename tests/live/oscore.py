@@ -272,9 +272,9 @@ class Endpoint(coap.Endpoint):
 class Observation:
     """A resource as it is told (RFC 7641), in the order of Partial IVs (RFC 8613 §4.1.3.5.2)."""
 
-    def __init__(self, session, path, **more):
+    def __init__(self, session, path, token=None, **more):
         self.session, self.path, self.more = session, path, more
-        self.number, self.had_none, self.token = -1, False, None
+        self.number, self.had_none, self.token = -1, False, token
         self.n_dropped = 0
         self.register()
 

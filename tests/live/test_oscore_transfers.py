@@ -167,6 +167,21 @@ def test_notifications_go_to_where_the_registration_came_from(world, client, rs)
         second.hears_nothing()
 
 
+def test_a_device_moves_its_observation_along(world, client, rs):
+    """NAT rebinding: registered again with the same token, from wherever it is now, it is the same one (RFC 7641 §4.1)."""
+    watcher = rs.observe(TRL)
+    for _ in range(6):
+        with world["realm"].connect(world["rs"]) as elsewhere:
+            moved = oscore.Observation(elsewhere, TRL, token=watcher.token)
+            assert moved.first.option(OBSERVE) is not None
+            mine, = tokens(client, world)
+            revoke(client, mine)
+            assert hash_of(mine) in moved.next()[0]
+            watcher.hears_nothing()
+            last = moved
+    assert last.token == watcher.token
+
+
 def test_a_notification_of_more_than_a_datagram(world, client, rs):
     """Its first block; the others are asked for under numbers of the device's own (RFC 7959 §2.6)."""
     mine = tokens(client, world, 70)
