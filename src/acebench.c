@@ -22,6 +22,8 @@
 #include "base/clock.h"
 #include "base/diag.h"
 #include "base/secret.h"
+#include "crypto/random.h"
+#include "crypto/random.h"
 #include "format/cbor.h"
 #include "format/coap.h"
 #include "format/json.h"
@@ -594,7 +596,7 @@ static void report_text(const struct bench *bench) {
         printf("errors        %" PRIu64 " (handshakes %" PRIu64 ", lost %" PRIu64 ")\n", bench->n_failed,
                bench->n_handshakes_failed, bench->n_lost);
         printf("sent again    %" PRIu64 "\n", bench->n_resent);
-        printf("CoAP bytes    %" PRIu64 " sent, %" PRIu64 " received\n", bench->bytes_sent, bench->bytes_received);
+        printf("bytes on wire    %" PRIu64 " sent, %" PRIu64 " received\n", bench->bytes_sent, bench->bytes_received);
         for (unsigned i = 0; i < 256; i++) {
                 if (bench->codes[i] == 0)
                         continue;
@@ -943,6 +945,7 @@ static int bench_identity(struct bench *bench) {
 
 static int bench_setup(struct bench *bench) {
         struct rlimit files = { bench->options.n_sessions + 64, bench->options.n_sessions + 64 };
+        uint16_t mid;
         int r;
 
         setrlimit(RLIMIT_NOFILE, &files);
@@ -953,11 +956,18 @@ static int bench_setup(struct bench *bench) {
         bench->sessions = calloc(bench->options.n_sessions, sizeof(*bench->sessions));
         if (bench->epoll < 0 || !bench->sessions)
                 return -ENOMEM;
+        /* RFC 7252 §4.4: a port of ours may have been one of another run's, which the server remembers */
+        r = random_bytes(&mid, sizeof(mid));
+        if (r < 0)
+                return r;
         for (unsigned i = 0; i < bench->options.n_sessions; i++) {
-                bench->sessions[i] = (struct session){ .number = i, .device = DEVICE_INIT,
+                bench->sessions[i] = (struct session){ .number = i, .mid = mid, .device = DEVICE_INIT,
                                                        .request = BUF_INIT(DATAGRAM_SIZE_MAX),
                                                        .refresh = BUF_INIT(PAYLOAD_MAX) };
                 TAILQ_INSERT_TAIL(&bench->free_sessions, &bench->sessions[i], free_link);
+                /* a port comes again: what an earlier run asked from it is not to be taken for this */
+                if (random_bytes(&bench->sessions[i].mid, sizeof(bench->sessions[i].mid)) < 0)
+                        return -EIO;
         }
         r = bench_identity(bench);
         return r < 0 ? r : template_make(bench);
