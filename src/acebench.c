@@ -23,7 +23,6 @@
 #include "base/diag.h"
 #include "base/secret.h"
 #include "crypto/random.h"
-#include "crypto/random.h"
 #include "format/cbor.h"
 #include "format/coap.h"
 #include "format/json.h"
@@ -596,7 +595,7 @@ static void report_text(const struct bench *bench) {
         printf("errors        %" PRIu64 " (handshakes %" PRIu64 ", lost %" PRIu64 ")\n", bench->n_failed,
                bench->n_handshakes_failed, bench->n_lost);
         printf("sent again    %" PRIu64 "\n", bench->n_resent);
-        printf("bytes on wire    %" PRIu64 " sent, %" PRIu64 " received\n", bench->bytes_sent, bench->bytes_received);
+        printf("bytes on wire %" PRIu64 " sent, %" PRIu64 " received\n", bench->bytes_sent, bench->bytes_received);
         for (unsigned i = 0; i < 256; i++) {
                 if (bench->codes[i] == 0)
                         continue;
@@ -965,9 +964,6 @@ static int bench_setup(struct bench *bench) {
                                                        .request = BUF_INIT(DATAGRAM_SIZE_MAX),
                                                        .refresh = BUF_INIT(PAYLOAD_MAX) };
                 TAILQ_INSERT_TAIL(&bench->free_sessions, &bench->sessions[i], free_link);
-                /* a port comes again: what an earlier run asked from it is not to be taken for this */
-                if (random_bytes(&bench->sessions[i].mid, sizeof(bench->sessions[i].mid)) < 0)
-                        return -EIO;
         }
         r = bench_identity(bench);
         return r < 0 ? r : template_make(bench);
