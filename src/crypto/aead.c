@@ -64,18 +64,22 @@ static bool sizes_fit(const struct aead_row *row, struct bytes key, struct bytes
                 plain_size <= row->plain_max;
 }
 
+/* What does not depend on the key. */
+static bool aead_prepare(EVP_CIPHER_CTX *ctx, const struct aead_row *row, bool seal) {
+        return EVP_CipherInit_ex(ctx, row->cipher(), NULL, NULL, NULL, seal) == 1 &&
+                EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_IVLEN, (int)row->info.nonce_size, NULL) == 1;
+}
+
 /*
  * All that comes before the data. tag: the one to check when opening; NULL data when sealing. The order matters to CCM:
  * nonce and tag size before the key, the data's size before the additional data.
  */
 static bool aead_begin(EVP_CIPHER_CTX *ctx, const struct aead_row *row, struct bytes key, struct bytes nonce,
-                       struct bytes aad, size_t data_size, const uint8_t *tag, bool seal) {
+                       struct bytes aad, size_t data_size, const uint8_t *tag) {
         int n;
 
-        return EVP_CipherInit_ex(ctx, row->cipher(), NULL, NULL, NULL, seal) == 1 &&
-                EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_IVLEN, (int)nonce.size, NULL) == 1 &&
-                ((seal && !row->ccm) ||
-                 EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_TAG, (int)row->info.tag_size, (void *)tag) == 1) &&
+        return ((!tag && !row->ccm) ||
+                EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_TAG, (int)row->info.tag_size, (void *)tag) == 1) &&
                 EVP_CipherInit_ex(ctx, NULL, NULL, key.data, nonce.data, -1) == 1 &&
                 (!row->ccm || EVP_CipherUpdate(ctx, NULL, &n, NULL, (int)data_size) == 1) &&
                 (aad.size == 0 || EVP_CipherUpdate(ctx, NULL, &n, aad.data, (int)aad.size) == 1);
@@ -94,25 +98,65 @@ static bool aead_data(EVP_CIPHER_CTX *ctx, const struct aead_row *row, struct by
         return (size_t)n == data.size && (row->ccm || EVP_CipherFinal_ex(ctx, end, &n_end) == 1);
 }
 
-int aead_seal(enum aead_alg alg, struct bytes key, struct bytes nonce, struct bytes aad, struct bytes plain,
-              uint8_t *ret_cipher) {
-        _cleanup_(EVP_CIPHER_CTX_freep) EVP_CIPHER_CTX *ctx = NULL;
+struct aead {
+        EVP_CIPHER_CTX *seal[N_ELEMENTS(aead_rows)], *open[N_ELEMENTS(aead_rows)]; /* made when first asked for */
+};
+
+struct aead *aead_new(void) {
+        return calloc(1, sizeof(struct aead));
+}
+
+void aead_free(struct aead *aead) {
+        if (!aead)
+                return;
+        for (size_t i = 0; i < N_ELEMENTS(aead_rows); i++) {
+                EVP_CIPHER_CTX_free(aead->seal[i]);
+                EVP_CIPHER_CTX_free(aead->open[i]);
+        }
+        free(aead);
+}
+
+static EVP_CIPHER_CTX *prepared(const struct aead_row *row, bool seal) {
+        _cleanup_(EVP_CIPHER_CTX_freep) EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
+
+        return ctx && aead_prepare(ctx, row, seal) ? TAKE_PTR(ctx) : NULL;
+}
+
+/* *own: one that is for this call alone, when there is none to keep. */
+static EVP_CIPHER_CTX *ctx_for(EVP_CIPHER_CTX **kept, EVP_CIPHER_CTX **own, const struct aead_row *row, bool seal) {
+        EVP_CIPHER_CTX **ctx = kept ? kept : own;
+
+        if (!*ctx)
+                *ctx = prepared(row, seal);
+        return *ctx;
+}
+
+int aead_seal_with(struct aead *aead, enum aead_alg alg, struct bytes key, struct bytes nonce, struct bytes aad,
+                   struct bytes plain, uint8_t *ret_cipher) {
+        _cleanup_(EVP_CIPHER_CTX_freep) EVP_CIPHER_CTX *own = NULL;
         const struct aead_row *row = aead_row(alg);
+        EVP_CIPHER_CTX *ctx;
 
         if (!row || !sizes_fit(row, key, nonce, aad, plain.size))
                 return -EINVAL;
-        if (!(ctx = EVP_CIPHER_CTX_new()))
+        if (!(ctx = ctx_for(aead ? &aead->seal[alg] : NULL, &own, row, true)))
                 return failed(-EIO);
-        if (!aead_begin(ctx, row, key, nonce, aad, plain.size, NULL, true) || !aead_data(ctx, row, plain, ret_cipher) ||
+        if (!aead_begin(ctx, row, key, nonce, aad, plain.size, NULL) || !aead_data(ctx, row, plain, ret_cipher) ||
             EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_GET_TAG, (int)row->info.tag_size, ret_cipher + plain.size) != 1)
                 return failed(-EIO);
         return 0;
 }
 
-int aead_open(enum aead_alg alg, struct bytes key, struct bytes nonce, struct bytes aad, struct bytes cipher,
-              uint8_t *ret_plain) {
-        _cleanup_(EVP_CIPHER_CTX_freep) EVP_CIPHER_CTX *ctx = NULL;
+int aead_seal(enum aead_alg alg, struct bytes key, struct bytes nonce, struct bytes aad, struct bytes plain,
+              uint8_t *ret_cipher) {
+        return aead_seal_with(NULL, alg, key, nonce, aad, plain, ret_cipher);
+}
+
+int aead_open_with(struct aead *aead, enum aead_alg alg, struct bytes key, struct bytes nonce, struct bytes aad,
+                   struct bytes cipher, uint8_t *ret_plain) {
+        _cleanup_(EVP_CIPHER_CTX_freep) EVP_CIPHER_CTX *own = NULL;
         const struct aead_row *row = aead_row(alg);
+        EVP_CIPHER_CTX *ctx;
         struct bytes data;
 
         if (!row || !sizes_fit(row, key, nonce, aad, 0))
@@ -122,14 +166,19 @@ int aead_open(enum aead_alg alg, struct bytes key, struct bytes nonce, struct by
                 return -EBADMSG;
         data = bytes_of(cipher.data, cipher.size - row->info.tag_size);
 
-        if (!(ctx = EVP_CIPHER_CTX_new()) ||
-            !aead_begin(ctx, row, key, nonce, aad, data.size, cipher.data + data.size, false))
+        if (!(ctx = ctx_for(aead ? &aead->open[alg] : NULL, &own, row, false)) ||
+            !aead_begin(ctx, row, key, nonce, aad, data.size, cipher.data + data.size))
                 return failed(-EIO);
         if (!aead_data(ctx, row, data, ret_plain)) {
                 wipe(ret_plain, data.size);
                 return failed(-EBADMSG);
         }
         return 0;
+}
+
+int aead_open(enum aead_alg alg, struct bytes key, struct bytes nonce, struct bytes aad, struct bytes cipher,
+              uint8_t *ret_plain) {
+        return aead_open_with(NULL, alg, key, nonce, aad, cipher, ret_plain);
 }
 
 /* ---- keys set up once */

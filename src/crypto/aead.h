@@ -44,6 +44,21 @@ int aead_open(enum aead_alg alg, struct bytes key, struct bytes nonce, struct by
               uint8_t *ret_plain);
 
 /*
+ * What a call sets up but for the key, kept for the next ones: for keys that come and go. aead_free() wipes what it has
+ * of the last ones. NULL: no memory.
+ */
+struct aead;
+
+struct aead *aead_new(void);
+void aead_free(struct aead *aead);
+
+/* As aead_seal() and aead_open(), which they are with aead NULL. */
+int aead_seal_with(struct aead *aead, enum aead_alg alg, struct bytes key, struct bytes nonce, struct bytes aad,
+                   struct bytes plain, uint8_t *ret_cipher);
+int aead_open_with(struct aead *aead, enum aead_alg alg, struct bytes key, struct bytes nonce, struct bytes aad,
+                   struct bytes cipher, uint8_t *ret_plain);
+
+/*
  * A key set up once for many calls: two thirds of a call on short data are setting up. Not for CCM, which is set up
  * anew for each message's length (-EINVAL). The key is copied; aead_key_free() wipes it. 0, -EINVAL (size too),
  * -ENOMEM, -EIO.

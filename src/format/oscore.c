@@ -288,8 +288,8 @@ static int encrypt(const struct oscore_keys *keys, const uint8_t *nonce, const s
         if ((r = buf_reserve(&plain, plain.limit, &space)) != 0 || (r = coap_inner_encode(inner, &plain)) != 0 ||
             (r = make_aad(keys, request, &aad)) != 0 ||
             (r = buf_reserve(out, plain.size + info->tag_size, &space)) != 0 ||
-            (r = aead_seal(keys->alg, secret_bytes(&keys->sender_key), bytes_of(nonce, info->nonce_size),
-                           buf_bytes(&aad), buf_bytes(&plain), space)) != 0)
+            (r = aead_seal_with(keys->aead, keys->alg, secret_bytes(&keys->sender_key),
+                                bytes_of(nonce, info->nonce_size), buf_bytes(&aad), buf_bytes(&plain), space)) != 0)
                 return r;
         buf_added(out, plain.size + info->tag_size);
         return 0;
@@ -324,8 +324,8 @@ static int decrypt(const struct oscore_keys *keys, const uint8_t *nonce, const s
                 return -EBADMSG;
         if ((r = make_aad(keys, request, &aad)) != 0 ||
             (r = buf_reserve(plain, cipher.size - info->tag_size, &space)) != 0 ||
-            (r = aead_open(keys->alg, secret_bytes(&keys->recipient_key), bytes_of(nonce, info->nonce_size),
-                           buf_bytes(&aad), cipher, space)) != 0)
+            (r = aead_open_with(keys->aead, keys->alg, secret_bytes(&keys->recipient_key),
+                                bytes_of(nonce, info->nonce_size), buf_bytes(&aad), cipher, space)) != 0)
                 return r;
         buf_added(plain, cipher.size - info->tag_size);
         return 0;

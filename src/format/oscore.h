@@ -36,6 +36,7 @@ struct oscore_keys {
         struct oscore_id sender_id, recipient_id;
         struct secret sender_key, recipient_key;
         uint8_t common_iv[AEAD_NONCE_SIZE_MAX];
+        struct aead *aead; /* borrowed: what all keys may share; NULL, as derived: nothing */
 };
 
 /* 0; -EINVAL: an algorithm that is none of ours, IDs that are too long or the same; -EIO. */

@@ -504,12 +504,15 @@ int oscore_protect(struct oscore *oscore, struct oscore_binding *binding, bool o
 
 int oscore_new(const struct oscore_callbacks *callbacks, size_t contexts_max, struct oscore **ret) {
         _cleanup_(oscore_freep) struct oscore *oscore = calloc(1, sizeof(*oscore));
+        int r;
 
         if (!oscore)
                 return -ENOMEM;
         oscore->callbacks = *callbacks;
-        if (oscore_contexts_init(&oscore->contexts, callbacks, contexts_max) != 0 ||
-            random_bytes(oscore->echo_key, sizeof(oscore->echo_key)) != 0 ||
+        r = oscore_contexts_init(&oscore->contexts, callbacks, contexts_max);
+        if (r != 0)
+                return r;
+        if (random_bytes(oscore->echo_key, sizeof(oscore->echo_key)) != 0 ||
             random_bytes(oscore->r2_key, sizeof(oscore->r2_key)) != 0)
                 return -EIO;
         *ret = TAKE_PTR(oscore);

@@ -134,6 +134,7 @@ static int held_new(struct oscore_contexts *contexts, struct oscore_kid *kid, co
                 free(held);
                 return r;
         }
+        held->keys.aead = contexts->aead;
         held->credential_id = loaded->credential_id;
         held->keys_mark = keys_mark;
         held->n_load = contexts->n_loaded++;
@@ -253,6 +254,7 @@ void oscore_contexts_renew(struct oscore_contexts *contexts, struct oscore_kid *
         const struct oscore_callbacks *callbacks = &contexts->callbacks;
 
         held->keys = *keys;
+        held->keys.aead = contexts->aead;
         oscore_keys_done(keys);
         held->keys_mark = keys_mark;
         held->n_load = contexts->n_loaded++;
@@ -267,6 +269,9 @@ int oscore_contexts_init(struct oscore_contexts *contexts, const struct oscore_c
                          size_t contexts_max) {
         *contexts = (struct oscore_contexts){ .callbacks = *callbacks, .contexts_max = contexts_max };
         TAILQ_INIT(&contexts->kids);
+        contexts->aead = aead_new();
+        if (!contexts->aead)
+                return -ENOMEM;
         return random_bytes(contexts->hash_key, sizeof(contexts->hash_key)) == 0 ? 0 : -EIO;
 }
 
@@ -275,6 +280,7 @@ void oscore_contexts_done(struct oscore_contexts *contexts) {
 
         while ((kid = TAILQ_FIRST(&contexts->kids)))
                 kid_free(contexts, kid);
+        aead_free(contexts->aead);
         wipe(contexts->hash_key, sizeof(contexts->hash_key));
 }
 

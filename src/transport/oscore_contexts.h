@@ -44,6 +44,7 @@ struct oscore_contexts {
         size_t contexts_max;
         struct oscore_kid *table;
         TAILQ_HEAD(, oscore_kid) kids; /* least recently used first */
+        struct aead *aead; /* what all keys share */
         uint8_t hash_key[SIPHASH_KEY_SIZE];
         struct oscore_kid *sweep; /* the next to be looked at; NULL: no sweep is under way */
         uint64_t swept;           /* the generation that the last sweep began in */
@@ -51,7 +52,7 @@ struct oscore_contexts {
         uint64_t n_loaded, n_evicted;
 };
 
-/* 0, -EIO (no randomness). */
+/* 0, -ENOMEM, -EIO (no randomness). oscore_contexts_done() in any case. */
 int oscore_contexts_init(struct oscore_contexts *contexts, const struct oscore_callbacks *callbacks,
                          size_t contexts_max);
 /* Wipes them. */
@@ -59,8 +60,8 @@ void oscore_contexts_done(struct oscore_contexts *contexts);
 void oscore_contexts_set_limit(struct oscore_contexts *contexts, size_t contexts_max);
 
 /*
- * Keys of who is gone are not kept because nobody asks for them: when credentials have changed, look at all kids, at most
- * n_max in one call. True: there are more.
+ * Keys of who is gone are not kept because nobody asks for them: when credentials have changed, look at all kids, at
+ * most n_max in one call. True: there are more.
  */
 bool oscore_contexts_sweep(struct oscore_contexts *contexts, size_t n_max);
 

@@ -196,6 +196,39 @@ static void aead_refuses_every_flipped_bit(void **state) {
                 }
 }
 
+/* Whatever was sealed or opened before, under whatever key, and whether that went well. */
+static void aead_does_the_same_with_what_was_kept(void **state) {
+        struct aead *aead = aead_new();
+        uint8_t cipher[ROOM + AEAD_TAG_SIZE_MAX], plain[ROOM];
+
+        assert_non_null(aead);
+        for (unsigned run = 0; run < 4 * N_ELEMENTS(algs) * N_ELEMENTS(shapes); run++) {
+                size_t shape = run / N_ELEMENTS(algs) % N_ELEMENTS(shapes);
+                struct box box;
+
+                box_fill(&box, algs[run % N_ELEMENTS(algs)], shapes[shape].plain_size, shapes[shape].aad_size);
+                box.key[0] = box.nonce[0] = (uint8_t)run;
+                assert_int_equal(box_seal(&box), 0);
+                const struct aead_info *info = aead_info(box.alg);
+                const struct bytes key = bytes_of(box.key, info->key_size), aad = bytes_of(box.aad, box.aad_size);
+                const struct bytes nonce = bytes_of(box.nonce, info->nonce_size);
+
+                assert_int_equal(aead_seal_with(aead, box.alg, key, nonce, aad, bytes_of(box.plain, box.plain_size),
+                                                cipher), 0);
+                assert_memory_equal(cipher, box.cipher, box.cipher_size);
+                cipher[run % box.cipher_size] ^= 1;
+                assert_int_equal(aead_open_with(aead, box.alg, key, nonce, aad, bytes_of(cipher, box.cipher_size),
+                                                plain), -EBADMSG);
+                cipher[run % box.cipher_size] ^= 1;
+                assert_int_equal(aead_open_with(aead, box.alg, key, nonce, aad, bytes_of(cipher, box.cipher_size),
+                                                plain), 0);
+                assert_memory_equal(plain, box.plain, box.plain_size);
+                assert_int_equal(aead_seal_with(aead, box.alg, key, aad, aad, aad, cipher), -EINVAL);
+                assert_int_equal(aead_open_with(aead, box.alg, nonce, nonce, aad, aad, plain), -EINVAL);
+        }
+        aead_free(aead);
+}
+
 static void aead_refuses_every_cut(void **state) {
         for (size_t a = 0; a < N_ELEMENTS(algs); a++)
                 for (size_t s = 0; s < N_ELEMENTS(shapes); s++) {
@@ -420,6 +453,7 @@ int main(void) {
                 cmocka_unit_test(aead_agrees_with_cose_vectors),
                 cmocka_unit_test(aead_agrees_with_oscore_vectors),
                 cmocka_unit_test(aead_refuses_every_flipped_bit),
+                cmocka_unit_test(aead_does_the_same_with_what_was_kept),
                 cmocka_unit_test(aead_refuses_every_cut),
                 cmocka_unit_test(aead_refuses_wrong_sizes),
                 cmocka_unit_test(ccm_has_a_greatest_size),
