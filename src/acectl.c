@@ -1172,14 +1172,12 @@ static int run_config_check(struct invocation *invocation) {
 /* ---- backup and check: a copy of the database is checked here, so that aced need not stop for it */
 
 #define PART_SUFFIX ".XXXXXX"
-#define STALLED_S 60L /* without a byte of the copy */
+#define BACKUP_URL "http://localhost/v1/backup"
 
 struct copy {
         char *path;   /* removed at the end unless it was renamed */
         int fd;
-        int error;    /* errno of a write that failed */
-        CURL *curl;
-        struct answer answer; /* what came instead of a copy */
+        const struct invocation *invocation;
 };
 
 static void copy_done(struct copy *copy) {
@@ -1187,7 +1185,6 @@ static void copy_done(struct copy *copy) {
         if (copy->path)
                 unlink(copy->path);
         free(copy->path);
-        answer_done(&copy->answer);
 }
 
 static bool write_all(int fd, const char *data, size_t size) {
@@ -1202,53 +1199,13 @@ static bool write_all(int fd, const char *data, size_t size) {
         return true;
 }
 
-static size_t on_copy(char *data, size_t size, size_t n, void *context) {
+static int on_copy(void *context, struct bytes piece) {
         struct copy *copy = context;
-        long status = 0;
 
-        curl_easy_getinfo(copy->curl, CURLINFO_RESPONSE_CODE, &status);
-        if (status >= 300)
-                return on_body(data, size, n, &copy->answer);
-        if (write_all(copy->fd, data, size * n))
-                return size * n;
-        copy->error = errno;
-        return 0;
-}
-
-/* The copy streams into copy->fd. Says itself what went wrong. */
-static int copy_fetch(const struct invocation *invocation, struct copy *copy) {
-        _cleanup_(curl_easy_cleanupp) CURL *curl = curl_easy_init();
-        CURLcode code;
-
-        copy->curl = curl;
-        copy->answer.body.limit = ANSWER_MAX;
-        if (!curl)
-                return out_of_memory();
-        curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, invocation->socket);
-        curl_easy_setopt(curl, CURLOPT_URL, "http://localhost/v1/backup");
-        curl_easy_setopt(curl, CURLOPT_PROXY, "");
-        curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
-        curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
-        curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, STALLED_S);
-        curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_copy);
-        curl_easy_setopt(curl, CURLOPT_WRITEDATA, copy);
-        code = curl_easy_perform(curl);
-        curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &copy->answer.http_status);
-        if (copy->error != 0) {
-                say("%s: cannot write %s: %s", invocation->verb->words, copy->path, strerror(copy->error));
-                return STATUS_REFUSED;
-        }
-        if (code != CURLE_OK && copy->answer.http_status != 0) {
-                say("%s: the copy was cut off (%s); its log says why when aced did it: try again",
-                    invocation->verb->words, curl_easy_strerror(code));
-                return STATUS_INTERNAL;
-        }
-        if (code != CURLE_OK)
-                return unreachable(invocation, curl, code);
-        if (copy->answer.http_status < 300)
+        if (write_all(copy->fd, (const char *)piece.data, piece.size))
                 return STATUS_DONE;
-        copy->answer.json = json_loadb((const char *)copy->answer.body.data, copy->answer.body.size, 0, NULL);
-        return refused(invocation, &copy->answer);
+        say("%s: cannot write %s: %s", copy->invocation->verb->words, copy->path, strerror(errno));
+        return STATUS_REFUSED;
 }
 
 /* A new file, mode 0600, whose name begins with path. */
@@ -1314,14 +1271,14 @@ static int backup_print(const struct invocation *invocation, const char *path, i
 static int run_backup(struct invocation *invocation) {
         const char *path = json_string_value(json_object_get(invocation->values, "file"));
         _cleanup_(json_decrefp) json_t *rows = json_array();
-        _cleanup_(copy_done) struct copy copy = { .fd = -1 };
+        _cleanup_(copy_done) struct copy copy = { .fd = -1, .invocation = invocation };
         struct stat at;
         int r;
 
         if (!rows)
                 return out_of_memory();
         if ((r = copy_create(invocation, path, &copy)) != STATUS_DONE ||
-            (r = copy_fetch(invocation, &copy)) != STATUS_DONE)
+            (r = request_stream(invocation, BACKUP_URL, on_copy, &copy)) != STATUS_DONE)
                 return r;
         if (copy_check(&copy, store_check_file, rows) != 0)
                 return out_of_memory();
@@ -1375,14 +1332,14 @@ static int check_print(const struct invocation *invocation, const json_t *rows) 
 
 static int run_check(struct invocation *invocation) {
         _cleanup_(json_decrefp) json_t *rows = json_array();
-        _cleanup_(copy_done) struct copy copy = { .fd = -1 };
+        _cleanup_(copy_done) struct copy copy = { .fd = -1, .invocation = invocation };
         _cleanup_(freep) char *path = path_join(getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp", "acectl-check");
         int r;
 
         if (!rows || !path)
                 return out_of_memory();
         if ((r = copy_create(invocation, path, &copy)) != STATUS_DONE ||
-            (r = copy_fetch(invocation, &copy)) != STATUS_DONE)
+            (r = request_stream(invocation, BACKUP_URL, on_copy, &copy)) != STATUS_DONE)
                 return r;
         if (copy_check(&copy, store_check_file, rows) != 0 ||
             (json_array_size(rows) == 0 && copy_check(&copy, store_check_audit_file, rows) != 0))

@@ -52,6 +52,17 @@ size_t bytes_shown_size(struct bytes text) {
         return n > 0 && !is_control(text.data, n) ? n : 0;
 }
 
+bool bytes_are_shown(struct bytes text) {
+        while (text.size > 0) {
+                size_t size = bytes_shown_size(text);
+
+                if (size == 0)
+                        return false;
+                text = bytes_of(text.data + size, text.size - size);
+        }
+        return true;
+}
+
 void bytes_to_hex(struct bytes b, char *text, size_t text_size) {
         static const char digits[] = "0123456789abcdef";
 

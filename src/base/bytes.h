@@ -38,6 +38,8 @@ size_t bytes_utf8_size(struct bytes text);
 
 /* The same for a character that may be shown as it is: 0 for what a terminal obeys, or takes for the end of a line. */
 size_t bytes_shown_size(struct bytes text);
+/* Does it consist of such characters? */
+bool bytes_are_shown(struct bytes text);
 
 /*
  * Lower-case hexadecimal into text, always terminated. text_size must be at least 2 * b.size + 1;

@@ -479,22 +479,11 @@ struct rules {
         void *context;
 };
 
-static bool is_shown(struct bytes text) {
-        while (text.size > 0) {
-                size_t size = bytes_shown_size(text);
-
-                if (size == 0)
-                        return false;
-                text = bytes_of(text.data + size, text.size - size);
-        }
-        return true;
-}
-
 static int tell(const struct rules *rules, const char *kind, struct bytes value, bool fold_case) {
         uint8_t rule[CERTIFICATE_NAME_MAX];
         size_t kind_size = strlen(kind);
 
-        if (value.size == 0 || kind_size + value.size > sizeof(rule) || !is_shown(value))
+        if (value.size == 0 || kind_size + value.size > sizeof(rule) || !bytes_are_shown(value))
                 return 0;
         memcpy(rule, kind, kind_size);
         for (size_t i = 0; i < value.size; i++) {

@@ -114,46 +114,48 @@ static bool pair_next(struct pair *pair, struct bytes *ret_toid, uint64_t *ret_a
         return true;
 }
 
-bool aif_intersect(const struct scope *asked, const struct scope *allowed, struct scope *ret) {
-        struct pair pair = pair_of(asked, allowed);
-        struct bytes toid;
-        struct scope left;
-        uint64_t a, b;
+static uint64_t in_both(uint64_t a, uint64_t b) {
+        return a & b;
+}
 
-        scope_empty(&left);
-        while (pair_next(&pair, &toid, &a, &b))
-                if ((a & b) != 0)
-                        (void)append(&left, toid, a & b); /* fits: it did with all of a */
-        scope_copy(ret, &left);
-        return left.kind != SCOPE_NONE;
+static uint64_t in_either(uint64_t a, uint64_t b) {
+        return a | b;
+}
+
+static uint64_t in_first(uint64_t a, uint64_t b) {
+        return a & ~b;
+}
+
+/* Object by object, into *ret, which may be either; false: it does not fit, and *ret is as it was. */
+static bool combine(const struct scope *a, const struct scope *b, uint64_t (*join)(uint64_t a, uint64_t b),
+                    struct scope *ret) {
+        struct pair pair = pair_of(a, b);
+        uint64_t tperm_a, tperm_b, joined;
+        struct scope made;
+        struct bytes toid;
+
+        scope_empty(&made);
+        while (pair_next(&pair, &toid, &tperm_a, &tperm_b)) {
+                joined = join(tperm_a, tperm_b);
+                if (joined != 0 && !append(&made, toid, joined))
+                        return false;
+        }
+        scope_copy(ret, &made);
+        return true;
+}
+
+bool aif_intersect(const struct scope *asked, const struct scope *allowed, struct scope *ret) {
+        (void)combine(asked, allowed, in_both, ret); /* fits: all that was asked does */
+        return ret->kind != SCOPE_NONE;
 }
 
 int aif_unite(struct scope *scope, const struct scope *other) {
-        struct pair pair = pair_of(scope, other);
-        struct bytes toid;
-        struct scope sum;
-        uint64_t a, b;
-
-        scope_empty(&sum);
-        while (pair_next(&pair, &toid, &a, &b))
-                if (!append(&sum, toid, a | b))
-                        return REFUSE_SCOPE;
-        scope_copy(scope, &sum);
-        return 0;
+        return combine(scope, other, in_either, scope) ? 0 : REFUSE_SCOPE;
 }
 
 bool aif_subtract(struct scope *scope, const struct scope *taken) {
-        struct pair pair = pair_of(scope, taken);
-        struct bytes toid;
-        struct scope left;
-        uint64_t a, b;
-
-        scope_empty(&left);
-        while (pair_next(&pair, &toid, &a, &b))
-                if ((a & ~b) != 0)
-                        (void)append(&left, toid, a & ~b);
-        scope_copy(scope, &left);
-        return left.kind != SCOPE_NONE;
+        (void)combine(scope, taken, in_first, scope); /* fits: it is no more than before */
+        return scope->kind != SCOPE_NONE;
 }
 
 /* Text (RFC 9237 §2.1), in which our own marks cannot come up. */

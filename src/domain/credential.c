@@ -5,23 +5,12 @@
 
 _Static_assert(2 + OSCORE_ID_SIZE_MAX + OSCORE_ID_CONTEXT_SIZE_MAX <= IDENTITY_SIZE_MAX, "identity of a context");
 
-static bool is_shown(struct bytes text) {
-        while (text.size > 0) {
-                size_t size = bytes_shown_size(text);
-
-                if (size == 0)
-                        return false;
-                text = bytes_of(text.data + size, text.size - size);
-        }
-        return true;
-}
-
 static char lower(char c) {
         return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
 }
 
 static bool read_text(const char *value, char *ret, size_t size) {
-        return snprintf(ret, size, "%s", value) < (int)size && is_shown(bytes_text(value));
+        return snprintf(ret, size, "%s", value) < (int)size && bytes_are_shown(bytes_text(value));
 }
 
 /* RFC 5280 §4.2.1.6: the preferred name syntax; names are compared without regard to case (§7.2). */

@@ -12,7 +12,6 @@
 #include "base/secret.h"
 #include "main/rows.h"
 
-#define STALLED_S 60L                    /* without a byte of an export */
 #define APPLY_TIMEOUT_S 3600L            /* a request's rows are applied while nobody says anything */
 #define FILE_SIZE_MAX ((size_t)4 * 1024 * 1024 * 1024)
 #define LINE_SIZE_MAX ((size_t)1024 * 1024)
@@ -95,15 +94,11 @@ static int sink_close(struct sink *sink, const char *path) {
 struct exporting {
         const struct invocation *invocation;
         struct sink sink;
-        CURL *curl;
-        struct answer answer; /* what came instead */
-        struct buf line;      /* of a row, as far as it has come; CSV only */
-        int status;           /* what it ends with when a row could not be written */
+        struct buf line; /* of a row, as far as it has come; CSV only */
 };
 
 static void exporting_done(struct exporting *exporting) {
         sink_done(&exporting->sink);
-        answer_done(&exporting->answer);
         buf_wiped(&exporting->line);
 }
 
@@ -141,64 +136,31 @@ static int export_csv(struct exporting *exporting, struct bytes piece) {
         return STATUS_DONE;
 }
 
-static size_t on_rows(char *data, size_t size, size_t n, void *context) {
+static int on_rows(void *context, struct bytes piece) {
         struct exporting *exporting = context;
-        long status = 0;
 
-        curl_easy_getinfo(exporting->curl, CURLINFO_RESPONSE_CODE, &status);
-        if (status >= 300)
-                return on_body(data, size, n, &exporting->answer);
         if (exporting->invocation->format == PRINT_CSV)
-                exporting->status = export_csv(exporting, bytes_of(data, size * n));
-        else
-                fwrite(data, size, n, exporting->sink.to); /* whether that went well is looked at in the end */
-        return exporting->status == STATUS_DONE ? size * n : 0;
+                return export_csv(exporting, piece);
+        fwrite(piece.data, 1, piece.size, exporting->sink.to); /* whether that went well is looked at in the end */
+        return STATUS_DONE;
 }
 
 static int export_fetch(struct exporting *exporting) {
         const struct invocation *invocation = exporting->invocation;
-        CURL *curl = exporting->curl;
-        CURLcode code;
 
-        curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, invocation->socket);
-        curl_easy_setopt(curl, CURLOPT_URL, is_set(invocation, "with_keys") ? "http://localhost/v1/export?keys=true" :
-                                                                              "http://localhost/v1/export");
-        curl_easy_setopt(curl, CURLOPT_PROXY, "");
-        curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
-        curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
-        curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, STALLED_S);
-        curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_rows);
-        curl_easy_setopt(curl, CURLOPT_WRITEDATA, exporting);
         if (invocation->format == PRINT_CSV)
                 rows_csv_begin(exporting->sink.to);
-        code = curl_easy_perform(curl);
-        curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &exporting->answer.http_status);
-        if (exporting->status != STATUS_DONE)
-                return exporting->status;
-        if (code != CURLE_OK && exporting->answer.http_status != 0) {
-                say("export: it was cut off (%s): try again; aced's log may say why", curl_easy_strerror(code));
-                return STATUS_INTERNAL;
-        }
-        if (code != CURLE_OK)
-                return unreachable(invocation, curl, code);
-        if (exporting->answer.http_status < 300)
-                return STATUS_DONE;
-        exporting->answer.json = json_loadb((const char *)exporting->answer.body.data, exporting->answer.body.size, 0,
-                                            NULL);
-        return refused(invocation, &exporting->answer);
+        return request_stream(invocation, is_set(invocation, "with_keys") ? "http://localhost/v1/export?keys=true" :
+                                                                            "http://localhost/v1/export",
+                              on_rows, exporting);
 }
 
 int bulk_export(struct invocation *invocation) {
         const char *path = json_string_value(json_object_get(invocation->values, "file"));
-        _cleanup_(curl_easy_cleanupp) CURL *curl = curl_easy_init();
-        _cleanup_(exporting_done) struct exporting exporting = {
-                .invocation = invocation, .curl = curl, .answer.body.limit = ANSWER_MAX,
-                .line = BUF_INIT(LINE_SIZE_MAX),
-        };
+        _cleanup_(exporting_done) struct exporting exporting = { .invocation = invocation,
+                                                                 .line = BUF_INIT(LINE_SIZE_MAX) };
         int r;
 
-        if (!curl)
-                return out_of_memory();
         if ((r = sink_open(path, &exporting.sink)) != STATUS_DONE || (r = export_fetch(&exporting)) != STATUS_DONE)
                 return r;
         return sink_close(&exporting.sink, path);

@@ -12,6 +12,7 @@
 #include "base/secret.h"
 
 #define URL_MAX ((size_t)16 * 1024)
+#define STALLED_S 60L /* without a byte of what comes in pieces */
 #define REQUEST_TIMEOUT_S 60L
 
 /* ---- what is said */
@@ -196,6 +197,65 @@ int request_perform(const struct invocation *invocation, CURL *curl, struct answ
         if (answer->http_status >= 300 || (answer->body.size > 0 && !json_is_object(answer->json)))
                 return refused(invocation, answer);
         return STATUS_DONE;
+}
+
+struct stream {
+        CURL *curl;
+        int (*take)(void *context, struct bytes piece);
+        void *context;
+        int status;           /* what take() said */
+        struct answer answer; /* what came instead */
+};
+
+static void stream_done(struct stream *stream) {
+        if (stream->curl)
+                curl_easy_cleanup(stream->curl);
+        answer_done(&stream->answer);
+}
+
+static size_t on_piece(char *data, size_t size, size_t n, void *context) {
+        struct stream *stream = context;
+        long status = 0;
+
+        curl_easy_getinfo(stream->curl, CURLINFO_RESPONSE_CODE, &status);
+        if (status >= 300)
+                return on_body(data, size, n, &stream->answer);
+        stream->status = stream->take(stream->context, bytes_of(data, size * n));
+        return stream->status == STATUS_DONE ? size * n : 0;
+}
+
+int request_stream(const struct invocation *invocation, const char *url, int (*take)(void *context, struct bytes piece),
+                   void *context) {
+        _cleanup_(stream_done) struct stream stream = { .curl = curl_easy_init(), .take = take, .context = context,
+                                                        .answer.body.limit = ANSWER_MAX };
+        struct answer *answer = &stream.answer;
+        CURLcode code;
+
+        if (!stream.curl)
+                return out_of_memory();
+        curl_easy_setopt(stream.curl, CURLOPT_UNIX_SOCKET_PATH, invocation->socket);
+        curl_easy_setopt(stream.curl, CURLOPT_URL, url);
+        curl_easy_setopt(stream.curl, CURLOPT_PROXY, ""); /* whatever the environment says */
+        curl_easy_setopt(stream.curl, CURLOPT_NOSIGNAL, 1L);
+        curl_easy_setopt(stream.curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
+        curl_easy_setopt(stream.curl, CURLOPT_LOW_SPEED_TIME, STALLED_S);
+        curl_easy_setopt(stream.curl, CURLOPT_WRITEFUNCTION, on_piece);
+        curl_easy_setopt(stream.curl, CURLOPT_WRITEDATA, &stream);
+        code = curl_easy_perform(stream.curl);
+        curl_easy_getinfo(stream.curl, CURLINFO_RESPONSE_CODE, &answer->http_status);
+        if (stream.status != STATUS_DONE)
+                return stream.status;
+        if (code != CURLE_OK && answer->http_status != 0) {
+                say("%s: it was cut off (%s): try again; aced's log says why when aced did it", invocation->verb->words,
+                    curl_easy_strerror(code));
+                return STATUS_INTERNAL;
+        }
+        if (code != CURLE_OK)
+                return unreachable(invocation, stream.curl, code);
+        if (answer->http_status < 300)
+                return STATUS_DONE;
+        answer->json = json_loadb((const char *)answer->body.data, answer->body.size, 0, NULL);
+        return refused(invocation, answer);
 }
 
 int request_send(const struct invocation *invocation, const json_t *after, struct answer *answer) {

@@ -112,6 +112,12 @@ size_t on_body(char *data, size_t size, size_t n, void *context);
 int request_send(const struct invocation *invocation, const json_t *after, struct answer *answer);
 /* curl has the whole request: send it, judge the answer. */
 int request_perform(const struct invocation *invocation, CURL *curl, struct answer *answer);
+/*
+ * GET url, whose answer comes in pieces and may take any time, but not stand still. take() says itself what went wrong
+ * with one, and what it returns then ends it all. A status.
+ */
+int request_stream(const struct invocation *invocation, const char *url, int (*take)(void *context, struct bytes piece),
+                   void *context);
 /* curl has failed: say why, what to do next. STATUS_UNREACHABLE. */
 int unreachable(const struct invocation *invocation, CURL *curl, CURLcode code);
 /* What aced said no with: what is wrong, where, what to do next. A status. */
