@@ -944,6 +944,7 @@ static int bench_identity(struct bench *bench) {
 
 static int bench_setup(struct bench *bench) {
         struct rlimit files = { bench->options.n_sessions + 64, bench->options.n_sessions + 64 };
+        uint16_t mid;
         int r;
 
         setrlimit(RLIMIT_NOFILE, &files);
@@ -954,8 +955,12 @@ static int bench_setup(struct bench *bench) {
         bench->sessions = calloc(bench->options.n_sessions, sizeof(*bench->sessions));
         if (bench->epoll < 0 || !bench->sessions)
                 return -ENOMEM;
+        /* RFC 7252 §4.4: a port of ours may have been one of another run's, which the server remembers */
+        r = random_bytes(&mid, sizeof(mid));
+        if (r < 0)
+                return r;
         for (unsigned i = 0; i < bench->options.n_sessions; i++) {
-                bench->sessions[i] = (struct session){ .number = i, .device = DEVICE_INIT,
+                bench->sessions[i] = (struct session){ .number = i, .mid = mid, .device = DEVICE_INIT,
                                                        .request = BUF_INIT(DATAGRAM_SIZE_MAX),
                                                        .refresh = BUF_INIT(PAYLOAD_MAX) };
                 TAILQ_INSERT_TAIL(&bench->free_sessions, &bench->sessions[i], free_link);
