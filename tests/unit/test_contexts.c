@@ -200,6 +200,143 @@ static void contexts_with_one_kid_are_told_apart(void **state) {
         realm_close(&realm);
 }
 
+/* Every AEAD and HKDF; IDs and ID Contexts from no bytes to as many as they may have. */
+static void every_algorithm_and_size_serves(void **state) {
+        static const uint8_t zeros[OSCORE_ID_CONTEXT_SIZE_MAX];
+        static const size_t id_context_sizes[] = { 0, 1, OSCORE_ID_CONTEXT_SIZE_MAX };
+        const struct coap_message answer = { .code = CODE_CONTENT, .payload = BYTES_LITERAL("x") };
+        struct coap_message inner;
+        int64_t piv;
+
+        for (enum aead_alg alg = AEAD_AES_CCM_16_64_128; alg <= AEAD_CHACHA20_POLY1305; alg++)
+                for (size_t run = 0; run <= 2 * oscore_id_size_max(alg) + 1; run++) {
+                        _cleanup_(buf_done) struct buf plain = BUF_INIT(MESSAGE_MAX);
+                        struct realm realm;
+
+                        realm_open(&realm);
+                        struct oscore_input *input = &realm_registered(&realm, 1)->input;
+
+                        input->alg = alg;
+                        input->hkdf = run % 2 == 0 ? OSCORE_HKDF_SHA256 : OSCORE_HKDF_SHA512;
+                        input->recipient_id = bytes_of(zeros, run / 2);
+                        input->id_context = bytes_of(zeros, id_context_sizes[run % N_ELEMENTS(id_context_sizes)]);
+                        struct device device = device_of(&realm, 1);
+
+                        device_meet(&device);
+                        assert_int_equal(device_hear(&device, &answer, false, &piv, &plain, &inner), CODE_CONTENT);
+                        buf_clear(&plain);
+                        assert_int_equal(device_hear(&device, &answer, true, &piv, &plain, &inner), CODE_CONTENT);
+                        device.kid_context = BYTES_NONE;
+                        assert_int_equal(device_ask(&device, BYTES_NONE), OSCORE_REQUEST);
+                        device_done(&device);
+                        realm_close(&realm);
+                }
+}
+
+/* Whoever knows the key, but makes no message with it, or one that goes round in circles, does not get a second try. */
+static void the_number_of_a_malformed_message_is_spent(void **state) {
+        const struct coap_message response = { .code = CODE_CONTENT };
+        struct realm realm;
+
+        realm_open(&realm);
+        struct device device = device_of(&realm, 1);
+
+        device_meet(&device);
+        expect_no(&device, device_send(&device, &response), CODE_BAD_REQUEST, "Decryption failed");
+        expect_no(&device, device_arrives(&device), CODE_UNAUTHORIZED, "Replay detected");
+        assert_int_equal(device_ask(&device, BYTES_NONE), OSCORE_REQUEST);
+        device_done(&device);
+        realm_close(&realm);
+}
+
+/* What nobody asked for: an Echo value of any kind changes nothing. */
+static void an_echo_that_was_not_asked_for_is_ignored(void **state) {
+        struct realm realm;
+        uint8_t echo[OSCORE_ECHO_SIZE] = {};
+
+        realm_open(&realm);
+        struct device device = device_of(&realm, 1);
+
+        assert_int_equal(device_ask(&device, BYTES_NONE), OSCORE_ECHO);
+        device_hear_echo(&device, echo);
+        device.piv = 50;
+        assert_int_equal(device_ask(&device, bytes_of(echo, sizeof(echo))), OSCORE_REQUEST);
+        device.piv = 60;
+        assert_int_equal(device_ask(&device, bytes_of(echo, sizeof(echo))), OSCORE_REQUEST);
+        device.piv = 55; /* within the window, which still begins at 50 */
+        assert_int_equal(device_ask(&device, BYTES_LITERAL("x")), OSCORE_REQUEST);
+        device.piv = 49;
+        expect_no(&device, device_ask(&device, bytes_of(echo, sizeof(echo))), CODE_UNAUTHORIZED, "Replay detected");
+        device_done(&device);
+        realm_close(&realm);
+}
+
+/* A credential that was registered anew may have the number that another one had; its context is another one. */
+static void the_next_with_the_same_number_is_another(void **state) {
+        const struct coap_message answer = { .code = CODE_CONTENT };
+        struct oscore_outer outer = { .payload = BUF_INIT(MESSAGE_MAX) };
+        struct realm realm;
+
+        realm_open(&realm);
+        struct device device = device_of(&realm, 1);
+
+        device_meet(&device);
+        realm_registered(&realm, 1)->input.master_secret = BYTES_LITERAL("the next secret");
+        realm.generation++;
+        assert_int_equal(oscore_protect(realm.oscore, &device.taken.binding, true, &answer, &outer), -ENOENT);
+        expect_no(&device, device_ask(&device, BYTES_NONE), CODE_BAD_REQUEST, "Decryption failed");
+        struct device next = device_of(&realm, 1);
+
+        device_meet(&next);
+        buf_done(&outer.payload);
+        device_done(&device);
+        device_done(&next);
+        realm_close(&realm);
+}
+
+/* The store breaks in the midst of a change: what it did not get to is looked for again. */
+static void a_load_that_failed_is_done_again(void **state) {
+        struct realm realm;
+
+        realm_open(&realm);
+        struct device device = device_of(&realm, 1);
+
+        device_meet(&device);
+        (void)realm_enrol(&realm, "the secret of c2", BYTES_LITERAL("\xc1"), BYTES_LITERAL("plant 2"));
+        realm.load_fails = -EIO;
+        assert_int_equal(device_ask(&device, BYTES_NONE), OSCORE_DROP);
+        realm.load_fails = 0;
+        struct device other = device_of(&realm, 2);
+
+        device_meet(&other);
+        assert_int_equal(device_ask(&device, BYTES_NONE), OSCORE_REQUEST); /* its window is still known */
+        device_done(&device);
+        device_done(&other);
+        realm_close(&realm);
+}
+
+/* Numbers were raised, as after a backup was restored: those that were leased before are not used up. */
+static void numbers_of_an_earlier_epoch_are_not_used(void **state) {
+        const struct coap_message answer = { .code = CODE_CONTENT };
+        _cleanup_(buf_done) struct buf plain = BUF_INIT(MESSAGE_MAX);
+        struct coap_message inner;
+        struct realm realm;
+        int64_t piv;
+
+        realm_open(&realm);
+        struct device device = device_of(&realm, 1);
+
+        device_meet(&device);
+        assert_int_equal(realm.n_leases, 1);
+        realm.next_number = 1 << 20;
+        realm.epoch++;
+        assert_int_equal(device_hear(&device, &answer, true, &piv, &plain, &inner), CODE_CONTENT);
+        assert_int_equal(piv, 1 << 20);
+        assert_int_equal(realm.n_leases, 2);
+        device_done(&device);
+        realm_close(&realm);
+}
+
 static void what_is_removed_is_forgotten(void **state) {
         struct realm realm;
 
@@ -445,6 +582,12 @@ int main(void) {
                 cmocka_unit_test(what_cannot_be_read_is_refused),
                 cmocka_unit_test(an_option_twice_is_refused),
                 cmocka_unit_test(contexts_with_one_kid_are_told_apart),
+                cmocka_unit_test(every_algorithm_and_size_serves),
+                cmocka_unit_test(the_number_of_a_malformed_message_is_spent),
+                cmocka_unit_test(an_echo_that_was_not_asked_for_is_ignored),
+                cmocka_unit_test(the_next_with_the_same_number_is_another),
+                cmocka_unit_test(a_load_that_failed_is_done_again),
+                cmocka_unit_test(numbers_of_an_earlier_epoch_are_not_used),
                 cmocka_unit_test(what_is_removed_is_forgotten),
                 cmocka_unit_test(what_is_removed_goes_from_memory),
                 cmocka_unit_test(a_sweep_in_steps_misses_nothing),
