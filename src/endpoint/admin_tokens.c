@@ -117,11 +117,26 @@ static int token_list_begin(struct token_list *tokens, const struct request *req
         return read_after(tokens, response, ret_after);
 }
 
+/* A name that is mistyped has no tokens, either: that is not what was asked. */
+static int find_parties(struct store *store, const struct token_filter *filter, struct response *response) {
+        struct client client;
+        struct server server;
+        int r = 0;
+
+        if (filter->client.data)
+                r = admin_client_find(store, filter->client, response, &client);
+        if (r == 0 && filter->server.data)
+                r = admin_server_find(store, filter->server, response, &server);
+        return r;
+}
+
 int admin_tokens_get(struct aced *as, const struct request *request, struct response *response) {
         struct token_list tokens = {};
         uint64_t after = 0;
         int r = token_list_begin(&tokens, request, response, &after);
 
+        if (r == 0)
+                r = find_parties(as->store, &tokens.filter, response);
         if (r == 0)
                 r = store_token_each(as->store, after, admin_list_ask(&tokens.list), &tokens.filter, list_token,
                                      &tokens);

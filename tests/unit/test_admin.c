@@ -461,6 +461,8 @@ static const struct {
         { "GET", "/v1/explain?client=c1&audience=rs1&key=rsa", NULL, 422, "P-256" },
         { "GET", "/v1/tokens?after=zz", NULL, 422, "is no cti" },
         { "GET", "/v1/tokens?all=yes", NULL, 422, "true or false" },
+        { "GET", "/v1/tokens?client=nobody", NULL, 404, "nobody" },
+        { "GET", "/v1/tokens?server=nobody", NULL, 404, "nobody" },
         { "GET", "/v1/explain?audience=rs1", NULL, 422, "\"client\": it is missing" },
         { "GET", "/v1/explain?client=c9&audience=rs1", NULL, 404, "no client \"c9\"" },
         { "GET", "/v1/explain?client=c1&audience=rs1&scope=a\"b", NULL, 422, "is no scope" },
