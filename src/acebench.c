@@ -68,7 +68,7 @@ struct options {
         size_t key_size;
         const char *private_key, *certificate; /* files in PEM, instead of the PSK */
         const char *oscore;    /* a file of records, one a session, instead of DTLS */
-        const char *audience, *scope, *path, *priority;
+        const char *audience, *scope, *path, *priority, *from;
         uint8_t token[1024];
         size_t token_size;
         uint64_t n_requests;
@@ -152,7 +152,7 @@ struct session {
 struct bench {
         struct options options;
         int epoll;
-        struct sockaddr_storage server;
+        struct sockaddr_storage server, local;
         socklen_t server_size;
         struct device_identity *identity; /* NULL: each session has its own, or none needs one */
         struct session *sessions;
@@ -218,7 +218,8 @@ static int session_open(struct bench *bench, struct session *session) {
         if (!bench->options.plain && !session->context && !bench->identity && !session->identity)
                 r = session_identity(bench, session);
         if (r == 0)
-                r = device_open(&session->device, session->identity ?: bench->identity, (void *)&bench->server,
+                r = device_open(&session->device, session->identity ?: bench->identity,
+                                bench->options.from ? (void *)&bench->local : NULL, (void *)&bench->server,
                                 bench->server_size);
         if (r == 0 && epoll_ctl(bench->epoll, EPOLL_CTL_ADD, session->device.fd, &event) < 0)
                 r = -errno;
@@ -660,6 +661,7 @@ static void usage(FILE *to) {
               "  -r, --rate N            open loop: N requests a second; without: closed loop\n"
               "      --priority TEXT     GnuTLS priority string\n"
               "      --plain             coap without DTLS\n"
+              "      --from ADDRESS      ask from this address of the machine\n"
               "  -o, --output FORMAT     text (usual) or json\n"
               "  -h, --help              this\n"
               "      --version           the version\n",
@@ -719,7 +721,7 @@ static int options_target(struct options *options, int n, char **args) {
 
 enum {
         OPT_KEY_HEX = 256, OPT_PRIVATE_KEY, OPT_CERTIFICATE, OPT_OSCORE, OPT_SCOPE, OPT_TOKEN, OPT_PATH, OPT_PRIORITY, OPT_PLAIN,
-        OPT_VERSION
+        OPT_FROM, OPT_VERSION
 };
 
 static int option_take(struct options *options, int option, const char *value) {
@@ -734,6 +736,7 @@ static int option_take(struct options *options, int option, const char *value) {
         case OPT_OSCORE: options->oscore = value; return 0;
         case OPT_SCOPE: options->scope = value; return 0;
         case OPT_PATH: options->path = value; return 0;
+        case OPT_FROM: options->from = value; return 0;
         case OPT_PRIORITY: options->priority = value; return 0;
         case OPT_PLAIN: options->plain = true; return 0;
         case 'k':
@@ -780,7 +783,8 @@ static int options_read(struct options *options, int argc, char **argv) {
                 { "path", required_argument, NULL, OPT_PATH }, { "sessions", required_argument, NULL, 'c' },
                 { "requests", required_argument, NULL, 'n' },  { "duration", required_argument, NULL, 'd' },
                 { "rate", required_argument, NULL, 'r' },      { "priority", required_argument, NULL, OPT_PRIORITY },
-                { "plain", no_argument, NULL, OPT_PLAIN },     { "output", required_argument, NULL, 'o' },
+                { "plain", no_argument, NULL, OPT_PLAIN },     { "from", required_argument, NULL, OPT_FROM },
+                { "output", required_argument, NULL, 'o' },
                 { "help", no_argument, NULL, 'h' },            { "version", no_argument, NULL, OPT_VERSION },
                 {},
         };
@@ -801,18 +805,28 @@ static int options_read(struct options *options, int argc, char **argv) {
         return options_target(options, argc - optind, argv + optind);
 }
 
-static int bench_resolve(struct bench *bench) {
-        struct addrinfo hints = { .ai_socktype = SOCK_DGRAM, .ai_flags = AI_NUMERICSERV }, *found;
-        int r = getaddrinfo(bench->options.host, bench->options.port, &hints, &found);
+static int resolve(const char *host, const char *port, int family, struct sockaddr_storage *ret, socklen_t *ret_size) {
+        struct addrinfo hints = { .ai_family = family, .ai_socktype = SOCK_DGRAM, .ai_flags = AI_NUMERICSERV }, *found;
+        int r = getaddrinfo(host, port, &hints, &found);
 
         if (r != 0) {
-                fprintf(stderr, "acebench: %s:%s: %s\n", bench->options.host, bench->options.port, gai_strerror(r));
+                fprintf(stderr, "acebench: %s:%s: %s\n", host, port, gai_strerror(r));
                 return -ENOENT;
         }
-        memcpy(&bench->server, found->ai_addr, found->ai_addrlen);
-        bench->server_size = found->ai_addrlen;
+        memcpy(ret, found->ai_addr, found->ai_addrlen);
+        *ret_size = found->ai_addrlen;
         freeaddrinfo(found);
         return 0;
+}
+
+static int bench_resolve(struct bench *bench) {
+        const struct options *options = &bench->options;
+        int r = resolve(options->host, options->port, AF_UNSPEC, &bench->server, &bench->server_size);
+        socklen_t size;
+
+        if (r == 0 && options->from)
+                r = resolve(options->from, "0", bench->server.ss_family, &bench->local, &size);
+        return r;
 }
 
 static int read_file(const char *path, struct buf *out) {

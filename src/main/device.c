@@ -302,11 +302,11 @@ static int tls_begin(struct device *device) {
         return 0;
 }
 
-int device_open(struct device *device, const struct device_identity *identity, const struct sockaddr *remote,
-                socklen_t size) {
+int device_open(struct device *device, const struct device_identity *identity, const struct sockaddr *local,
+                const struct sockaddr *remote, socklen_t size) {
         *device = (struct device){ .identity = identity, .connected = identity == NULL };
         device->fd = socket(remote->sa_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-        if (device->fd < 0 || connect(device->fd, remote, size) < 0)
+        if (device->fd < 0 || (local && bind(device->fd, local, size) < 0) || connect(device->fd, remote, size) < 0)
                 return -errno;
         return identity ? tls_begin(device) : 0;
 }

@@ -49,9 +49,12 @@ struct device {
 
 #define DEVICE_INIT ((struct device){ .fd = -1 })
 
-/* A socket to remote. identity NULL: connected at once. 0, -errno. device_close() whatever comes. */
-int device_open(struct device *device, const struct device_identity *identity, const struct sockaddr *remote,
-                socklen_t size);
+/*
+ * A socket to remote, from local (NULL: whatever address suits); both have this size. identity NULL: connected at once.
+ * 0, -errno. device_close() whatever comes.
+ */
+int device_open(struct device *device, const struct device_identity *identity, const struct sockaddr *local,
+                const struct sockaddr *remote, socklen_t size);
 /* close_notify when connected. */
 void device_close(struct device *device);
 

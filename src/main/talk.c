@@ -100,7 +100,7 @@ int talk_open(struct talk *talk, const struct device_identity *identity) {
                 return r;
         if (random_bytes(&talk->mid, sizeof(talk->mid)) < 0 || random_bytes(&talk->token, sizeof(talk->token)) < 0)
                 return give_up(talk, "no randomness");
-        if ((r = device_open(&talk->device, identity, (struct sockaddr *)&remote, size)) < 0)
+        if ((r = device_open(&talk->device, identity, NULL, (struct sockaddr *)&remote, size)) < 0)
                 return give_up(talk, "no session can be begun: %s", strerror(-r));
         return identity ? shake_hands(talk) : 0;
 }
