@@ -16,7 +16,7 @@
 struct oscore;
 
 #define OSCORE_PIV_LEASE 65536    /* numbers of ours that are leased at once, durably, before the first is used */
-#define OSCORE_SWEEP 256          /* kids that are looked at in one go: some milliseconds */
+#define OSCORE_SWEEP 64           /* kids that are looked at in one go: a millisecond */
 #define OSCORE_ECHO_LIFE_US (60 * INT64_C(1000000))
 #define OSCORE_ECHO_SIZE 16
 
