@@ -165,6 +165,8 @@ static int add_oscore(struct store *store, struct credential *credential, const 
                       bool *ret_same_secret) {
         int r;
 
+        if (!oscore_parameters_are_good(&credential->oscore))
+                return -EINVAL; /* our bug: what is wrong with them has been said before */
         credential_oscore_identity(credential);
         if ((r = identity_is_free(store, credential)) != 0 || (r = oscore_is_free(store, credential)) != 0 ||
             (r = add_secret(store, credential, secret, ret_same_secret)) != 0)

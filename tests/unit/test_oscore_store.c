@@ -311,6 +311,8 @@ static void test_refused(void **state) {
         assert_int_equal(try_add(store, &again, 2, &same), 0);
         other = context_of(999, 0, BYTES_LITERAL("z"), BYTES_NONE);
         assert_int_equal(try_add(store, &other, 3, &same), REFUSE_ADMIN_UNKNOWN);
+        other = context_of(c2, 0, BYTES_LITERAL("\xa5"), BYTES_NONE); /* our bug: the IDs are the same */
+        assert_int_equal(try_add(store, &other, 3, &same), -EINVAL);
 
         for (unsigned i = 2; i < OSCORE_CANDIDATES_MAX; i++)
                 (void)add_context(store, c1, KID, bytes_of(contexts + i, 1), 10 + i);
@@ -319,7 +321,7 @@ static void test_refused(void **state) {
         assert_int_equal(store_oscore_count(store, KID, &n), 0);
         assert_int_equal(n, OSCORE_CANDIDATES_MAX);
         assert_int_equal(find(store, KID).n, OSCORE_CANDIDATES_MAX);
-        (void)add_context(store, c2, BYTES_LITERAL("other kid"), BYTES_NONE, 4);
+        (void)add_context(store, c2, BYTES_LITERAL("other"), BYTES_NONE, 4);
         assert_int_equal(count(store, "SELECT count(*) FROM credentials"), OSCORE_CANDIDATES_MAX + 1);
         assert_int_equal(count(store, "SELECT count(*) FROM oscore_contexts"), OSCORE_CANDIDATES_MAX + 1);
 
