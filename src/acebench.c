@@ -361,14 +361,14 @@ static void answer_count(struct bench *bench, struct session *session, const str
         session_rest(bench, session);
 }
 
-/* *message becomes what was protected in it. False: it is no answer. */
-static bool answer_open(struct bench *bench, struct session *session, struct coap_message *message) {
+/* *message becomes what was protected in it. A verdict: of what is unprotected only errors are left as that. */
+static int answer_open(struct bench *bench, struct session *session, struct coap_message *message) {
         struct context_answer opened;
         int r = context_unprotect(session->context, &session->bound, message, &bench->plain, &opened);
 
         if (r == CONTEXT_ANSWER)
                 *message = opened.inner;
-        return r == CONTEXT_ANSWER || (r == CONTEXT_UNPROTECTED && message->code >> 5 != 2);
+        return r == CONTEXT_UNPROTECTED && message->code >> 5 == 2 ? CONTEXT_FORGED : r;
 }
 
 /* The same request once more with what the server wants to see in it (RFC 9175 §2.2). False: it was not asked for. */
@@ -385,13 +385,19 @@ static bool echo_obey(struct bench *bench, struct session *session, const struct
 static void answer_take(struct bench *bench, struct session *session, struct bytes datagram) {
         struct coap_message message;
         bool header_ok;
+        int verdict = CONTEXT_ANSWER;
 
         if (coap_message_decode(datagram, &message, &header_ok) != 0 || session->state != STATE_WAIT ||
             message.code == CODE_EMPTY || message.mid != session->mid)
                 return; /* an empty ACK, or something older */
-        if (session->context && (!answer_open(bench, session, &message) || echo_obey(bench, session, &message)))
+        if (session->context)
+                verdict = answer_open(bench, session, &message);
+        if ((verdict != CONTEXT_ANSWER && verdict != CONTEXT_UNPROTECTED) ||
+            (session->context && verdict == CONTEXT_ANSWER && echo_obey(bench, session, &message)))
                 return;
-        if (bench->warming)
+        if (bench->warming && verdict != CONTEXT_ANSWER)
+                session_failed(bench, session, false);
+        else if (bench->warming)
                 answer_warm(bench, session, &message);
         else
                 answer_count(bench, session, &message);

@@ -33,6 +33,12 @@ def world(tmp_path_factory):
                 how[kind] = ["--private-key", put(directory / f"{kind}.pem", keys.private_pem(key))]
             if chain:
                 how[kind] += ["--certificate", put(directory / f"{kind}.crt", keys.pem(*chain))]
+        client, records = realm.add_client(None, "--refresh-lifetime", "600", context=[]), directory / "records"
+        realm.policy(client, rs)
+        for _ in range(3):
+            realm.add_context("client", client)
+        records.write_text("".join(f"{answer['record_hex']}\n" for answer in client.records))
+        how["oscore"] = ["--oscore", records]
         yield realm, rs, how
 
 
@@ -46,12 +52,15 @@ def target(realm, door="coaps"):
     return f"127.0.0.1:{realm.ports[door]}"
 
 
-@pytest.mark.parametrize("kind", ["psk", "rpk", "x509"])
-@pytest.mark.parametrize("what", ["token", "refresh", "get", "handshake-token", "handshake-get"])
+LOADS = ["token", "refresh", "get", "handshake-token", "handshake-get"]
+
+
+@pytest.mark.parametrize("what, kind", [(what, kind) for kind in ("psk", "rpk", "x509", "oscore")
+                                        for what in (LOADS[:3] if kind == "oscore" else LOADS)])
 def test_load(world, what, kind):
     realm, rs, how = world
     report = json.loads(acebench("-o", "json", *how[kind], "-a", rs.name, "--scope", "read", "-c", "4", "-n", "20", what,
-                                 target(realm)).stdout)
+                                 target(realm, "coap" if kind == "oscore" else "coaps")).stdout)
     assert (report["what"], report["credential"], report["sessions"]) == (what, kind, 4)
     assert report["answered"] == report["begun"] == 20 and report["errors"] == report["lost"] == 0
     assert report["codes"] == {"2.05" if "get" in what else "2.01": 20}
@@ -67,6 +76,37 @@ def test_introspection_and_text(world):
                     "introspect", target(realm)).stdout
     assert re.search(r"^answered +10 of 10 ", text, re.MULTILINE) and re.search(r"^answers 2.01 +10$", text, re.MULTILINE)
     assert "(psk)" in text
+
+
+def test_numbers_of_records_go_on(world):
+    """From run to run, and through a restart, after which the server wants an Echo amid the load."""
+    realm, rs, how = world
+    state, before = how["oscore"][1].with_suffix(".state"), 0
+    for _ in range(3):
+        acebench(*how["oscore"], "-c", "4", "-n", "8", "get", target(realm, "coap"))
+        first, before = before, json.loads(state.read_text())["next"]
+        assert before - first >= 65536
+    assert "5 sessions want one each" in acebench(*how["oscore"], "-c", "5", "get", target(realm, "coap"), status=USAGE).stderr
+
+
+def test_one_record_as_acectl_prints_it(world, tmp_path):
+    realm, rs, how = world
+    client = realm.add_client(None, context=[])
+    record = put(tmp_path / "record", json.dumps(client.records[0], indent=2).encode())
+    realm.policy(client, rs)
+    text = acebench("--oscore", record, "--from", "127.0.0.9", "-a", rs.name, "--scope", "read", "-n", "5", "token",
+                    target(realm, "coap")).stdout
+    assert "(oscore)" in text and re.search(r"^answers 2.01 +5$", text, re.MULTILINE)
+    assert int(re.search(r"^bytes on wire (\d+) sent", text, re.MULTILINE)[1]) % 5 == 0
+
+
+def test_context_that_is_not_there(world, tmp_path):
+    realm, _, _ = world
+    client = realm.add_client(None, context=[])
+    record = put(tmp_path / "record", json.dumps(client.records[0]).encode())
+    for credential in realm.ctl_items("client", "credential", "list", client.name):
+        realm.acectl("client", "credential", "delete", client.name, str(credential["id"]))
+    assert "0 of 1 sessions" in acebench("--oscore", record, "get", target(realm, "coap"), status=CONTACT).stderr
 
 
 def test_plain(world):
@@ -92,7 +132,10 @@ def test_refusals_are_errors(world):
     (["--private-key", "/dev/null", "get", "127.0.0.1:1"], "/dev/null"),
     (["-k", "a", "--priority", "NONSENSE", "get", "127.0.0.1:1"], "--priority"),
     (["-k", "a", "introspect", "127.0.0.1:1"], "--token-hex"), (["-k", "a", "-n", "0", "get", "127.0.0.1:1"], "--requests"),
-    (["--plain", "handshake-get", "127.0.0.1:1"], "--plain")])
+    (["--plain", "handshake-get", "127.0.0.1:1"], "--plain"), (["--oscore", "x", "handshake-get", "127.0.0.1:1"], "--oscore"),
+    (["--oscore", "x", "-k", "a", "get", "127.0.0.1:1"], "no other credential"),
+    (["--oscore", "/nonexistent/x", "get", "127.0.0.1:1"], "/nonexistent/x"),
+    (["--oscore", "/dev/null", "get", "127.0.0.1:1"], "/dev/null:1: "), (["--oscore", "/dev/null", "-c", "2", "get", "127.0.0.1:1"], "0 records")])
 def test_usage(arguments, words):
     done = acebench(*arguments, status=USAGE)
     assert words in done.stderr and not done.stdout
