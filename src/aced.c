@@ -32,6 +32,7 @@
 #include "endpoint/housekeeping.h"
 #include "format/json.h"
 #include "store/as_keys.h"
+#include "store/audit.h"
 #include "store/restore.h"
 #include "store/seal_key.h"
 #include "store/store.h"
@@ -387,8 +388,22 @@ static int on_stop(sd_event_source *source, const struct signalfd_siginfo *info,
         return sd_event_exit(daemon->loop, 0);
 }
 
-/* All or nothing: what is in force changes only when the whole file is valid. */
-static int reload(struct daemon *daemon) {
+/* uid: who sent the signal. 0, < 0. */
+static int audit_reload(struct daemon *daemon, uint32_t uid) {
+        int r = store_begin(daemon->store);
+
+        if (r != 0)
+                return r;
+        r = store_audit_note(daemon->store, clock_wall_s(), uid, BYTES_LITERAL("reload"),
+                             bytes_text(daemon->config_path));
+        if (r == 0)
+                return store_commit(daemon->store);
+        store_rollback(daemon->store);
+        return r;
+}
+
+/* All or nothing: what is in force changes only when the whole file is valid, and the audit trail says so. */
+static int reload(struct daemon *daemon, uint32_t uid) {
         _cleanup_(config_freep) struct config *config = NULL;
         _cleanup_(trust_anchors_freep) struct trust_anchors *anchors = NULL;
         _cleanup_(diags_done) struct diags faults = {}, notes = {};
@@ -398,6 +413,8 @@ static int reload(struct daemon *daemon) {
                 r = config_keep_fixed(config, daemon->config, &notes);
         if (r == 0)
                 r = read_trust_anchors(config, &anchors, &faults);
+        if (r == 0)
+                r = audit_reload(daemon, uid);
         if (r < 0) {
                 log_diags(LOG_LEVEL_ERROR, &faults);
                 log_line(LOG_LEVEL_ERROR, "%s is not taken: %s; the configuration stays as it was", daemon->config_path,
@@ -422,7 +439,7 @@ static int on_reload(sd_event_source *source, const struct signalfd_siginfo *inf
         struct daemon *daemon = context;
 
         sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%lld\nSTATUS=Reloading", (long long)clock_monotonic_us());
-        if (reload(daemon) == 0)
+        if (reload(daemon, info->ssi_uid) == 0)
                 notify_status("READY=1\n", daemon);
         else
                 sd_notifyf(0, "READY=1\nSTATUS=Serving as before: %s was not taken, see the log", daemon->config_path);

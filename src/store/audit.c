@@ -2,7 +2,9 @@
 
 #include <errno.h>
 
+#include "base/cleanup.h"
 #include "crypto/hash.h"
+#include "format/audit.h"
 #include "store/private.h"
 
 _Static_assert(AUDIT_HASH_SIZE == SHA256_SIZE, "the chain is of SHA-256");
@@ -152,6 +154,15 @@ int store_audit_add(struct store *store, int64_t at_s, struct bytes record, int6
         store->audit.added_in_savepoint = store->savepoint_wanted;
         *ret_seq = row.seq;
         return 0;
+}
+
+int store_audit_note(struct store *store, int64_t at_s, uint32_t uid, struct bytes action, struct bytes why) {
+        const struct audit_record record = { .has_uid = true, .uid = uid, .action = action, .why = why };
+        _cleanup_(buf_done) struct buf encoded = BUF_INIT(AUDIT_RECORD_MAX);
+        int64_t seq;
+        int r = audit_record_encode(&record, &encoded);
+
+        return r == 0 ? store_audit_add(store, at_s, buf_bytes(&encoded), &seq) : r;
 }
 
 /* ---- reading */

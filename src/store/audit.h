@@ -27,6 +27,9 @@ int audit_row_hash(const struct audit_row *row, const uint8_t before[static AUDI
 /* record: at most AUDIT_RECORD_MAX bytes, else -EINVAL. *ret_seq: its number. Inside a transaction. */
 int store_audit_add(struct store *store, int64_t at_s, struct bytes record, int64_t *ret_seq);
 
+/* A row of what an administrator did in another way than at the control socket: what, and what came of it. */
+int store_audit_note(struct store *store, int64_t at_s, uint32_t uid, struct bytes action, struct bytes why);
+
 /* The number and hash of a row. */
 struct audit_mark {
         int64_t seq; /* 0: in front of the first row; the hash is zeros */

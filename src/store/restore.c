@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
-#include "format/audit.h"
 #include "store/audit.h"
 #include "store/check.h"
 #include "store/oscore.h"
@@ -111,15 +110,8 @@ static int check_secrets(struct store *store, const char *backup, struct diags *
 
 /* From here on the audit trail is not the one that was there before. */
 static int audit(struct store *store, int64_t now_s) {
-        const struct audit_record record = {
-                .has_uid = true, .uid = getuid(), .action = BYTES_LITERAL("restore"),
-                .why = BYTES_LITERAL("a backup with the rows up to here was put in the place of the database"),
-        };
-        _cleanup_(buf_done) struct buf encoded = BUF_INIT(AUDIT_RECORD_MAX);
-        int64_t seq;
-        int r = audit_record_encode(&record, &encoded);
-
-        return r == 0 ? store_audit_add(store, now_s, buf_bytes(&encoded), &seq) : r;
+        return store_audit_note(store, now_s, getuid(), BYTES_LITERAL("restore"),
+                                BYTES_LITERAL("a backup with the rows up to here was put in the place of the database"));
 }
 
 /*

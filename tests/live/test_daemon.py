@@ -188,6 +188,8 @@ def test_good_reload(realm):
         assert token(session, rs, "read")[2] == 3600
         reload(realm)
         assert token(session, rs, "read")[2] == 77, "the session outlives the reload"
+    rows = [row for row in realm.ctl_items("audit", "list") if row.get("action") == "reload"]
+    assert [(row["uid"], row["why"]) for row in rows] == [(os.getuid(), str(realm.config_path))]
 
 
 def test_reload_leaves_what_stands_in_the_socket_s_place(realm, tmp_path):
