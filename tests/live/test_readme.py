@@ -45,7 +45,8 @@ def test_first_token_by_hand(tmp_path):
     log = (work / "log").read_text() if (work / "log").exists() else ""
     assert done.returncode == 0, done.stdout + done.stderr + log
     lines = [line.strip() for line in done.stdout.splitlines()]
-    for line in ("active: true", "aud: tempSensor", "scope: read", "iss: coaps://as.example", "rs_cnf:", "crv: P-256"):
+    for line in ("active: true", "aud: tempSensor", "scope: read", "iss: coaps://as.example", "rs_cnf:", "crv: P-256",
+                 "osc:", "ace_profile: coap_oscore"):
         assert line in lines, done.stdout
     assert "ERROR" not in log and "runtime error" not in log
 
