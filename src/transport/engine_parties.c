@@ -10,6 +10,7 @@
 
 static void party_init(struct party *party, struct engine *engine) {
         *party = (struct party){ .engine = engine };
+        TAILQ_INIT(&party->routes);
 }
 
 struct limit_peer party_rated(const struct party *party) {
@@ -91,6 +92,7 @@ static void route_disown(struct route *route) {
 
         if (!party)
                 return;
+        TAILQ_REMOVE(&party->routes, route, of_voucher);
         party->n_routes--;
         party_release(party);
 }
@@ -144,11 +146,27 @@ static bool make_room(struct engine *engine) {
         return true;
 }
 
+/* A device whose NAT gives it one address after the other is vouched for at the latest ones. */
+static bool make_room_of(struct party *party) {
+        struct route *route;
+
+        if (party->n_routes < PARTY_ROUTES_MAX)
+                return true;
+        TAILQ_FOREACH(route, &party->routes, of_voucher)
+                if (route->standing == STANDING_VOUCHED) /* nothing is observed there */
+                        break;
+        if (!route)
+                return false;
+        route_disown(route);
+        route_stand(route, STANDING_STRANGER);
+        return true;
+}
+
 void route_vouch(struct route *route, struct party *party) {
-        if (route->door != DOOR_COAP || route->voucher || party->n_routes >= PARTY_ROUTES_MAX ||
-            !make_room(route->engine))
+        if (route->door != DOOR_COAP || route->voucher || !make_room_of(party) || !make_room(route->engine))
                 return;
         route->voucher = party;
+        TAILQ_INSERT_TAIL(&party->routes, route, of_voucher);
         party->n_routes++;
         route_stand(route, STANDING_VOUCHED);
 }

@@ -46,7 +46,8 @@ struct party {
         /* A security context: in engine->contexts as long as one of these counts something. */
         bool is_context;
         bool is_busy;                 /* somebody further up works with it */
-        int64_t n_routes;             /* that it vouches for */
+        TAILQ_HEAD(, route) routes;   /* that it vouches for, the first for the longest time */
+        int64_t n_routes;
         UT_hash_handle hh;            /* by peer.credential_id */
 };
 
@@ -78,6 +79,7 @@ struct route {
         } key;
         enum standing standing;
         struct party *voucher;         /* whose request was verified; NULL: a stranger's place */
+        TAILQ_ENTRY(route) of_voucher;
         struct bucket unproved;        /* once vouched for: what is said at once to what proves nothing */
         struct block_peer fragments;   /* protected messages in blocks (RFC 8613 §4.1.3.4.2) */
         UT_hash_handle hh;

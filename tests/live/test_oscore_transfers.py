@@ -184,6 +184,21 @@ def test_a_device_moves_its_observation_along(world, client, rs):
     assert last.token == watcher.token
 
 
+def test_a_device_from_many_addresses(world, client, rs):
+    """One after the other, as its NAT has it: the latest is as good as the first was, for an observation too."""
+    sessions = [world["realm"].speak(rs.context) for _ in range(40)]
+    for session in sessions:
+        assert session.request(*CORE, echo=False).status == "2.05"
+    watcher = sessions[-1].observe(TRL)
+    assert watcher.first.option(OBSERVE) is not None
+    mine, = tokens(client, world)
+    revoke(client, mine)
+    assert hash_of(mine) in watcher.next()[0]
+    watcher.cancel()
+    for session in sessions:
+        session.close()
+
+
 def test_a_notification_of_more_than_a_datagram(world, client, rs):
     """Its first block; the others are asked for under numbers of the device's own (RFC 7959 §2.6)."""
     mine = tokens(client, world, 70)
