@@ -199,8 +199,12 @@ static void make_nonce(const struct oscore_keys *keys, const struct oscore_id *i
                 ret[i] ^= keys->common_iv[i];
 }
 
-static int make_aad(const struct oscore_keys *keys, const struct oscore_request *request, struct buf *ret) {
-        _cleanup_(buf_done) struct buf array = BUF_INIT(AAD_SIZE_MAX);
+/* space: on the caller's stack, as it is for each message. *ret is in there, and is not to be freed. */
+static int make_aad(const struct oscore_keys *keys, const struct oscore_request *request,
+                    uint8_t space[static AAD_SIZE_MAX], struct bytes *ret) {
+        uint8_t array_space[AAD_SIZE_MAX];
+        struct buf array = { .data = array_space, .capacity = AAD_SIZE_MAX, .limit = AAD_SIZE_MAX };
+        struct buf whole = { .data = space, .capacity = AAD_SIZE_MAX, .limit = AAD_SIZE_MAX };
         struct cbor_writer w = CBOR_WRITER(&array);
         int r;
 
@@ -215,12 +219,14 @@ static int make_aad(const struct oscore_keys *keys, const struct oscore_request 
         if (r != 0)
                 return r;
 
-        w = CBOR_WRITER(ret);
+        w = CBOR_WRITER(&whole);
         cbor_put_array(&w, 3);
         cbor_put_text(&w, BYTES_LITERAL("Encrypt0"));
         cbor_put_bytes(&w, BYTES_NONE);
         cbor_put_bytes(&w, buf_bytes(&array));
-        return cbor_end(&w);
+        r = cbor_end(&w);
+        *ret = buf_bytes(&whole);
+        return r;
 }
 
 static void set_request(struct oscore_request *request, const struct oscore_id *kid, struct bytes piv) {
@@ -280,16 +286,17 @@ static int encrypt(const struct oscore_keys *keys, const uint8_t *nonce, const s
                    const struct coap_message *inner, struct buf *out) {
         const struct aead_info *info = aead_info(keys->alg);
         _cleanup_(buf_wiped) struct buf plain = BUF_INIT(inner_size_max(inner));
-        _cleanup_(buf_done) struct buf aad = BUF_INIT(AAD_SIZE_MAX);
+        uint8_t aad_space[AAD_SIZE_MAX];
+        struct bytes aad;
         uint8_t *space;
         int r;
 
         /* all room at once: a buffer that grows leaves behind what was in it */
         if ((r = buf_reserve(&plain, plain.limit, &space)) != 0 || (r = coap_inner_encode(inner, &plain)) != 0 ||
-            (r = make_aad(keys, request, &aad)) != 0 ||
+            (r = make_aad(keys, request, aad_space, &aad)) != 0 ||
             (r = buf_reserve(out, plain.size + info->tag_size, &space)) != 0 ||
             (r = aead_seal_with(keys->aead, keys->alg, secret_bytes(&keys->sender_key),
-                                bytes_of(nonce, info->nonce_size), buf_bytes(&aad), buf_bytes(&plain), space)) != 0)
+                                bytes_of(nonce, info->nonce_size), aad, buf_bytes(&plain), space)) != 0)
                 return r;
         buf_added(out, plain.size + info->tag_size);
         return 0;
@@ -316,16 +323,17 @@ static int protect(const struct oscore_keys *keys, const uint8_t *nonce, const s
 static int decrypt(const struct oscore_keys *keys, const uint8_t *nonce, const struct oscore_request *request,
                    struct bytes cipher, struct buf *plain) {
         const struct aead_info *info = aead_info(keys->alg);
-        _cleanup_(buf_done) struct buf aad = BUF_INIT(AAD_SIZE_MAX);
+        uint8_t aad_space[AAD_SIZE_MAX];
+        struct bytes aad;
         uint8_t *space;
         int r;
 
         if (cipher.size <= info->tag_size) /* there is at least a code inside */
                 return -EBADMSG;
-        if ((r = make_aad(keys, request, &aad)) != 0 ||
+        if ((r = make_aad(keys, request, aad_space, &aad)) != 0 ||
             (r = buf_reserve(plain, cipher.size - info->tag_size, &space)) != 0 ||
             (r = aead_open_with(keys->aead, keys->alg, secret_bytes(&keys->recipient_key),
-                                bytes_of(nonce, info->nonce_size), buf_bytes(&aad), cipher, space)) != 0)
+                                bytes_of(nonce, info->nonce_size), aad, cipher, space)) != 0)
                 return r;
         buf_added(plain, cipher.size - info->tag_size);
         return 0;
