@@ -265,8 +265,8 @@ static void session_failed(struct bench *bench, struct session *session, bool in
 }
 
 /*
- * The session is there. A load of refresh tokens begins with one of its own, and one over OSCORE with a request that the
- * server may answer with an Echo (RFC 8613 Appendix B.1.2).
+ * The session is there. A load of refresh tokens begins with one of its own, and one over OSCORE with a request that
+ * the server may answer with an Echo (RFC 8613 Appendix B.1.2).
  */
 static void session_opened(struct bench *bench, struct session *session) {
         if (bench->warming && bench->options.what != WHAT_REFRESH && !session->context) {
@@ -726,8 +726,8 @@ static int options_target(struct options *options, int n, char **args) {
 }
 
 enum {
-        OPT_KEY_HEX = 256, OPT_PRIVATE_KEY, OPT_CERTIFICATE, OPT_OSCORE, OPT_SCOPE, OPT_TOKEN, OPT_PATH, OPT_PRIORITY, OPT_PLAIN,
-        OPT_FROM, OPT_VERSION
+        OPT_KEY_HEX = 256, OPT_PRIVATE_KEY, OPT_CERTIFICATE, OPT_OSCORE, OPT_SCOPE, OPT_TOKEN, OPT_PATH, OPT_PRIORITY,
+        OPT_PLAIN, OPT_FROM, OPT_VERSION
 };
 
 static int option_take(struct options *options, int option, const char *value) {

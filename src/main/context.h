@@ -24,8 +24,8 @@ struct context {
 };
 
 /*
- * Of a record, which is copied. The ID Context is the one since the last renewal, when there was one. 0; -EINVAL: no such
- * context can be; as numbers_renewed(); -ENOMEM. context_done() whatever comes.
+ * Of a record, which is copied. The ID Context is the one since the last renewal, when there was one. 0; -EINVAL: no
+ * such context can be; as numbers_renewed(); -ENOMEM. context_done() whatever comes.
  */
 int context_open(struct context *context, const struct oscore_record *record, struct numbers *numbers);
 void context_done(struct context *context);
@@ -51,15 +51,15 @@ enum context_verdict {
 };
 
 /*
- * A response to request. plain: the caller's, who wipes and frees it. A verdict; -ENOMEM; -EIO, with numbers->fault when a
- * renewal cannot be kept.
+ * A response to request. plain: the caller's, who wipes and frees it. A verdict; -ENOMEM; -EIO, with numbers->fault
+ * when a renewal cannot be kept.
  */
 int context_unprotect(struct context *context, const struct oscore_request *request, const struct coap_message *outer,
                       struct buf *plain, struct context_answer *ret);
 
 /*
- * New keys from the old secret (Appendix B.2), for when a server or a device has lost what it knew: the next request begins
- * it; its answer is CONTEXT_AGAIN; the answer to the one after that is CONTEXT_ANSWER, and the renewed ID Context is then
- * on disk. Only when record.parameters.renews. 0; -EIO.
+ * New keys from the old secret (Appendix B.2), for when a server or a device has lost what it knew: the next request
+ * begins it; its answer is CONTEXT_AGAIN; the answer to the one after that is CONTEXT_ANSWER, and the renewed ID Context
+ * is then on disk. Only when record.parameters.renews. 0; -EIO.
  */
 int context_renew(struct context *context);

@@ -7,7 +7,7 @@
 
 /*
  * A device's Sender Sequence Numbers (RFC 8613 §7.5): one must never protect two messages, whatever happens to the
- * process or the machine. Which ones are free stands in a file beside the device's record, FILE.state. Numbers are taken
+ * process or the machine. Which ones are free stands in a file beside the device's record, FILE.state. They are taken
  * from there in blocks: the file says that a block is taken, and is on disk, before its first number is used; what is
  * left of it when the process ends is never used.
  *

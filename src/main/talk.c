@@ -207,15 +207,16 @@ static const struct {
           ": the server has no such context for anybody; register a new one, and take its record" },
         { "4.01 Replay detected", ": these numbers were used, by another copy of the record or before its .state was "
                                   "lost; register a new one, and take its record" },
-        { "4.00 Decryption failed", ": the server has other keys for this ID; register a new one, and take its record" },
+        { "4.00 Decryption failed",
+          ": the server has other keys for this ID; register a new one, and take its record" },
 };
 
 /* What may be made of a message or of its lack; < 0 is what talk_ask() gives up with. */
 enum { TAKEN, DROPPED, AGAIN };
 
 /*
- * Nothing better came: begin anew with other keys where both ends know how, once, else that is it. That costs nothing but
- * time if it was a lie. AGAIN, -ECONNABORTED.
+ * Nothing better came: begin anew with other keys where both ends know how, once, else that is it. That costs nothing
+ * but time if it was a lie. AGAIN, -ECONNABORTED.
  */
 static int heed_hint(struct talk *talk) {
         const char *advice = "";
@@ -259,7 +260,9 @@ static int open_answer(struct talk *talk, const struct oscore_request *request, 
         return TAKEN;
 }
 
-/* Send until it is acknowledged or answered, then wait for the answer. TAKEN: *answer borrows from space or talk->plain. */
+/*
+ * Send until it is acknowledged or answered, then wait for the answer. TAKEN: *answer borrows from space or talk->plain.
+ */
 static int exchange(struct talk *talk, struct bytes datagram, bool may_be_observed,
                     uint8_t space[static DATAGRAM_SIZE_MAX], struct coap_message *answer) {
         int64_t wait_us = ACK_TIMEOUT_US, resend_us = 0, hint_us = NEVER;

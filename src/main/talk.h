@@ -68,8 +68,8 @@ void talk_close(struct talk *talk);
 /*
  * 0, -ECONNABORTED as above; -ENOMEM, -EINVAL: no such request can be written.
  *
- * Under a context: what does not verify is not there (RFC 8613 §8.4). What comes unprotected may be from anybody, and is
- * the failure only when nothing better comes within a second.
+ * Under a context: what does not verify is not there (RFC 8613 §8.4). What comes unprotected may be from anybody, and
+ * is the failure only when nothing better comes within a second.
  */
 int talk_ask(struct talk *talk, const struct talk_ask *ask, struct talk_answer *answer);
 

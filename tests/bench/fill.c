@@ -1,7 +1,7 @@
 /*
- * fill STATE N [RECORDS]: register N clients with the label "bench" in a state directory that `acectl init` made. Client i
- * is "bench-i"; it has a PSK, its identity the same, its key SHA-256("bench-i"); or, with RECORDS, an OSCORE context, and
- * the record for its device is a line of that file, as `acebench --oscore` wants it. One transaction every few thousand.
+ * fill STATE N [RECORDS]: register N clients with the label "bench" in a state directory that `acectl init` made. Client
+ * i is "bench-i"; it has a PSK, its identity the same, its key SHA-256("bench-i"); or, with RECORDS, an OSCORE context,
+ * and the record for its device is a line of that file, as `acebench --oscore` wants it. One transaction every thousand.
  */
 #include <errno.h>
 #include <stdio.h>

@@ -138,9 +138,9 @@ static void test_processes_at_once(void **state) {
 /* What is not understood is no permission to begin anew. */
 static void test_state_that_is_damaged(void **state) {
         static const char *const texts[] = {
-                "", "{", "7", "{}", "{\"next\": -1}", "{\"next\": 1099511627777}", "{\"next\": \"7\"}", "{\"next\": 7.0}",
-                "{\"next\": 7, \"id_context_hex\": \"00\"}", "{\"next\": 7, \"record\": \"00\", \"id_context_hex\": \"00\"}",
-                "{\"next\": 7} {\"next\": 8}",
+                "", "{", "7", "{}", "{\"next\": -1}", "{\"next\": 1099511627777}", "{\"next\": \"7\"}",
+                "{\"next\": 7.0}", "{\"next\": 7} {\"next\": 8}", "{\"next\": 7, \"id_context_hex\": \"00\"}",
+                "{\"next\": 7, \"record\": \"00\", \"id_context_hex\": \"00\"}",
         };
         const struct place *place = *state;
 
