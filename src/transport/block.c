@@ -137,6 +137,8 @@ static void transfer_free(struct block_transfer *transfer) {
         --*transfer_figure(transfer);
         body_free(&transfer->body);
         free(transfer);
+        if (peer->emptied && block_peer_is_empty(peer))
+                peer->emptied(peer->owner);
 }
 
 static void transfer_evict(struct block_transfer *transfer) {
@@ -414,7 +416,13 @@ void block_peer_init(struct block_peer *peer, struct block_pool *pool) {
         TAILQ_INIT(&peer->transfers);
 }
 
+void block_peer_listen(struct block_peer *peer, void (*emptied)(void *owner), void *owner) {
+        peer->emptied = emptied;
+        peer->owner = owner;
+}
+
 void block_peer_done(struct block_peer *peer) {
+        peer->emptied = NULL;
         while (peer->pool && !TAILQ_EMPTY(&peer->transfers))
                 transfer_free(TAILQ_FIRST(&peer->transfers));
         peer->pool = NULL;

@@ -62,11 +62,18 @@ struct block_peer {
         TAILQ_HEAD(block_transfers, block_transfer) transfers; /* oldest first */
         unsigned n_bodies, n_answers;
         size_t n_bytes;
+        void (*emptied)(void *owner);
+        void *owner;
 };
 
 /* The peer is authenticated: it may hold something from now on. */
 void block_peer_init(struct block_peer *peer, struct block_pool *pool);
+/* emptied() is called, at the end of what happens then, whenever nothing is held any more: the peer may be freed in it. */
+void block_peer_listen(struct block_peer *peer, void (*emptied)(void *owner), void *owner);
 void block_peer_done(struct block_peer *peer);
+static inline bool block_peer_is_empty(const struct block_peer *peer) {
+        return peer->n_bodies == 0 && peer->n_answers == 0;
+}
 
 enum block_verdict {
         BLOCK_RUN,    /* run the request as it is: its payload is its body */

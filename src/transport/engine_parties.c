@@ -17,6 +17,11 @@ struct limit_peer party_rated(const struct party *party) {
         return (struct limit_peer){ .credential_id = party->peer.credential_id, .is_server = party->server_id != 0 };
 }
 
+/* Of who comes by an address that another vouches for, as behind a proxy, blocks may be all there is. */
+static void on_emptied(void *owner) {
+        party_release(owner);
+}
+
 struct party *party_of_context(struct engine *engine, const struct oscore_taken *taken) {
         int64_t id = taken->binding.credential_id;
         struct party *party = NULL;
@@ -40,6 +45,7 @@ struct party *party_of_context(struct engine *engine, const struct oscore_taken 
                 return NULL;
         }
         block_peer_init(&party->blocks, engine->blocks);
+        block_peer_listen(&party->blocks, on_emptied, party);
         observe_peer_init(&party->observations, engine->observe, party);
         return party;
 }
@@ -48,7 +54,7 @@ void party_release(struct party *party) {
         struct engine *engine = party->engine;
 
         if (!party->is_context || party->is_busy || party->n_pending > 0 || party->n_routes > 0 ||
-            party->observations.n_observers > 0)
+            party->observations.n_observers > 0 || !block_peer_is_empty(&party->blocks))
                 return;
         HASH_DEL(engine->contexts, party);
         block_peer_done(&party->blocks);

@@ -186,7 +186,7 @@ void route_stand(struct route *route, enum standing standing);
 void route_vouch(struct route *route, struct party *party);
 void route_observed(struct route *route, int64_t more);
 
-/* The party that a security context is. NULL: no memory. It stays while it is pending, vouches or observes. */
+/* The party that a security context is. NULL: no memory. It stays while it is pending, vouches, observes, has blocks. */
 struct party *party_of_context(struct engine *engine, const struct oscore_taken *taken);
 /* Let it go if there is no reason for it to stay. */
 void party_release(struct party *party);

@@ -738,6 +738,18 @@ static void t_two_by_one_port(void **state) {
         assert_int_equal(answer.code, CODE_INCOMPLETE);
         assert_int_equal(ask(&one, &TOKEN_ASK(.option = OPTION_BLOCK1, .value = BYTES_LITERAL("\x18"),
                                               .payload = bytes_of(large, 16))).code, CODE_CONTINUE);
+        for (uint8_t n = 0; n < 3; n++) { /* of the one that no address stands for, too */
+                const uint8_t block = (uint8_t)(n << 4 | 8);
+
+                assert_int_equal(ask(&other, &TOKEN_ASK(.option = OPTION_BLOCK1, .value = bytes_of(&block, 1),
+                                                        .payload = bytes_of(large, 16))).code, CODE_CONTINUE);
+        }
+        assert_int_equal(figures(&world).blocks.n_bodies, 2);
+        wait_us(&world, 500 * S); /* all of it goes */
+        run(&world);
+        assert_int_equal(figures(&world).blocks.n_bodies, 0);
+        assert_int_equal(ask(&other, &TOKEN_ASK(.option = OPTION_BLOCK1, .value = BYTES_LITERAL("\x08"),
+                                                .payload = bytes_of(large, 16))).code, CODE_CONTINUE);
         device_done(&one);
         device_done(&other);
         world_close(&world);
