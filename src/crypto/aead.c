@@ -106,13 +106,18 @@ struct aead *aead_new(void) {
         return calloc(1, sizeof(struct aead));
 }
 
-void aead_free(struct aead *aead) {
-        if (!aead)
-                return;
+void aead_forget(struct aead *aead) {
         for (size_t i = 0; i < N_ELEMENTS(aead_rows); i++) {
                 EVP_CIPHER_CTX_free(aead->seal[i]);
                 EVP_CIPHER_CTX_free(aead->open[i]);
+                aead->seal[i] = aead->open[i] = NULL;
         }
+}
+
+void aead_free(struct aead *aead) {
+        if (!aead)
+                return;
+        aead_forget(aead);
         free(aead);
 }
 

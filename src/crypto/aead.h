@@ -51,6 +51,8 @@ struct aead;
 
 struct aead *aead_new(void);
 void aead_free(struct aead *aead);
+/* The key that was used last is in it until then. */
+void aead_forget(struct aead *aead);
 
 /* As aead_seal() and aead_open(), which they are with aead NULL. */
 int aead_seal_with(struct aead *aead, enum aead_alg alg, struct bytes key, struct bytes nonce, struct bytes aad,

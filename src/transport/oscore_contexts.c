@@ -223,6 +223,7 @@ bool oscore_contexts_sweep(struct oscore_contexts *contexts, size_t n_max) {
         if (!contexts->sweep && contexts->swept != generation) {
                 contexts->sweep = TAILQ_FIRST(&contexts->kids);
                 contexts->swept = generation;
+                aead_forget(contexts->aead); /* the last key may be of one that has gone, which is not used again */
         }
         for (size_t n = 0; contexts->sweep && n < n_max; n++) {
                 struct oscore_kid *kid = contexts->sweep;
