@@ -39,9 +39,9 @@ int coap_message_encode(const struct coap_message *message, struct buf *out);
 size_t coap_message_size(const struct coap_message *message, size_t token_size);
 
 /*
- * What OSCORE encrypts (RFC 8613 §5.3): code, options, payload, without type, MID and token. Encoding as above. Decoding
- * returns 0, or REFUSE_MALFORMED as coap_message_decode(), also for an empty message; *ret gets type, MID and token of
- * nothing.
+ * What OSCORE encrypts (RFC 8613 §5.3): code, options, payload, without type, MID and token. Encoding as above.
+ * Decoding returns 0, or REFUSE_MALFORMED as coap_message_decode(), also for an empty message; *ret gets type, MID and
+ * token of nothing.
  */
 int coap_inner_encode(const struct coap_message *message, struct buf *out);
 int coap_inner_decode(struct bytes plain, struct coap_message *ret);
@@ -68,9 +68,9 @@ bool coap_option_uint(const struct coap_option *option, uint32_t *ret);
  * repeatable or not)? A known option that breaks its limits is treated like an unknown one (§5.4.3). *message as
  * decoded. Returns 0 when no critical option is unknown or out of its limits, else REFUSE_BAD_OPTION with the number.
  *
- * Refused with the unknown ones: If-Match, If-None-Match; Proxy-Uri and Proxy-Scheme (the caller may turn those two into
- * 5.05, RFC 7252 §5.10.2). Of a message that has an OSCORE option only those count that stay outside: the others are
- * nobody's word (RFC 8613 §8.2).
+ * Refused with the unknown ones: If-Match, If-None-Match; Proxy-Uri and Proxy-Scheme (the caller may turn those two
+ * into 5.05, RFC 7252 §5.10.2). Of a message that has an OSCORE option only those count that stay outside: the others
+ * are nobody's word (RFC 8613 §8.2).
  */
 int coap_request_check_options(const struct coap_message *message, uint16_t *ret_bad);
 

@@ -68,7 +68,9 @@ struct block_peer {
 
 /* The peer is authenticated: it may hold something from now on. */
 void block_peer_init(struct block_peer *peer, struct block_pool *pool);
-/* emptied() is called, at the end of what happens then, whenever nothing is held any more: the peer may be freed in it. */
+/*
+ * emptied() is called, at the end of what happens then, whenever nothing is held any more: the peer may be freed in it.
+ */
 void block_peer_listen(struct block_peer *peer, void (*emptied)(void *owner), void *owner);
 void block_peer_done(struct block_peer *peer);
 static inline bool block_peer_is_empty(const struct block_peer *peer) {

@@ -5,13 +5,13 @@
 #include "base/cleanup.h"
 
 /*
- * While handshakes are under way the next batch begins no sooner after a commit than so many times what the commit took:
- * tokens asked for by devices that come one by one then share a commit, and the wait is filled with handshakes.
+ * While handshakes are under way the next batch begins no sooner after a commit than so many times what the commit
+ * took: tokens asked for by devices that come one by one then share a commit, and the wait is filled with handshakes.
  */
 #define PACE_FACTOR 4
-#define PACE_MAX_US 20000                    /* a commit on a slow disk makes nobody wait longer than that for company */
-#define NOTIFIED_AT_ONCE 64                  /* observers that are looked after in one round */
-#define MAX_TRANSMIT_WAIT_S 93               /* RFC 7252 §4.8.2 */
+#define PACE_MAX_US 20000      /* a commit on a slow disk makes nobody wait longer than that for company */
+#define NOTIFIED_AT_ONCE 64    /* observers that are looked after in one round */
+#define MAX_TRANSMIT_WAIT_S 93 /* RFC 7252 §4.8.2 */
 
 /* ---- the batch */
 
@@ -68,8 +68,9 @@ void on_observe_ended(void *context, void *owner, struct observe_way *way) {
 }
 
 /*
- * The request asks to observe, or not to any more. True: it does from now on, and is told so by *ret_sequence. What came
- * behind it in its batch may have changed what it was answered, when it was no observer yet: it is asked for once more.
+ * The request asks to observe, or not to any more. True: it does from now on, and is told so by *ret_sequence. What
+ * came behind it in its batch may have changed what it was answered, when it was no observer yet: it is asked for once
+ * more.
  */
 static bool observe_asked(struct pending *pending, uint32_t *ret_sequence) {
         struct observe_peer *observations = &pending->origin.party->observations;
@@ -121,7 +122,8 @@ static void batch_measure(const struct engine *engine, size_t n) {
 bool batch_waits(const struct engine *engine) {
         struct dtls_figures dtls;
 
-        if (engine->hurries || engine->now.monotonic_us >= engine->paced_until_us || engine->n_pending >= engine->batch_max)
+        if (engine->hurries || engine->now.monotonic_us >= engine->paced_until_us ||
+            engine->n_pending >= engine->batch_max)
                 return false;
         dtls_figures(engine->dtls, &dtls);
         return dtls.n_half_open > 0;

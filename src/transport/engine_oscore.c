@@ -11,8 +11,8 @@
 #include "transport/oscore_store.h"
 
 /*
- * OSCORE in the pipeline: what is decrypted goes the way that a request inside DTLS goes, for the party that its context
- * is. Where it came from says where the answer goes, and nothing about who it is.
+ * OSCORE in the pipeline: what is decrypted goes the way that a request inside DTLS goes, for the party that its
+ * context is. Where it came from says where the answer goes, and nothing about who it is.
  *
  * Inside DTLS a protected request has to be of the party whose session it is, and is the session's then; contexts of
  * others are as if they were not there (4.01), and their replay windows remain as they are.
@@ -46,8 +46,8 @@ static int say_unprotectable(struct origin *origin, int r) {
 }
 
 /*
- * In blocks outside (RFC 8613 §4.1.3.4.2) if it was asked for so; of its options only an empty OSCORE option can be said
- * with later blocks again, which is what an answer that is long has.
+ * In blocks outside (RFC 8613 §4.1.3.4.2) if it was asked for so; of its options only an empty OSCORE option can be
+ * said with later blocks again, which is what an answer that is long has.
  */
 static int say_in_fragments(struct origin *origin) {
         struct engine *engine = origin->route->engine;
@@ -153,7 +153,9 @@ static void take_from(struct origin *origin, struct party *party, const struct c
         party_release(party);
 }
 
-/* What proves to be from somebody we know is not charged to where it came from, nor is what asked for the Echo in it. */
+/*
+ * What proves to be from somebody we know is not charged to where it came from, nor is what asked for the Echo in it.
+ */
 static void forgive(struct route *route, const struct oscore_taken *taken) {
         struct engine *engine = route->engine;
 

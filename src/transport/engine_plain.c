@@ -63,8 +63,8 @@ struct rate plain_rate(const struct engine *engine) {
 
 /*
  * 4.29 (RFC 8516) to a confirmable request, without a trace of who asked; not longer than the request, so that Max-Age
- * may be missing, which means a minute (RFC 7252 §5.10.5). Nothing to a protected one: it would not be believed, and what
- * was lost comes again.
+ * may be missing, which means a minute (RFC 7252 §5.10.5). Nothing to a protected one: it would not be believed, and
+ * what was lost comes again.
  */
 static void plain_refuse(struct engine *engine, const struct datagram *datagram, int64_t wait_us) {
         _cleanup_(buf_done) struct buf bytes = BUF_INIT(MESSAGE_SIZE_MAX);
@@ -122,8 +122,8 @@ static struct route *plain_route(struct engine *engine, const struct datagram *d
 
 /*
  * Every datagram is charged to its source, and given back when it proves to be from somebody we know. Where such come
- * from, the others are heard without charge, so that no flood from elsewhere and nobody who lies about where he is keeps
- * them out; what is said to those that prove nothing is counted (on_send()).
+ * from, the others are heard without charge, so that no flood from elsewhere and nobody who lies about where he is
+ * keeps them out; what is said to those that prove nothing is counted (on_send()).
  */
 void plain_input(struct engine *engine, const struct datagram *datagram) {
         struct plain_key key;

@@ -19,8 +19,8 @@
 #include "transport/translate.h"
 
 /*
- * What the files of the engine share. A message comes by a route, which is a place, and is from a party, which is who asks:
- * with DTLS the two are one; a security context (RFC 8613) is the same party wherever its messages come from.
+ * What the files of the engine share. A message comes by a route, which is a place, and is from a party, which is who
+ * asks: with DTLS the two are one; a security context (RFC 8613) is the same party wherever its messages come from.
  *
  *     engine.c          the whole: calls from outside, timers, limits
  *     engine_output.c   datagrams out
@@ -52,8 +52,8 @@ struct party {
 };
 
 /*
- * What is known of an address at the coap door. Strangers go for others that come; where verified requests come from, no
- * stranger makes go; where notifications go to is there as long as they do.
+ * What is known of an address at the coap door. Strangers go for others that come; where verified requests come from,
+ * no stranger makes go; where notifications go to is there as long as they do.
  */
 enum standing { STANDING_STRANGER, STANDING_VOUCHED, STANDING_OBSERVED, STANDINGS };
 
@@ -186,7 +186,9 @@ void route_stand(struct route *route, enum standing standing);
 void route_vouch(struct route *route, struct party *party);
 void route_observed(struct route *route, int64_t more);
 
-/* The party that a security context is. NULL: no memory. It stays while it is pending, vouches, observes, has blocks. */
+/*
+ * The party that a security context is. NULL: no memory. It stays while it is pending, vouches, observes, has blocks.
+ */
 struct party *party_of_context(struct engine *engine, const struct oscore_taken *taken);
 /* Let it go if there is no reason for it to stay. */
 void party_release(struct party *party);
@@ -234,7 +236,9 @@ struct exchange_callbacks requests_callbacks(struct engine *engine);
 
 /* ---- engine_oscore.c */
 
-/* Of a protected message that comes in blocks, and of what all such hold (MAX_UNFRAGMENTED_SIZE, RFC 8613 §4.1.3.4.2). */
+/*
+ * Of a protected message that comes in blocks, and of what all such hold (MAX_UNFRAGMENTED_SIZE, RFC 8613 §4.1.3.4.2).
+ */
 #define OSCORE_UNFRAGMENTED_MAX ((size_t)12288)
 #define OSCORE_FRAGMENTS_PER_ROUTE_MAX ((size_t)2 * 16384)
 #define OSCORE_FRAGMENTS_MAX ((size_t)1 << 20)

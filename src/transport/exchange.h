@@ -66,8 +66,8 @@ void *exchange_peer_owner(const struct exchange_peer *peer);
  */
 void exchange_peer_set_authenticated(struct exchange_peer *peer);
 /*
- * This request, of a peer that is not authenticated, is from who it says it is (RFC 8613): its answer may be a confirmable
- * message, and notifications may be sent here.
+ * This request, of a peer that is not authenticated, is from who it says it is (RFC 8613): its answer may be a
+ * confirmable message, and notifications may be sent here.
  */
 void exchange_vouch(struct exchange_peer *peer, uint64_t ticket);
 /* Unused since: monotonic; for eviction. */
@@ -83,16 +83,16 @@ bool exchange_is_request(struct bytes datagram);
 /*
  * Answer a request: message's code, options and payload; type, MID and token are filled in here (piggybacked when the
  * request was confirmable and not yet acknowledged; else a message of its own, confirmable for a confirmable request of
- * an authenticated peer or one vouched for, as long as there is room among those that wait). The encoded answer is kept for duplicates. 0;
- * -ENOENT: no such ticket, any more. -EOVERFLOW: longer than MESSAGE_SIZE_MAX, -EINVAL, -ENOMEM: it can be answered
- * otherwise. -EBUSY: answered too many non-confirmable ones in EXCHANGE_LIFETIME to have a Message ID left (§4.4); this
- * one is lost, as such a one may be.
+ * an authenticated peer or one vouched for, as long as there is room among those that wait). The encoded answer is kept
+ * for duplicates. 0; -ENOENT: no such ticket, any more. -EOVERFLOW: longer than MESSAGE_SIZE_MAX, -EINVAL, -ENOMEM: it
+ * can be answered otherwise. -EBUSY: answered too many non-confirmable ones in EXCHANGE_LIFETIME to have a Message ID
+ * left (§4.4); this one is lost, as such a one may be.
  */
 int exchange_answer(struct exchange_peer *peer, uint64_t ticket, struct coap_message *message, int64_t now_us);
 
 /*
- * Send a message that is no answer to a request at hand (a notification of RFC 7641): message's code, token, options and
- * payload; it becomes a confirmable one, and outcome() is called with the ticket, which is the caller's and has
+ * Send a message that is no answer to a request at hand (a notification of RFC 7641): message's code, token, options
+ * and payload; it becomes a confirmable one, and outcome() is called with the ticket, which is the caller's and has
  * EXCHANGE_TICKET_OWN. 0; -EPERM: the peer is not authenticated, and none of its requests was vouched for; -EBUSY: too
  * many wait; -EOVERFLOW, -EINVAL, -ENOMEM.
  */

@@ -14,8 +14,8 @@
  * sends the answer.
  *
  * What an observation is of is its topic: a number that the handler fills in (response->topic). observe_touch() says
- * that a topic changed, and only who observes it is asked for; a topic that changes again before its observer is told is
- * told once, as it is then.
+ * that a topic changed, and only who observes it is asked for; a topic that changes again before its observer is told
+ * is told once, as it is then.
  *
  * Notifications are confirmable, all of them (RFC 7641 §4.5 leaves the choice): they tell of revoked tokens, and one
  * that got lost would leave a token in use until the next. Each observer has one under way at most; what changes
@@ -74,8 +74,8 @@ int observe_add(struct observe_peer *peer, struct bytes token, const struct requ
 void observe_remove(struct observe_peer *peer, struct bytes token);
 
 /*
- * How an observer is told, kept with the observation for its owner: all zero at first. When the observation ends, ended()
- * is called; it must not call back.
+ * How an observer is told, kept with the observation for its owner: all zero at first. When the observation ends,
+ * ended() is called; it must not call back.
  */
 struct observe_way {
         void *route;                   /* whatever the owner calls the place where the request came from */
@@ -104,8 +104,9 @@ struct observe_turn {
 bool observe_next(struct observe *observe, struct observe_turn *ret);
 
 /*
- * What is to be done with the answer to that request: 0 nothing, as the observation is gone or the peer knows the answer;
- * 1 send it with the token and the value of Observe; 2 send it with the token, it is the end of the observation.
+ * What is to be done with the answer to that request: 0 nothing, as the observation is gone or the peer knows the
+ * answer; 1 send it with the token and the value of Observe; 2 send it with the token, it is the end of the
+ * observation.
  */
 int observe_judge(struct observe_peer *peer, uint64_t ticket, const struct response *response,
                   struct bytes *ret_token, uint32_t *ret_sequence);

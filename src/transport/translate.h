@@ -40,10 +40,11 @@ struct block_asks {
 
 /*
  * Critical options are known to be ours (exchange.h). peer and now_s are left alone; the rest borrows from the message.
- * Uri-Host and Uri-Port are any: there is one server here. Elective options that we do not have are ignored. Returns 0; REFUSE_NOT_FOUND: a longer path than any of ours; REFUSE_BAD_OPTION:
- * more queries than we read, a block option twice or too long; REFUSE_MALFORMED: a block size that is reserved or that
- * the payload belies (RFC 7959 §2.2); REFUSE_TOO_LARGE: the payload is over payload_max. *ret_asks is good after a
- * refusal too, but for the key. The payload may be one block of a body: see block.h.
+ * Uri-Host and Uri-Port are any: there is one server here. Elective options that we do not have are ignored. Returns 0;
+ * REFUSE_NOT_FOUND: a longer path than any of ours; REFUSE_BAD_OPTION: more queries than we read, a block option twice
+ * or too long; REFUSE_MALFORMED: a block size that is reserved or that the payload belies (RFC 7959 §2.2);
+ * REFUSE_TOO_LARGE: the payload is over payload_max. *ret_asks is good after a refusal too, but for the key. The
+ * payload may be one block of a body: see block.h.
  */
 int translate_request(const struct coap_message *message, size_t payload_max, struct request *ret,
                       struct block_asks *ret_asks);

@@ -460,7 +460,8 @@ static void t_refusals_are_protected(void **state) {
                 { "unknown critical option", TOKEN_ASK(.option = 65001), CODE_BAD_OPTION },
                 { "If-None-Match", TOKEN_ASK(.option = OPTION_IF_NONE_MATCH), CODE_BAD_OPTION },
                 { "no CBOR", TOKEN_ASK(.payload = BYTES_LITERAL("\xff")), CODE_BAD_REQUEST },
-                { "introspection by a client", TOKEN_ASK(.path = "introspect", .payload = BYTES_LITERAL("\xa1\x0b\x41x")),
+                { "introspection by a client", TOKEN_ASK(.path = "introspect",
+                                                        .payload = BYTES_LITERAL("\xa1\x0b\x41x")),
                   CODE_FORBIDDEN },
                 { "unknown elective option", TOKEN_ASK(.option = 65000), CODE_CREATED },
                 { "No-Response to nothing", TOKEN_ASK(.option = OPTION_NO_RESPONSE), CODE_CREATED },
@@ -796,7 +797,10 @@ static void t_blocks_inside(void **state) {
 
 /* ---- in blocks, outside (OSC-037): what a proxy does that cannot send more at once */
 
-/* The protected datagram in device->sent, by a relay that sends blocks of that size. Returns the code of the last answer. */
+/*
+ * The protected datagram in device->sent, by a relay that sends blocks of that size. Returns the code of the last
+ * answer.
+ */
 static uint8_t relay(struct device *device, unsigned szx, struct coap_message *ret) {
         struct coap_message whole, part;
         size_t size = (size_t)16 << szx, at = 0;
@@ -946,7 +950,9 @@ static void t_blocks_outside_are_bounded(void **state) {
 
 /* ---- separate answers */
 
-/* What takes longer than a second is acknowledged first; the answer is a confirmable message, until it is acknowledged. */
+/*
+ * What takes longer than a second is acknowledged first; the answer is a confirmable message, until it is acknowledged.
+ */
 static void t_separate_answer(void **state) {
         struct coap_message outer, answer;
         struct heard first;
@@ -1581,7 +1587,8 @@ static bool fail_token_at(unsigned n) {
         hit = fail_allocation == 0;
         fail_allocation = 0;
         if (hear_outer(&device, &outer))
-                code = coap_message_option(&outer, OPTION_OSCORE, 0) ? reveal(&device, &outer, &number).code : outer.code;
+                code = coap_message_option(&outer, OPTION_OSCORE, 0) ? reveal(&device, &outer, &number).code :
+                                                                       outer.code;
         if (code != 0 && code != CODE_CREATED && code != CODE_INTERNAL_ERROR && code != CODE_UNAVAILABLE)
                 fail_msg("allocation %u: %02x", n, code);
         if (n_tokens(&world) - before > 1 || (code == CODE_CREATED && n_tokens(&world) - before != 1))
