@@ -64,10 +64,12 @@ static bool sizes_fit(const struct aead_row *row, struct bytes key, struct bytes
                 plain_size <= row->plain_max;
 }
 
-/* What does not depend on the key. */
+/* What does not depend on the key. The size of a tag that is to be made stays what it is. */
 static bool aead_prepare(EVP_CIPHER_CTX *ctx, const struct aead_row *row, bool seal) {
         return EVP_CipherInit_ex(ctx, row->cipher(), NULL, NULL, NULL, seal) == 1 &&
-                EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_IVLEN, (int)row->info.nonce_size, NULL) == 1;
+                EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_IVLEN, (int)row->info.nonce_size, NULL) == 1 &&
+                (!row->ccm || !seal ||
+                 EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_TAG, (int)row->info.tag_size, NULL) == 1);
 }
 
 /*
@@ -78,7 +80,7 @@ static bool aead_begin(EVP_CIPHER_CTX *ctx, const struct aead_row *row, struct b
                        struct bytes aad, size_t data_size, const uint8_t *tag) {
         int n;
 
-        return ((!tag && !row->ccm) ||
+        return (!tag ||
                 EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_TAG, (int)row->info.tag_size, (void *)tag) == 1) &&
                 EVP_CipherInit_ex(ctx, NULL, NULL, key.data, nonce.data, -1) == 1 &&
                 (!row->ccm || EVP_CipherUpdate(ctx, NULL, &n, NULL, (int)data_size) == 1) &&

@@ -199,34 +199,34 @@ static void make_nonce(const struct oscore_keys *keys, const struct oscore_id *i
                 ret[i] ^= keys->common_iv[i];
 }
 
-/* space: on the caller's stack, as it is for each message. *ret is in there, and is not to be freed. */
-static int make_aad(const struct oscore_keys *keys, const struct oscore_request *request,
-                    uint8_t space[static AAD_SIZE_MAX], struct bytes *ret) {
-        uint8_t array_space[AAD_SIZE_MAX];
-        struct buf array = { .data = array_space, .capacity = AAD_SIZE_MAX, .limit = AAD_SIZE_MAX };
-        struct buf whole = { .data = space, .capacity = AAD_SIZE_MAX, .limit = AAD_SIZE_MAX };
-        struct cbor_writer w = CBOR_WRITER(&array);
-        int r;
+#define AAD_ARRAY_MAX (4 + 2 + 1 + OSCORE_ID_SIZE_MAX + 1 + OSCORE_PIV_SIZE_MAX + 1)
+_Static_assert(AAD_ARRAY_MAX < 24, "the head of a byte string is one byte");
 
-        cbor_put_array(&w, 5);
-        cbor_put_uint(&w, 1); /* the version */
-        cbor_put_array(&w, 1);
-        cbor_put_int(&w, cose_aead_label(keys->alg));
-        cbor_put_bytes(&w, id_bytes(&request->kid));
-        cbor_put_bytes(&w, bytes_of(request->piv, request->piv_size));
-        cbor_put_bytes(&w, BYTES_NONE); /* Class I options: none is defined */
-        r = cbor_end(&w);
-        if (r != 0)
-                return r;
+static uint8_t *put_string(uint8_t *at, struct bytes value) {
+        *at++ = (uint8_t)(0x40 | value.size);
+        if (value.size > 0)
+                memcpy(at, value.data, value.size);
+        return at + value.size;
+}
 
-        w = CBOR_WRITER(&whole);
-        cbor_put_array(&w, 3);
-        cbor_put_text(&w, BYTES_LITERAL("Encrypt0"));
-        cbor_put_bytes(&w, BYTES_NONE);
-        cbor_put_bytes(&w, buf_bytes(&array));
-        r = cbor_end(&w);
-        *ret = buf_bytes(&whole);
-        return r;
+/* Written by hand, as it is for each message twice: all lengths in this CBOR are so short that a byte holds them. */
+static struct bytes make_aad(const struct oscore_keys *keys, const struct oscore_request *request,
+                             uint8_t space[static AAD_SIZE_MAX]) {
+        static const uint8_t head[] = { 0x83, 0x68, 'E', 'n', 'c', 'r', 'y', 'p', 't', '0', 0x40 };
+        uint8_t array[AAD_ARRAY_MAX], *at = array;
+        int alg = cose_aead_label(keys->alg);
+
+        *at++ = 0x85;
+        *at++ = 1; /* the version */
+        *at++ = 0x81;
+        if (alg >= 24)
+                *at++ = 0x18;
+        *at++ = (uint8_t)alg;
+        at = put_string(at, id_bytes(&request->kid));
+        at = put_string(at, bytes_of(request->piv, request->piv_size));
+        at = put_string(at, BYTES_NONE); /* Class I options: none is defined */
+        memcpy(space, head, sizeof(head));
+        return bytes_of(space, (size_t)(put_string(space + sizeof(head), bytes_of(array, (size_t)(at - array))) - space));
 }
 
 static void set_request(struct oscore_request *request, const struct oscore_id *kid, struct bytes piv) {
@@ -286,17 +286,16 @@ static int encrypt(const struct oscore_keys *keys, const uint8_t *nonce, const s
                    const struct coap_message *inner, struct buf *out) {
         const struct aead_info *info = aead_info(keys->alg);
         _cleanup_(buf_wiped) struct buf plain = BUF_INIT(inner_size_max(inner));
-        uint8_t aad_space[AAD_SIZE_MAX];
-        struct bytes aad;
+        uint8_t aad[AAD_SIZE_MAX];
         uint8_t *space;
         int r;
 
         /* all room at once: a buffer that grows leaves behind what was in it */
         if ((r = buf_reserve(&plain, plain.limit, &space)) != 0 || (r = coap_inner_encode(inner, &plain)) != 0 ||
-            (r = make_aad(keys, request, aad_space, &aad)) != 0 ||
             (r = buf_reserve(out, plain.size + info->tag_size, &space)) != 0 ||
             (r = aead_seal_with(keys->aead, keys->alg, secret_bytes(&keys->sender_key),
-                                bytes_of(nonce, info->nonce_size), aad, buf_bytes(&plain), space)) != 0)
+                                bytes_of(nonce, info->nonce_size), make_aad(keys, request, aad),
+                                buf_bytes(&plain), space)) != 0)
                 return r;
         buf_added(out, plain.size + info->tag_size);
         return 0;
@@ -323,17 +322,15 @@ static int protect(const struct oscore_keys *keys, const uint8_t *nonce, const s
 static int decrypt(const struct oscore_keys *keys, const uint8_t *nonce, const struct oscore_request *request,
                    struct bytes cipher, struct buf *plain) {
         const struct aead_info *info = aead_info(keys->alg);
-        uint8_t aad_space[AAD_SIZE_MAX];
-        struct bytes aad;
+        uint8_t aad[AAD_SIZE_MAX];
         uint8_t *space;
         int r;
 
         if (cipher.size <= info->tag_size) /* there is at least a code inside */
                 return -EBADMSG;
-        if ((r = make_aad(keys, request, aad_space, &aad)) != 0 ||
-            (r = buf_reserve(plain, cipher.size - info->tag_size, &space)) != 0 ||
+        if ((r = buf_reserve(plain, cipher.size - info->tag_size, &space)) != 0 ||
             (r = aead_open_with(keys->aead, keys->alg, secret_bytes(&keys->recipient_key),
-                                bytes_of(nonce, info->nonce_size), aad, cipher, space)) != 0)
+                                bytes_of(nonce, info->nonce_size), make_aad(keys, request, aad), cipher, space)) != 0)
                 return r;
         buf_added(plain, cipher.size - info->tag_size);
         return 0;
