@@ -21,7 +21,8 @@ static int load(void *context, struct bytes kid, int (*found)(void *context, con
         for (size_t i = 0; i < realm->n_registered; i++) {
                 const struct registered *registered = &realm->registered[i];
                 const struct oscore_context loaded = {
-                        .credential_id = registered->id, .client_id = 100 + registered->id,
+                        .credential_id = registered->id, .server_id = registered->server_id,
+                        .client_id = registered->server_id != 0 ? 0 : 100 + registered->id,
                         .renews = registered->renews, .input = registered->input };
                 int r;
 

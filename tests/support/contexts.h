@@ -10,6 +10,7 @@
 struct registered {
         int64_t id;
         struct oscore_input input; /* from the server's side; id_context: the one in force */
+        int64_t server_id; /* 0: it is a client's, of number 100 + id */
         bool renews, is_gone;
         uint8_t renewed[OSCORE_ID_CONTEXT_SIZE_MAX];
 };

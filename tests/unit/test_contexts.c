@@ -195,8 +195,82 @@ static void contexts_with_one_kid_are_told_apart(void **state) {
                 else
                         expect_no(&devices[i], device_arrives(&devices[i]), CODE_UNAUTHORIZED, "Replay detected");
         }
+        /* in a CBOR byte string (Appendix B.2) it is that of contexts that renew, and of no other */
+        devices[1].kid_context = BYTES_LITERAL("\x47" "plant 2");
+        devices[1].piv = 2000;
+        expect_no(&devices[1], device_ask(&devices[1], BYTES_NONE), CODE_UNAUTHORIZED, "Security context not found");
         for (size_t i = 0; i < N_ELEMENTS(devices); i++)
                 device_done(&devices[i]);
+        realm_close(&realm);
+}
+
+/* As many as may have one kid are all tried, and none of them has to go for another, however few are to be kept. */
+static void as_many_as_may_have_one_kid_are_served(void **state) {
+        static const uint8_t id_contexts[OSCORE_CANDIDATES_MAX] = { 0, 1, 2, 3, 4, 5, 6, 7 };
+        struct device devices[OSCORE_CANDIDATES_MAX];
+        struct oscore_figures figures;
+        struct realm realm;
+
+        realm_open(&realm);
+        realm_registered(&realm, 1)->input.id_context = bytes_of(id_contexts, 1);
+        for (size_t i = 1; i < N_ELEMENTS(devices); i++)
+                (void)realm_enrol(&realm, "the secret of c2", BYTES_LITERAL("\xc1"), bytes_of(&id_contexts[i], 1));
+        realm_start(&realm, 1);
+        for (size_t i = 0; i < N_ELEMENTS(devices); i++) {
+                devices[i] = device_of(&realm, (int64_t)i + 1);
+                device_meet(&devices[i]);
+                devices[i].piv += 10 * i; /* new to all */
+                devices[i].kid_context = BYTES_NONE;
+                assert_int_equal(device_ask(&devices[i], BYTES_NONE), OSCORE_REQUEST);
+                assert_int_equal(devices[i].taken.binding.credential_id, i + 1);
+        }
+        oscore_figures(realm.oscore, &figures);
+        assert_int_equal(figures.n_contexts, OSCORE_CANDIDATES_MAX);
+        assert_int_equal(figures.n_evicted, 0);
+        for (size_t i = 0; i < N_ELEMENTS(devices); i++)
+                device_done(&devices[i]);
+        realm_close(&realm);
+}
+
+/* Inside a session of somebody else contexts are as if they were not there; clients and servers have numbers apart. */
+static void a_context_is_of_one_party(void **state) {
+        static const struct {
+                int64_t client_id, server_id;
+                size_t whose; /* index of devices; 2: nobody's */
+        } cases[] = { { 101, 0, 0 }, { 0, 7, 1 }, { 7, 0, 2 }, { 0, 101, 2 }, { 0, 8, 2 }, { 102, 0, 2 } };
+        struct realm realm;
+
+        realm_open(&realm);
+        int64_t id = realm_enrol(&realm, "the secret of s", BYTES_LITERAL("\xc2"), BYTES_NONE);
+
+        realm_registered(&realm, id)->server_id = 7;
+        struct device devices[] = { device_of(&realm, 1), device_of(&realm, 2) };
+
+        for (size_t i = 0; i < N_ELEMENTS(devices); i++) {
+                struct device *device = &devices[i];
+
+                device_meet(device);
+                assert_int_equal(device->taken.client_id, i == 0 ? 101 : 0);
+                assert_int_equal(device->taken.server_id, i == 0 ? 0 : 7);
+                for (size_t n = 0; n < N_ELEMENTS(cases); n++) {
+                        struct coap_message message = { .code = CODE_GET, .mid = 1 }, outer;
+                        enum oscore_verdict verdict;
+                        bool header_ok;
+
+                        device_write(device, &message);
+                        assert_int_equal(coap_message_decode(buf_bytes(&device->sent), &outer, &header_ok), 0);
+                        buf_clear(&device->plain);
+                        verdict = oscore_take_within(realm.oscore, cases[n].client_id, cases[n].server_id, &outer,
+                                                     realm.now, &device->plain, &device->taken);
+                        if (cases[n].whose == i) {
+                                assert_int_equal(verdict, OSCORE_REQUEST);
+                                continue;
+                        }
+                        expect_no(device, verdict, CODE_UNAUTHORIZED, "Security context not found");
+                        assert_int_equal(device_arrives(device), OSCORE_REQUEST); /* its number is not spent */
+                }
+                device_done(device);
+        }
         realm_close(&realm);
 }
 
@@ -291,6 +365,63 @@ static void the_next_with_the_same_number_is_another(void **state) {
         buf_done(&outer.payload);
         device_done(&device);
         device_done(&next);
+        realm_close(&realm);
+}
+
+/* Whatever it differs in: nothing that was bound to the one is protected under the other. */
+static void what_differs_in_anything_is_another(void **state) {
+        const struct coap_message answer = { .code = CODE_CONTENT };
+
+        for (unsigned what = 0; what < 6; what++) {
+                struct oscore_outer outer = { .payload = BUF_INIT(MESSAGE_MAX) };
+                struct realm realm;
+
+                realm_open(&realm);
+                struct oscore_input *input = &realm_registered(&realm, 1)->input;
+                struct device device = device_of(&realm, 1);
+
+                device_meet(&device);
+                assert_int_equal(oscore_protect(realm.oscore, &device.taken.binding, true, &answer, &outer), 0);
+                if (what == 1)
+                        input->master_salt = BYTES_LITERAL("salt");
+                else if (what == 2)
+                        input->sender_id = BYTES_LITERAL("\x5f");
+                else if (what == 3)
+                        input->alg = AEAD_AES_CCM_16_128_128;
+                else if (what == 4)
+                        input->hkdf = OSCORE_HKDF_SHA512;
+                else if (what == 5)
+                        input->id_context = BYTES_LITERAL("");
+                realm.generation++;
+                assert_int_equal(oscore_protect(realm.oscore, &device.taken.binding, true, &answer, &outer),
+                                 what == 0 ? 0 : -ENOENT);
+                buf_done(&outer.payload);
+                device_done(&device);
+                realm_close(&realm);
+        }
+}
+
+/* The same secret and all, as the credential of another: what was seen of the former says nothing. */
+static void what_is_registered_again_is_another(void **state) {
+        const struct coap_message answer = { .code = CODE_CONTENT };
+        struct oscore_outer outer = { .payload = BUF_INIT(MESSAGE_MAX) };
+        struct realm realm;
+
+        realm_open(&realm);
+        struct device device = device_of(&realm, 1);
+
+        device_meet(&device);
+        struct oscore_binding before = device.taken.binding;
+
+        realm_registered(&realm, 1)->is_gone = true;
+        (void)realm_enrol(&realm, "the secret of c1", BYTES_LITERAL("\xc1"), BYTES_NONE);
+        assert_int_equal(oscore_protect(realm.oscore, &before, true, &answer, &outer), -ENOENT);
+        assert_int_equal(device_ask(&device, BYTES_NONE), OSCORE_ECHO);
+        device_meet(&device);
+        assert_int_equal(device.taken.binding.credential_id, 2);
+        assert_int_equal(device.taken.client_id, 102);
+        buf_done(&outer.payload);
+        device_done(&device);
         realm_close(&realm);
 }
 
@@ -510,6 +641,28 @@ static void a_broken_store_says_nothing(void **state) {
         realm_close(&realm);
 }
 
+/* The one that goes is the one that was not used for the longest time, not the one that came first. */
+static void the_one_unused_longest_goes(void **state) {
+        struct realm realm;
+
+        realm_open(&realm);
+        (void)realm_enrol(&realm, "the secret of c2", BYTES_LITERAL("\xc2"), BYTES_NONE);
+        (void)realm_enrol(&realm, "the secret of c3", BYTES_LITERAL("\xc3"), BYTES_NONE);
+        realm_start(&realm, 2);
+        struct device devices[] = { device_of(&realm, 1), device_of(&realm, 2), device_of(&realm, 3) };
+
+        device_meet(&devices[0]);
+        device_meet(&devices[1]);
+        assert_int_equal(device_ask(&devices[0], BYTES_NONE), OSCORE_REQUEST);
+        device_meet(&devices[2]);
+        assert_int_equal(device_ask(&devices[0], BYTES_NONE), OSCORE_REQUEST);
+        assert_int_equal(device_ask(&devices[2], BYTES_NONE), OSCORE_REQUEST);
+        assert_int_equal(device_ask(&devices[1], BYTES_NONE), OSCORE_ECHO);
+        for (size_t i = 0; i < N_ELEMENTS(devices); i++)
+                device_done(&devices[i]);
+        realm_close(&realm);
+}
+
 /* ---- our own numbers: OSC-025, OSC-026, OSC-031 */
 
 /* The first response is under the request's nonce; whatever else is said, or wanted so, has a number that is new. */
@@ -540,6 +693,31 @@ static void no_number_comes_twice(void **state) {
                 }
                 realm_start(&realm, 100); /* as after a crash: what was leased is not given back */
         }
+        device_done(&device);
+        realm_close(&realm);
+}
+
+/* The last of a lease, and the first of the next, which another one may have taken in between. */
+static void a_lease_is_used_to_its_end_and_no_further(void **state) {
+        const struct coap_message answer = { .code = CODE_CONTENT };
+        struct oscore_outer outer = { .payload = BUF_INIT(MESSAGE_MAX) };
+        struct realm realm;
+
+        realm_open(&realm);
+        struct device device = device_of(&realm, 1);
+
+        device_meet(&device); /* takes number 0 */
+        for (uint64_t number = 1; number <= OSCORE_PIV_LEASE; number++) {
+                struct oscore_option option;
+
+                assert_int_equal(oscore_protect(realm.oscore, &device.taken.binding, true, &answer, &outer), 0);
+                assert_int_equal(oscore_option_decode(coap_message_option(&outer.message, OPTION_OSCORE, 0)->value,
+                                                      &option), 0);
+                if (oscore_piv_decode(option.piv) != number)
+                        fail_msg("%llu", (unsigned long long)number);
+                assert_int_equal(realm.n_leases, number < OSCORE_PIV_LEASE ? 1 : 2);
+        }
+        buf_done(&outer.payload);
         device_done(&device);
         realm_close(&realm);
 }
@@ -582,10 +760,14 @@ int main(void) {
                 cmocka_unit_test(what_cannot_be_read_is_refused),
                 cmocka_unit_test(an_option_twice_is_refused),
                 cmocka_unit_test(contexts_with_one_kid_are_told_apart),
+                cmocka_unit_test(as_many_as_may_have_one_kid_are_served),
+                cmocka_unit_test(a_context_is_of_one_party),
                 cmocka_unit_test(every_algorithm_and_size_serves),
                 cmocka_unit_test(the_number_of_a_malformed_message_is_spent),
                 cmocka_unit_test(an_echo_that_was_not_asked_for_is_ignored),
                 cmocka_unit_test(the_next_with_the_same_number_is_another),
+                cmocka_unit_test(what_differs_in_anything_is_another),
+                cmocka_unit_test(what_is_registered_again_is_another),
                 cmocka_unit_test(a_load_that_failed_is_done_again),
                 cmocka_unit_test(numbers_of_an_earlier_epoch_are_not_used),
                 cmocka_unit_test(what_is_removed_is_forgotten),
@@ -594,7 +776,9 @@ int main(void) {
                 cmocka_unit_test(what_is_added_is_found),
                 cmocka_unit_test(memory_is_bounded),
                 cmocka_unit_test(a_broken_store_says_nothing),
+                cmocka_unit_test(the_one_unused_longest_goes),
                 cmocka_unit_test(no_number_comes_twice),
+                cmocka_unit_test(a_lease_is_used_to_its_end_and_no_further),
                 cmocka_unit_test(no_number_is_left),
         };
 

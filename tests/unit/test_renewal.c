@@ -510,6 +510,87 @@ static void contexts_with_one_kid_renew_apart(void **state) {
         realm_close(&realm);
 }
 
+/* R2 || R3, whosever R2 it is: a request under the key that this makes. */
+static enum oscore_verdict send_request_2(struct renewer *renewer, const uint8_t r2[static OSCORE_R2_SIZE],
+                                          size_t r3_size) {
+        struct oscore_renewing *renewing = &renewer->renewing;
+
+        memcpy(renewing->id_context, r2, OSCORE_R2_SIZE);
+        memset(renewing->id_context + OSCORE_R2_SIZE, 0x33, r3_size);
+        renewing->id_context_size = OSCORE_R2_SIZE + r3_size;
+        oscore_keys_done(&renewer->device.keys);
+        assert_int_equal(oscore_derive_under(&renewer->input, bytes_of(renewing->id_context, renewing->id_context_size),
+                                             BYTES_NONE, &renewer->device.keys), 0);
+        tell_kid_context(renewer);
+        return device_ask(&renewer->device, BYTES_NONE);
+}
+
+/* R2 goes over the network in clear: it is no proof for another context, be it one of the same kid. */
+static void an_r2_is_of_no_use_to_a_namesake(void **state) {
+        struct realm realm;
+
+        realm_open(&realm);
+        (void)realm_enrol(&realm, "the secret of c2", BYTES_LITERAL("\xc1"), BYTES_LITERAL("plant 2"));
+        struct renewer one = renewer_of(&realm, 1), two = renewer_of(&realm, 2);
+
+        begin(&one);
+        expect_unknown(&two.device, send_request_2(&two, one.r2, OSCORE_RENEWING_R_SIZE));
+        assert_int_equal(realm_registered(&realm, 2)->input.id_context.size, strlen("plant 2"));
+        assert_int_equal(device_ask(&one.device, BYTES_NONE), OSCORE_REQUEST);
+        renewer_done(&one);
+        renewer_done(&two);
+        realm_close(&realm);
+}
+
+/* Without enough of the device's own randomness it is no request 2, but the beginning of a renewal. */
+static void an_r3_has_eight_bytes(void **state) {
+        struct realm realm;
+
+        realm_open(&realm);
+        struct renewer renewer = renewer_of(&realm, 1);
+
+        begin(&renewer);
+        for (size_t r3_size = 0; r3_size < OSCORE_R_SIZE_MIN; r3_size++) {
+                enum oscore_verdict verdict = send_request_2(&renewer, renewer.r2, r3_size);
+
+                assert_true(verdict == OSCORE_ECHO || verdict == OSCORE_ANSWER);
+                assert_null(realm_registered(&realm, 1)->input.id_context.data);
+        }
+        assert_int_equal(send_request_2(&renewer, renewer.r2, OSCORE_R_SIZE_MIN), OSCORE_REQUEST);
+        renewer_done(&renewer);
+        realm_close(&realm);
+}
+
+/* In a session of somebody else neither request 1 nor request 2 is heard. */
+static void nobody_renews_in_a_session_of_another(void **state) {
+        struct realm realm;
+
+        realm_open(&realm);
+        struct renewer renewer = renewer_of(&realm, 1);
+        struct device *device = &renewer.device;
+
+        for (unsigned request = 1; request <= 2; request++) {
+                struct coap_message outer;
+                bool header_ok;
+
+                if (request == 1)
+                        assert_int_equal(send_request_1(&renewer), OSCORE_ECHO);
+                else
+                        device_write(device, &(struct coap_message){ .code = CODE_GET, .mid = 1 });
+                assert_int_equal(coap_message_decode(buf_bytes(&device->sent), &outer, &header_ok), 0);
+                buf_clear(&device->plain);
+                expect_unknown(device, oscore_take_within(realm.oscore, 999, 0, &outer, realm.now, &device->plain,
+                                                          &device->taken));
+                if (request == 1) {
+                        assert_int_equal(device_arrives(device), OSCORE_ECHO);
+                        hear_response_1(&renewer);
+                }
+        }
+        assert_int_equal(device_arrives(device), OSCORE_REQUEST);
+        renewer_done(&renewer);
+        realm_close(&realm);
+}
+
 static void what_the_store_refuses_is_not_renewed(void **state) {
         struct realm realm;
 
@@ -654,6 +735,9 @@ int main(void) {
                 cmocka_unit_test(strangers_cost_little),
                 cmocka_unit_test(who_may_not_renew_is_unknown),
                 cmocka_unit_test(contexts_with_one_kid_renew_apart),
+                cmocka_unit_test(an_r2_is_of_no_use_to_a_namesake),
+                cmocka_unit_test(an_r3_has_eight_bytes),
+                cmocka_unit_test(nobody_renews_in_a_session_of_another),
                 cmocka_unit_test(what_the_store_refuses_is_not_renewed),
                 cmocka_unit_test(what_is_no_request_inside_renews_nothing),
                 cmocka_unit_test(without_randomness_nothing_is_begun),
