@@ -9,7 +9,6 @@
 #include "store/private.h"
 #include "store/schema.h"
 
-#define URI_MAX 16384
 #define LINE_MAX_ROWS "100"
 #define AUDIT_SINCE 6 /* schema step */
 #define OSCORE_SINCE 7
@@ -116,8 +115,7 @@ static int check_kind(sqlite3 *db, const char *path, struct diags *diags, int64_
         return 0;
 }
 
-/* "file:…?immutable=1": nobody writes it, so nothing is locked, and no log is looked for or made. */
-static int uri_of(const char *path, char *uri, size_t size) {
+int uri_of(const char *path, char *uri, size_t size) {
         size_t n = (size_t)snprintf(uri, size, "file:");
 
         for (; *path && n + 4 < size; path++)

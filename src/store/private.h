@@ -312,6 +312,10 @@ int store_changed(const struct store *store);
 int transaction_begin(struct store *store);
 int transaction_end(struct store *store, int r);
 
+/* "file:…?immutable=1": nobody writes it, so nothing is locked, and no log is looked for or made. 0, -ENAMETOOLONG. */
+#define URI_MAX 16384
+int uri_of(const char *path, char *uri, size_t size);
+
 /* Columns of clients and servers from the at-th on, in the order of the SQL macros of query.c. */
 int client_from_row(struct query *query, int at, struct client *ret);
 int server_from_row(struct query *query, int at, struct server *ret);

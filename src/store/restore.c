@@ -18,6 +18,7 @@
 #define COPY_CHUNK (256 * 1024)
 #define CHECK_ROWS 10000
 #define KEPT_MAX 100 /* restores within one second */
+#define NUMBER_MAX (INT64_C(1) << 62) /* nobody counts so far; a damaged file may say anything */
 
 static const char *const parts[] = { "", "-wal", "-shm" };
 
@@ -114,6 +115,61 @@ static int audit(struct store *store, int64_t now_s) {
                                 BYTES_LITERAL("a backup with the rows up to here was put in the place of the database"));
 }
 
+/* What has been counted: rows of the old database, and how one of them raises the copy's. */
+static const struct {
+        const char *read, *raise;
+} counted[] = {
+        { "SELECT kind, CASE kind WHEN 3 THEN min(next, 1 << 40) ELSE next END FROM leases",
+          "UPDATE leases SET next = max(next, ?2) WHERE kind = ?1" },
+        { "SELECT id, exi_next FROM servers", "UPDATE servers SET exi_next = max(exi_next, ?2) WHERE id = ?1" },
+};
+
+_Static_assert(OSCORE_NUMBERS_END == UINT64_C(1) << 40, "as in counted");
+
+DEFINE_FREEP(sqlite3, sqlite3_close_v2)
+DEFINE_FREEP(sqlite3_stmt, sqlite3_finalize)
+
+static int raise_to(sqlite3 *old, sqlite3 *copy, const char *read_sql, const char *raise_sql) {
+        _cleanup_(sqlite3_finalizep) sqlite3_stmt *read = NULL, *raise = NULL;
+        int code = sqlite3_prepare_v2(old, read_sql, -1, &read, NULL);
+
+        if (code == SQLITE_OK && sqlite3_prepare_v2(copy, raise_sql, -1, &raise, NULL) != SQLITE_OK)
+                return -EIO;
+        while (read && (code = sqlite3_step(read)) == SQLITE_ROW) {
+                int64_t number = sqlite3_column_int64(read, 1);
+
+                if (sqlite3_bind_int64(raise, 1, sqlite3_column_int64(read, 0)) != SQLITE_OK ||
+                    sqlite3_bind_int64(raise, 2, number < NUMBER_MAX ? number : 0) != SQLITE_OK ||
+                    sqlite3_step(raise) != SQLITE_DONE || sqlite3_reset(raise) != SQLITE_OK)
+                        return -EIO;
+        }
+        return code == SQLITE_NOMEM ? -ENOMEM : 0; /* what is damaged tells nothing */
+}
+
+/*
+ * The same backup may have been restored before: what was given out since then, only the old database knows. Nothing is
+ * written there but the index of its log, if it has a log and that lacks one.
+ */
+static int outrun(struct store *store, const char *database) {
+        _cleanup_(sqlite3_close_v2p) sqlite3 *old = NULL;
+        char log[PATH_SIZE], uri[URI_MAX];
+        bool has_log;
+        int r = 0;
+
+        if (path_of(database, "-wal", log) != 0 || uri_of(database, uri, sizeof(uri)) != 0)
+                return -ENAMETOOLONG;
+        has_log = access(log, F_OK) == 0;
+        if (sqlite3_open_v2(has_log ? database : uri, &old,
+                            SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX | (has_log ? 0 : SQLITE_OPEN_URI), NULL) !=
+            SQLITE_OK)
+                return !old || sqlite3_errcode(old) == SQLITE_NOMEM ? -ENOMEM : 0;
+        (void)sqlite3_db_config(old, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
+        (void)sqlite3_db_config(old, SQLITE_DBCONFIG_ENABLE_VIEW, 0, NULL);
+        for (size_t i = 0; r == 0 && i < N_ELEMENTS(counted); i++)
+                r = raise_to(old, store->db, counted[i].read, counted[i].raise);
+        return r;
+}
+
 /*
  * The rows are advanced behind the back of what this store has leased: it notices when it gives its leases back, and
  * lets them go.
@@ -129,7 +185,7 @@ static int advance(struct store *store, const struct restore *restore, struct di
         if ((r = store_begin(store)) == 0) {
                 if (sqlite3_exec(store->db, sql, NULL, NULL, NULL) != SQLITE_OK)
                         r = -EIO;
-                else
+                else if ((r = outrun(store, restore->database)) == 0)
                         r = audit(store, restore->now_s);
                 if (r == 0)
                         r = store_commit(store);

@@ -23,7 +23,8 @@ struct restore {
 
 /*
  * Put a backup in the database's place, while no server runs on it (the caller holds the lock). The backup is checked,
- * copied, opened under the sealing key, every secret in it is tried, the numbers advanced, all of it synced: only then
+ * copied, opened under the sealing key, every secret in it is tried, the numbers advanced, and not to below those of the
+ * old database as far as it can be read (the same backup may have been restored before), all of it synced: only then
  * the old database, damaged or not, is renamed out of the way with its log and the copy takes its place. *ret_kept is
  * where the old one is now, for the caller to free, or NULL when there was none. What goes wrong is told in *diags, and
  * up to that last step the old database is as it was: -EINVAL a backup that is no good, -EIO, -ENOSPC, -ENOMEM.

@@ -9,6 +9,7 @@ import threading
 
 import pytest
 
+import coap
 from realm import program, run, token
 from tokens import open_token
 
@@ -125,6 +126,26 @@ def test_restore(realm):
     assert cti(rs, new) > cti(rs, after) and cti(rs, new) >= RESTORE_ADVANCE
     assert all(next_number > (RESTORE_ADVANCE_OSCORE if kind == 3 else RESTORE_ADVANCE) for kind, next_number in
                sqlite3.connect(realm.state / "aced.db").execute("SELECT kind, next FROM leases"))
+    assert realm.acectl("check").stdout == "The database has no faults.\n"
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_restore_of_one_backup_again_and_again(realm, end):
+    """No number of ours comes twice under OSCORE, where the partner looks at every nonce, nor does a cti."""
+    client, rs = realm.pair()
+    device = realm.add_client(context=[])
+    backup = realm.directory / "backup"
+    realm.ctl("backup", backup)
+    seen = []
+    for n in range(1, 4):
+        getattr(realm, end)()  # without a log, and with one
+        restore(realm, backup)
+        realm.start()
+        with realm.connect(device) as session:
+            assert session.request(coap.GET, ".well-known/core").status == "2.05"
+        assert device.context.n_own == n  # the answer with an Echo option
+        seen.append(cti(rs, realm.token(client, rs, "read")))
+        assert seen == sorted(set(seen))
     assert realm.acectl("check").stdout == "The database has no faults.\n"
 
 

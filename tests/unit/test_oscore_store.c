@@ -823,6 +823,33 @@ static void test_restore(void **state) {
                     OSCORE_NUMBERS_END);
 }
 
+static void alter(const char *path, const char *sql) {
+        _cleanup_(store_freep) struct store *store = NULL;
+
+        assert_int_equal(try_open(path, &store), 0);
+        fill(store, sql);
+}
+
+/* Nor what the database in whose place the backup comes gave out, since it was made of the same one. */
+static void test_restore_again(void **state) {
+        static const char *const sql = "UPDATE leases SET next = 7000 WHERE kind = 3";
+        const struct folder *folder = *state;
+        uint64_t first = next_after_restore(folder, sql);
+        FILE *file;
+
+        alter(folder->restored, "UPDATE leases SET next = next + 65536 WHERE kind = 3");
+        assert_true(next_after_restore(folder, sql) == first + 65536);
+        alter(folder->restored, "UPDATE leases SET next = 1 WHERE kind = 3");
+        assert_true(next_after_restore(folder, sql) == first);
+        alter(folder->restored, "UPDATE leases SET next = 1 << 50 WHERE kind = 3");
+        assert_true(next_after_restore(folder, sql) == OSCORE_NUMBERS_END);
+        file = fopen(folder->restored, "w"); /* of what is no database nothing is known */
+        assert_non_null(file);
+        assert_true(fputs("none", file) >= 0);
+        assert_int_equal(fclose(file), 0);
+        assert_true(next_after_restore(folder, sql) == first);
+}
+
 static void expect_fault(const struct folder *folder, const char *sql, const char *words) {
         _cleanup_(diags_done) struct diags diags = {};
 
@@ -899,6 +926,7 @@ int main(void) {
                 cmocka_unit_test(test_many),
                 cmocka_unit_test(test_changed),
                 cmocka_unit_test_setup_teardown(test_restore, folder_make, folder_remove),
+                cmocka_unit_test_setup_teardown(test_restore_again, folder_make, folder_remove),
                 cmocka_unit_test_setup_teardown(test_check_file, folder_make, folder_remove),
                 cmocka_unit_test(test_check_secrets),
         };
