@@ -9,8 +9,10 @@
 #include "format/oscore_record.h"
 
 #define SALT_SIZE_MADE 8
-#define ID_SIZE_MADE 3  /* bytes: a short one in each request, and room for some millions */
-#define ID_TRIES_MAX 64 /* with a million contexts that all are taken is as good as impossible */
+/* It is in each request, so that the shortest is best. With a million contexts that all tries fail is unthinkable. */
+#define ID_TRIES_SHORT 4    /* of one byte, and of two */
+#define ID_TRIES_MAX 64
+#define ID_SIZE_MADE_MAX 3
 
 const char *oscore_ask_member(const struct oscore_ask *ask) {
         const struct {
@@ -76,7 +78,7 @@ static int draw_id(struct store *store, struct response *response, const struct 
         for (unsigned i = 0; i < ID_TRIES_MAX; i++) {
                 int r;
 
-                ret->size = ID_SIZE_MADE;
+                ret->size = i / ID_TRIES_SHORT + 1 < ID_SIZE_MADE_MAX ? i / ID_TRIES_SHORT + 1 : ID_SIZE_MADE_MAX;
                 if ((r = random_bytes(ret->data, ret->size)) != 0 ||
                     (r = store_oscore_count(store, bytes_of(ret->data, ret->size), &n)) != 0)
                         return r;

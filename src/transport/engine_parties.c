@@ -47,6 +47,8 @@ struct party *party_of_context(struct engine *engine, const struct oscore_taken 
         block_peer_init(&party->blocks, engine->blocks);
         block_peer_listen(&party->blocks, on_emptied, party);
         observe_peer_init(&party->observations, engine->observe, party);
+        /* no session ends when a device begins anew: what it observed before is not to keep it from observing */
+        party->observations.oldest_gives_way = true;
         return party;
 }
 

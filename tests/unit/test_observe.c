@@ -223,6 +223,29 @@ static void test_limits(void **state) {
         assert_int_equal(figures.n_refused, 4);
 }
 
+/* A device that was restarted, in the same context: its former observations make room for the new ones. */
+static void test_oldest_gives_way(void **state) {
+        _cleanup_(fixture_done) struct fixture f;
+        struct observe_turn turn;
+        uint32_t sequence;
+
+        begin(&f);
+        f.peers[0].oldest_gives_way = true;
+        assert_int_equal(add(&f, 0, "a", &sequence), 0);
+        assert_int_equal(add(&f, 0, "b", &sequence), 0);
+        assert_int_equal(add(&f, 0, "b", &sequence), 0); /* that is not one more */
+        expect_observers(&f, 2);
+        assert_int_equal(add(&f, 0, "c", &sequence), 0);
+        expect_observers(&f, 2);
+        observe_remove(&f.peers[0], BYTES_LITERAL("c"));
+        expect_observers(&f, 1);
+        observe_touch(f.observe, 7);
+        turn = expect_turn(&f, 0);
+        observe_later(&f.peers[0], turn.ticket, f.now_us);
+        observe_remove(&f.peers[0], BYTES_LITERAL("b"));
+        expect_observers(&f, 0);
+}
+
 /* RFC 7641 §4.4: each is newer than the one before, also when an observation begins anew, and over 24 bits. */
 static void test_sequence(void **state) {
         _cleanup_(fixture_done) struct fixture f;
@@ -335,6 +358,7 @@ int main(void) {
                 cmocka_unit_test(test_what_is_known_is_not_told),
                 cmocka_unit_test(test_ends),
                 cmocka_unit_test(test_limits),
+                cmocka_unit_test(test_oldest_gives_way),
                 cmocka_unit_test(test_sequence),
                 cmocka_unit_test(test_refresh),
                 cmocka_unit_test(test_retry),
