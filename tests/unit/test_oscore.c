@@ -198,6 +198,13 @@ static void options_of_the_rfc(void **state) {
 
 /* Malformed, or a request that lacks its number or its kid. */
 static void malformed_options(void **state) {
+        static const struct bytes others[] = { /* that no message has, requests and responses alike */
+                BYTES_LITERAL("\x00"), BYTES_LITERAL("\x01\x14\xff"), BYTES_LITERAL("\x10\x00\xff"),
+                BYTES_LITERAL("\x01"), BYTES_LITERAL("\x11\x14\x01"), BYTES_LITERAL("\x0a\x00\x14\xc1"),
+                BYTES_LITERAL("\x0e\x01\x02\x03\x04\x05\x06"), BYTES_LITERAL("\x20"), BYTES_LITERAL("\x40"),
+                BYTES_LITERAL("\x80"),
+        };
+        struct oscore_option ignored;
         json_t *root = vectors_load("oscore-rfc8613"), *list = vectors_get(root, "malformed_options"), *item;
         size_t n;
 
@@ -211,6 +218,20 @@ static void malformed_options(void **state) {
         }
         assert_int_equal(n, 12);
         json_decref(root);
+        for (n = 0; n < N_ELEMENTS(others); n++)
+                if (oscore_option_decode(others[n], &ignored) != REFUSE_MALFORMED)
+                        fail_msg("other %zu", n);
+}
+
+/* RFC 9203 §3.2: the HMAC's number, not that of an HKDF (-10, -11). */
+static void numbers_of_hkdfs(void **state) {
+        assert_int_equal(oscore_hkdf_label(OSCORE_HKDF_SHA256), 5);
+        assert_int_equal(oscore_hkdf_label(OSCORE_HKDF_SHA512), 7);
+        assert_int_equal(oscore_hkdf_from_label(5), OSCORE_HKDF_SHA256);
+        assert_int_equal(oscore_hkdf_from_label(7), OSCORE_HKDF_SHA512);
+        for (int label = -12; label < 9; label++)
+                if (label != 5 && label != 7)
+                        assert_int_equal(oscore_hkdf_from_label(label), 0);
 }
 
 static void partial_ivs(void **state) {
@@ -547,6 +568,11 @@ static void what_does_not_belong(void **state) {
                          -EBADMSG);
         assert_int_equal(oscore_unprotect_response(&world.client, &one, &none, &outer.message, &plain, &inner), 0);
         assert_int_equal(oscore_protect_response(&world.server, &one, &beyond, &answer, &outer), -EINVAL);
+        assert_int_equal(oscore_protect_response(&world.server, &one, NULL, &(struct coap_message){ .code = CODE_GET },
+                                                 &outer), 0); /* no response inside */
+        buf_clear(&plain);
+        assert_int_equal(oscore_unprotect_response(&world.client, &one, &none, &outer.message, &plain, &inner),
+                         REFUSE_MALFORMED);
         assert_int_equal(oscore_protect_request(&world.client, beyond, BYTES_NONE, &answer, &outer, &request), -EINVAL);
         assert_int_equal(coap_message_add(&answer, OPTION_OSCORE, BYTES_NONE), 0);
         assert_int_equal(oscore_protect_response(&world.server, &one, NULL, &answer, &outer), -EINVAL);
@@ -573,6 +599,23 @@ static void replay_window(void **state) {
         assert_int_equal(n, 22);
         assert_false(oscore_window_accepts(&window, OSCORE_PIV_MAX + 1));
         json_decref(root);
+}
+
+/* How far behind the highest it may be, it is taken once; further behind, never. */
+static void replay_window_behind(void **state) {
+        for (uint64_t behind = 0; behind < 3 * OSCORE_WINDOW; behind++) {
+                struct oscore_window window = {};
+
+                oscore_window_mark(&window, 1000);
+                assert_int_equal(oscore_window_accepts(&window, 1000 - behind), behind > 0 && behind < OSCORE_WINDOW);
+                oscore_window_mark(&window, 1000 - behind);
+                assert_false(oscore_window_accepts(&window, 1000 - behind));
+                assert_false(oscore_window_accepts(&window, 1000));
+                assert_true(oscore_window_accepts(&window, 1001));
+                oscore_window_mark(&window, 1000 + behind); /* which forgets none that may still come */
+                assert_false(oscore_window_accepts(&window, 1000));
+                assert_false(oscore_window_accepts(&window, 1000 + behind));
+        }
 }
 
 /* Against a set without a window: what is accepted was never accepted before, and only what is old is refused. */
@@ -605,6 +648,7 @@ int main(void) {
                 cmocka_unit_test(contexts_that_are_refused),
                 cmocka_unit_test(options_of_the_rfc),
                 cmocka_unit_test(malformed_options),
+                cmocka_unit_test(numbers_of_hkdfs),
                 cmocka_unit_test(partial_ivs),
                 cmocka_unit_test(messages_of_the_rfc),
                 cmocka_unit_test(messages_of_all_kinds),
@@ -613,6 +657,7 @@ int main(void) {
                 cmocka_unit_test(mutations),
                 cmocka_unit_test(what_does_not_belong),
                 cmocka_unit_test(replay_window),
+                cmocka_unit_test(replay_window_behind),
                 cmocka_unit_test(replay_window_at_random),
         };
 

@@ -702,6 +702,35 @@ static void a_client_hears_only_response_1(void **state) {
         realm_close(&realm);
 }
 
+/* A server that has the key, but not the eight bytes that make its part of it fresh. */
+static void a_client_wants_an_r2_of_eight_bytes(void **state) {
+        const struct coap_message unauthorized = { .code = CODE_UNAUTHORIZED };
+        const uint8_t r2[] = "12345678", r3[OSCORE_RENEWING_R_SIZE] = "abcdefgh";
+        struct realm realm;
+
+        realm_open(&realm);
+        for (size_t size = 0; size <= OSCORE_R_SIZE_MIN; size++) {
+                struct oscore_outer outer = { .payload = BUF_INIT(MESSAGE_MAX) };
+                struct renewer renewer = renewer_of(&realm, 1);
+                _cleanup_(oscore_keys_done) struct oscore_keys server = {}, keys = {};
+                uint8_t wrapped[OSCORE_KID_CONTEXT_SIZE_MAX];
+                size_t wrapped_size = oscore_kid_context_wrap(bytes_of(r2, size), wrapped);
+
+                (void)send_request_1(&renewer); /* whatever this server says to it */
+                assert_int_equal(oscore_derive_under(&realm_registered(&realm, 1)->input, bytes_of(r2, size),
+                                                     bytes_of(renewer.renewing.id_context,
+                                                              renewer.renewing.id_context_size), &server), 0);
+                assert_int_equal(oscore_protect_renewing(&server, &renewer.device.request,
+                                                         bytes_of(wrapped, wrapped_size), &unauthorized, &outer), 0);
+                assert_int_equal(oscore_renewing_heard(&renewer.renewing, &renewer.input, &renewer.device.request,
+                                                       &outer.message, r3, &keys),
+                                 size < OSCORE_R_SIZE_MIN ? -EBADMSG : 0);
+                buf_done(&outer.payload);
+                renewer_done(&renewer);
+        }
+        realm_close(&realm);
+}
+
 static void a_kid_context_is_wrapped_in_cbor(void **state) {
         uint8_t id_context[OSCORE_ID_CONTEXT_SIZE_MAX + 1] = {}, wrapped[OSCORE_KID_CONTEXT_SIZE_MAX];
         struct bytes again;
@@ -742,6 +771,7 @@ int main(void) {
                 cmocka_unit_test(what_is_no_request_inside_renews_nothing),
                 cmocka_unit_test(without_randomness_nothing_is_begun),
                 cmocka_unit_test(a_client_hears_only_response_1),
+                cmocka_unit_test(a_client_wants_an_r2_of_eight_bytes),
                 cmocka_unit_test(a_kid_context_is_wrapped_in_cbor),
         };
 
