@@ -10,9 +10,10 @@
 #define RESTORE_ADVANCE (INT64_C(1) << 40)
 /*
  * The same for our Sender Sequence Numbers of OSCORE, of which there are 2^40 altogether: notifications and answers to
- * requests that come again take one each, at 1000 a second so many in seven weeks. They end where they end.
+ * requests that come again take one each, at 1000 a second so many in ten weeks. They end where they end. Not OSCORE_NUMBERS_APART: under a secret
+ * that was exported, whoever has it goes on from there.
  */
-#define RESTORE_ADVANCE_OSCORE (INT64_C(1) << 32)
+#define RESTORE_ADVANCE_OSCORE (INT64_C(3) << 31)
 
 struct restore {
         const char *backup;     /* the file that acectl backup made; is only read */

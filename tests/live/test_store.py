@@ -14,7 +14,7 @@ from realm import program, run, token
 from tokens import open_token
 
 RESTORE_ADVANCE = 1 << 40
-RESTORE_ADVANCE_OSCORE = 2**32
+RESTORE_ADVANCE_OSCORE = 3 * 2**31
 
 
 def restore(realm, backup, check=True):

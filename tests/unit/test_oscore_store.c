@@ -819,6 +819,11 @@ static void test_restore(void **state) {
 
         assert_true(next_after_restore(folder, "UPDATE leases SET next = 7000 WHERE kind = 3") ==
                     7000 + (uint64_t)RESTORE_ADVANCE_OSCORE);
+        /* nor what somebody else uses to whom secrets were exported, however often both have restored a backup */
+        for (int64_t here = 0; here < 64; here++)
+                for (int64_t there = 0; there < 64; there++)
+                        assert_true(here * RESTORE_ADVANCE_OSCORE !=
+                                    (int64_t)OSCORE_NUMBERS_APART + there * RESTORE_ADVANCE_OSCORE);
         assert_true(next_after_restore(folder, "UPDATE leases SET next = (1 << 40) - 5 WHERE kind = 3") ==
                     OSCORE_NUMBERS_END);
 }
