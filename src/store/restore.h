@@ -10,8 +10,8 @@
 #define RESTORE_ADVANCE (INT64_C(1) << 40)
 /*
  * The same for our Sender Sequence Numbers of OSCORE, of which there are 2^40 altogether: notifications and answers to
- * requests that come again take one each, at 1000 a second so many in ten weeks. They end where they end. Not OSCORE_NUMBERS_APART: under a secret
- * that was exported, whoever has it goes on from there.
+ * requests that come again take one each, at 1000 a second so many in ten weeks. They end where they end. Not
+ * OSCORE_NUMBERS_APART: under a secret that was exported, whoever has it goes on from there.
  */
 #define RESTORE_ADVANCE_OSCORE (INT64_C(3) << 31)
 
@@ -24,9 +24,9 @@ struct restore {
 
 /*
  * Put a backup in the database's place, while no server runs on it (the caller holds the lock). The backup is checked,
- * copied, opened under the sealing key, every secret in it is tried, the numbers advanced, and not to below those of the
- * old database as far as it can be read (the same backup may have been restored before), all of it synced: only then
- * the old database, damaged or not, is renamed out of the way with its log and the copy takes its place. *ret_kept is
+ * copied, opened under the sealing key, every secret in it is tried, the numbers advanced, to those of the old database
+ * at least if that can be read (the same backup may have been restored before), all of it synced: only then the old
+ * database, damaged or not, is renamed out of the way with its log and the copy takes its place. *ret_kept is
  * where the old one is now, for the caller to free, or NULL when there was none. What goes wrong is told in *diags, and
  * up to that last step the old database is as it was: -EINVAL a backup that is no good, -EIO, -ENOSPC, -ENOMEM.
  */
