@@ -501,9 +501,9 @@ def test_osc_047_unprotected_answers_are_few_and_short(realm):
                     break
                 heard += len(answer)
                 texts += coap.decode(answer).status in ("4.00", "4.01")
-                assert len(answer) <= 3 * len(forged)
+                assert len(answer) <= len(forged)
         allowed = limits["source_request_burst"] + limits["source_request_rate"] * (time.monotonic() - begun + 1)
-        assert 0 < texts <= allowed and heard <= 3 * said
+        assert 0 < texts <= allowed and heard <= said
         stranger.close()
         assert session.request(*CORE, echo=False).status == "2.05"
 
