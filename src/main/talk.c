@@ -204,7 +204,8 @@ static const struct {
         const char *hint, *advice;
 } hints[] = {
         { "4.01 Security context not found",
-          ": the server has no such context for anybody; register a new one, and take its record" },
+          ": the server has no such context, or its party is suspended: resume that, or register a new one, and take "
+          "its record" },
         { "4.01 Replay detected", ": these numbers were used, by another copy of the record or before its .state was "
                                   "lost; register a new one, and take its record" },
         { "4.00 Decryption failed",

@@ -490,6 +490,10 @@ def test_restarted_and_deleted(make_realm, tmp_path):
     assert rs.json("introspect", "00") == {"code": "2.01", "active": False}
     realm.restart()
     assert rs.json("introspect", "00") == {"code": "2.01", "active": False}
+    realm.acectl("rs", "suspend", rs.name)
+    assert "its party is suspended" in rs.ask("introspect", "00", status=NO_CONTACT).stderr
+    realm.acectl("rs", "resume", rs.name)
+    assert rs.json("introspect", "00") == {"code": "2.01", "active": False}
     for credential in realm.ctl_items("rs", "credential", "list", rs.name):
         realm.acectl("rs", "credential", "delete", rs.name, str(credential["id"]))
     said = rs.ask("introspect", "00", status=NO_CONTACT).stderr
