@@ -38,6 +38,7 @@
 #define PAYLOAD_MAX 4096
 #define NUMBERS_AT_ONCE 65536           /* of each security context: the disk is waited for when they are taken */
 #define ECHO_SIZE_MAX 40
+#define FAULT_SIZE 80
 /* one kind of key exchange, so that every server is measured with the same */
 #define PSK_PRIORITY "NONE:+VERS-DTLS1.2:+PSK:+AES-128-CCM-8:+AES-128-CCM:+AES-128-GCM:+AEAD:+SIGN-ALL:+COMP-NULL"
 
@@ -169,6 +170,7 @@ struct bench {
         uint64_t bytes_sent, bytes_received;
         bool warming;        /* sessions are being opened: nothing is counted */
         unsigned n_open;
+        char fault[FAULT_SIZE]; /* ": why" the first that could not be opened was not, as far as it is known */
         int64_t begin_us, end_us, next_due_us, tick_us;
         struct histogram latencies;
 };
@@ -256,6 +258,21 @@ static int request_begin(struct bench *bench, struct session *session) {
         return 0;
 }
 
+/* code: of an answer, which anybody may have sent; 0: there was none. */
+static void fault_note(struct bench *bench, uint8_t code, struct bytes why) {
+        char text[8] = "";
+        size_t n = 0;
+
+        if (bench->fault[0] != '\0')
+                return;
+        if (code != 0)
+                coap_code_text(code, text);
+        while (n < why.size && why.data[n] >= ' ' && why.data[n] <= '~')
+                n++;
+        snprintf(bench->fault, sizeof(bench->fault), ": %s%s%.*s", text, code != 0 && n > 0 ? " " : "", (int)n,
+                 (const char *)why.data);
+}
+
 static void session_failed(struct bench *bench, struct session *session, bool in_handshake) {
         bench->n_failed++;
         if (in_handshake)
@@ -294,6 +311,8 @@ static void handshake_step(struct bench *bench, struct session *session) {
 
 /* Begin one operation, due at asked_us, on a free session. */
 static void operation_begin(struct bench *bench, struct session *session, int64_t asked_us) {
+        int r;
+
         TAILQ_REMOVE(&bench->free_sessions, session, free_link);
         session->asked_us = asked_us;
         session->echo_size = 0;
@@ -303,7 +322,8 @@ static void operation_begin(struct bench *bench, struct session *session, int64_
                         session_failed(bench, session, false);
                 return;
         }
-        if (session_open(bench, session) < 0) {
+        if ((r = session_open(bench, session)) < 0) {
+                fault_note(bench, 0, bytes_text(strerror(-r)));
                 session_failed(bench, session, true);
                 return;
         }
@@ -395,12 +415,14 @@ static void answer_take(struct bench *bench, struct session *session, struct byt
         if ((verdict != CONTEXT_ANSWER && verdict != CONTEXT_UNPROTECTED) ||
             (session->context && verdict == CONTEXT_ANSWER && echo_obey(bench, session, &message)))
                 return;
-        if (bench->warming && verdict != CONTEXT_ANSWER)
+        if (bench->warming && verdict != CONTEXT_ANSWER) {
+                fault_note(bench, message.code, message.payload);
                 session_failed(bench, session, false);
-        else if (bench->warming)
+        } else if (bench->warming) {
                 answer_warm(bench, session, &message);
-        else
+        } else {
                 answer_count(bench, session, &message);
+        }
 }
 
 static void session_readable(struct bench *bench, struct session *session) {
@@ -1028,8 +1050,8 @@ int main(int argc, char **argv) {
         if (bench_resolve(&bench) < 0)
                 return EXIT_CONTACT;
         if (!whats[bench.options.what].handshake_each && run_warm(&bench) < 0) {
-                fprintf(stderr, "acebench: %u of %u sessions could be opened at %s:%s\n", bench.n_open,
-                        bench.options.n_sessions, bench.options.host, bench.options.port);
+                fprintf(stderr, "acebench: %u of %u sessions could be opened at %s:%s%s\n", bench.n_open,
+                        bench.options.n_sessions, bench.options.host, bench.options.port, bench.fault);
                 return EXIT_CONTACT;
         }
         run(&bench);
