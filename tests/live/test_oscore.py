@@ -531,6 +531,13 @@ def test_osc_016_oscore_inside_oscore(world, session):
     assert session.open(session.raw_answer(session.anew(inner)))[0].status == "2.05"
 
 
+@pytest.mark.parametrize("number,value", [(PROXY_URI, b"coap://elsewhere.example"), (39, b"coap")])
+def test_osc_014_022_proxying_asked_for_inside(session, number, value):
+    """Where no partner puts it (Class U): that we are no proxy is said inside, too."""
+    outer = inside(session, core_plain((number, value)))
+    assert session.open(session.raw_answer(outer))[0].status == "5.05"
+
+
 NO_MESSAGES = {
     "an empty message": b"\0",
     "an empty message and more": b"\0\xb3abc",
