@@ -351,6 +351,7 @@ static enum oscore_verdict try_renewal(struct renewing *renewing) {
                 return OSCORE_DROP;
         if (renewing->trial->result == -EBADMSG)
                 return say_unknown(oscore, renewing->taken);
+        oscore_contexts_used(&oscore->contexts, renewing->kid);
         if (renewing->trial->result > 0)
                 return say(renewing->taken, CODE_BAD_REQUEST, "Decryption failed", &oscore->figures.n_undecryptable);
         return renewing->is_request_2 ? take_request_2(renewing) : answer_request_1(renewing);
@@ -405,6 +406,7 @@ static enum oscore_verdict take_for(struct oscore *oscore, struct oscore_kid *ki
                 return say(ret, CODE_BAD_REQUEST, "Decryption failed", &figures->n_undecryptable);
         if (trial->result < 0)
                 return OSCORE_DROP;
+        oscore_contexts_used(&oscore->contexts, kid);
         if (trial->result > 0) { /* by who has the key, so that no more than this is said, and the number is spent */
                 if (held->window_known)
                         oscore_window_mark(&held->window, trial->piv);
@@ -493,6 +495,7 @@ int oscore_protect(struct oscore *oscore, struct oscore_binding *binding, bool o
         held = kid ? oscore_contexts_bound(kid, binding) : NULL;
         if (!held)
                 return -ENOENT;
+        oscore_contexts_used(&oscore->contexts, kid);
         if (needs_number && (r = next_piv(oscore, &piv)) != 0)
                 return r;
         if (!needs_number)

@@ -65,15 +65,18 @@ static struct oscore_kid *kid_new(struct oscore_contexts *contexts, const struct
                 free(kid);
                 return NULL;
         }
-        TAILQ_INSERT_TAIL(&contexts->kids, kid, link);
+        TAILQ_INSERT_HEAD(&contexts->kids, kid, link);
         return kid;
 }
 
-/* A context that goes takes its window along: an Echo makes it anew. */
-static void make_room(struct oscore_contexts *contexts, const struct oscore_kid *but) {
+/*
+ * A context that goes takes its window along: an Echo makes it anew. So many more than contexts_max may be there while
+ * it is not known whether *but will be used.
+ */
+static void make_room(struct oscore_contexts *contexts, const struct oscore_kid *but, size_t n_more) {
         struct oscore_kid *kid, *next;
 
-        for (kid = TAILQ_FIRST(&contexts->kids); kid && contexts->n_held > contexts->contexts_max; kid = next) {
+        for (kid = TAILQ_FIRST(&contexts->kids); kid && contexts->n_held > contexts->contexts_max + n_more; kid = next) {
                 next = TAILQ_NEXT(kid, link);
                 if (kid == but)
                         continue;
@@ -208,13 +211,17 @@ int oscore_contexts_get(struct oscore_contexts *contexts, const struct oscore_id
                 kid_free(contexts, kid);
                 return r;
         }
-        make_room(contexts, kid);
-        if (r != 0)
-                return r;
+        make_room(contexts, kid, kid->is_used ? 0 : OSCORE_CANDIDATES_MAX);
+        if (r == 0)
+                *ret = kid;
+        return r;
+}
+
+void oscore_contexts_used(struct oscore_contexts *contexts, struct oscore_kid *kid) {
         kid_unlink(contexts, kid); /* it has been looked at: a sweep need not find it again */
         TAILQ_INSERT_TAIL(&contexts->kids, kid, link);
-        *ret = kid;
-        return 0;
+        kid->is_used = true;
+        make_room(contexts, kid, 0);
 }
 
 bool oscore_contexts_sweep(struct oscore_contexts *contexts, size_t n_max) {
@@ -287,5 +294,5 @@ void oscore_contexts_done(struct oscore_contexts *contexts) {
 
 void oscore_contexts_set_limit(struct oscore_contexts *contexts, size_t contexts_max) {
         contexts->contexts_max = contexts_max;
-        make_room(contexts, NULL);
+        make_room(contexts, NULL, 0);
 }

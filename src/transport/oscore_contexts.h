@@ -34,8 +34,9 @@ struct oscore_held {
 struct oscore_kid {
         struct oscore_id id;
         uint64_t generation; /* when they were loaded */
+        bool is_used;        /* oscore_contexts_used() */
         TAILQ_HEAD(, oscore_held) contexts;
-        TAILQ_ENTRY(oscore_kid) link; /* by last use */
+        TAILQ_ENTRY(oscore_kid) link; /* by last use; before those, what was never used, the latest first */
         UT_hash_handle hh;
 };
 
@@ -67,6 +68,11 @@ bool oscore_contexts_sweep(struct oscore_contexts *contexts, size_t n_max);
 
 /* As they are now. *ret NULL: nobody has this kid. 0, -ENOMEM, < 0 as callbacks.load(). */
 int oscore_contexts_get(struct oscore_contexts *contexts, const struct oscore_id *id, struct oscore_kid **ret);
+/*
+ * One of the kid's contexts was used, by who has its key. That somebody asked for a kid is no use of it: strangers see
+ * many, and what they ask for makes no context go that is used, whose window would go along.
+ */
+void oscore_contexts_used(struct oscore_contexts *contexts, struct oscore_kid *kid);
 
 /* Which one of the kid's this is that callbacks.load() hands over; NULL: it is not in memory as it is now. */
 struct oscore_held *oscore_contexts_which(const struct oscore_contexts *contexts, const struct oscore_kid *kid,

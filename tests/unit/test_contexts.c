@@ -111,6 +111,46 @@ static void an_evicted_context_asks_again(void **state) {
         realm_close(&realm);
 }
 
+/* What strangers ask for, who have seen its kid, makes no context go that was used. */
+static void strangers_let_nobody_go(void **state) {
+        static const uint8_t kids[] = { 0xd0, 0xd1, 0xd2, 0xd3, 0xd4, 0xd5, 0xd6, 0xd7, 0xd8, 0xd9, 0xda, 0xdb };
+        struct oscore_figures figures;
+        struct realm realm;
+
+        realm_open(&realm);
+        for (size_t i = 0; i < N_ELEMENTS(kids); i++)
+                (void)realm_enrol(&realm, "the secret of c2", bytes_of(&kids[i], 1), BYTES_NONE);
+        realm_start(&realm, 2);
+        struct device device = device_of(&realm, 1), other = device_of(&realm, 2), newcomer = device_of(&realm, 3);
+
+        device_meet(&device);
+        device_meet(&other);
+        for (size_t run = 0; run < 10; run++) {
+                for (size_t i = 1; i < N_ELEMENTS(kids); i++) {
+                        const uint8_t option[] = { 0x09, 0x30, kids[i] };
+                        struct coap_message outer = { .code = CODE_POST, .payload = BYTES_LITERAL("0123456789") };
+
+                        assert_int_equal(coap_message_add(&outer, OPTION_OSCORE, bytes_of(option, sizeof(option))), 0);
+                        buf_clear(&newcomer.plain);
+                        expect_no(&newcomer, oscore_take(realm.oscore, &outer, realm.now, &newcomer.plain,
+                                                         &newcomer.taken), CODE_BAD_REQUEST, "Decryption failed");
+                        oscore_figures(realm.oscore, &figures);
+                        assert_true(figures.n_contexts <= 2 + OSCORE_CANDIDATES_MAX);
+                }
+                assert_int_equal(device_ask(&device, BYTES_NONE), OSCORE_REQUEST);
+                assert_int_equal(device_ask(&other, BYTES_NONE), OSCORE_REQUEST);
+                oscore_figures(realm.oscore, &figures);
+                assert_int_equal(figures.n_contexts, 2);
+        }
+        device_meet(&newcomer); /* there is room for who has a key, and the one unused longest goes for it */
+        assert_int_equal(device_ask(&other, BYTES_NONE), OSCORE_REQUEST);
+        assert_int_equal(device_ask(&device, BYTES_NONE), OSCORE_ECHO);
+        device_done(&device);
+        device_done(&other);
+        device_done(&newcomer);
+        realm_close(&realm);
+}
+
 /* ---- who it is: OSC-018, OSC-021, OSC-040, OSC-044, OSC-045, OSC-046 */
 
 static void what_cannot_be_read_is_refused(void **state) {
@@ -757,6 +797,7 @@ int main(void) {
                 cmocka_unit_test(a_restart_asks_for_an_echo),
                 cmocka_unit_test(an_echo_is_good_once_for_one),
                 cmocka_unit_test(an_evicted_context_asks_again),
+                cmocka_unit_test(strangers_let_nobody_go),
                 cmocka_unit_test(what_cannot_be_read_is_refused),
                 cmocka_unit_test(an_option_twice_is_refused),
                 cmocka_unit_test(contexts_with_one_kid_are_told_apart),
