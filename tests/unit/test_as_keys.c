@@ -290,7 +290,7 @@ static void changes_are_found(void **state) {
                 { "UPDATE credentials SET identity = x'00' WHERE kind = 3", "its identity that of another one" },
                 { "UPDATE credentials SET identity = zeroblob(32) WHERE kind = 2 AND client_id = ?1",
                   "its identity that of another one" },
-                { "UPDATE credentials SET kind = 4 WHERE kind = 3", "it is of no kind that there is" },
+                { "UPDATE credentials SET kind = 5 WHERE kind = 3", "it is of no kind that there is" },
                 { "UPDATE as_keys SET secret = zeroblob(60) WHERE role = 2", "does not open" },
                 { "UPDATE as_keys SET public = (SELECT public FROM as_keys WHERE role = 2) WHERE role = 1 AND alg = 1",
                   "is that of another one" },
