@@ -74,9 +74,10 @@ static struct oscore_kid *kid_new(struct oscore_contexts *contexts, const struct
  * it is not known whether *but will be used.
  */
 static void make_room(struct oscore_contexts *contexts, const struct oscore_kid *but, size_t n_more) {
+        size_t max = contexts->contexts_max + n_more;
         struct oscore_kid *kid, *next;
 
-        for (kid = TAILQ_FIRST(&contexts->kids); kid && contexts->n_held > contexts->contexts_max + n_more; kid = next) {
+        for (kid = TAILQ_FIRST(&contexts->kids); kid && contexts->n_held > max; kid = next) {
                 next = TAILQ_NEXT(kid, link);
                 if (kid == but)
                         continue;
