@@ -418,6 +418,20 @@ def test_osc_040_from_a_new_port_without_a_word(world):
             assert session.request(*CORE, echo=False).status == "2.05"
 
 
+def test_the_audit_trail_has_the_address_of_each_request(world):
+    """The client is whom the context says, wherever it was that time."""
+    realm = world["realm"]
+    client = realm.add_client(context=[])
+    realm.policy(client, world["rs"])
+    ports = []
+    for _ in range(3):
+        with realm.connect(client) as session:
+            token(session, world["rs"], "read")
+            ports.append(session.wire.socket.getsockname()[1])
+    rows = realm.ctl_items("audit", "list", "--actor", client.name)
+    assert [int(row["peer"].rpartition(":")[2]) for row in rows] == ports
+
+
 @pytest.mark.parametrize("path", ["token", "introspect", "revoke", "revoke/trl"])
 def test_osc_041_unprotected_request_to_a_protected_resource(world, path):
     realm = world["realm"]
