@@ -211,13 +211,24 @@ def test_a_notification_of_more_than_a_datagram(world, client, rs):
     watcher.hears_nothing()
 
 
-def test_limit_of_observations_holds_for_a_device(world, rs):
-    """Whatever address it speaks from."""
+def test_limit_of_observations_holds_for_a_device(world, client):
+    """Whatever address it speaks from: the latest four are told, the oldest have given way."""
     realm = world["realm"]
     party = realm.add_rs(None, "--trl", "yes", context=[])
+    realm.policy(world["client"], party)
     with realm.connect(party) as one, realm.connect(party) as two:
-        registered = [each.observe(TRL).first.option(OBSERVE) is not None for each in (one, two, one, two, one, two)]
-    assert registered == [True] * 4 + [False] * 2
+        watchers = [each.observe(TRL) for each in (one, two, one, two, one, two)]
+        assert all(watcher.first.option(OBSERVE) is not None for watcher in watchers)
+        revoke(client, token(client, party, "read")[1])
+        for session, latest in (one, watchers[2::2]), (two, watchers[3::2]):
+            told = set()
+            for _ in latest:
+                outer = coap.decode(session.wire.recv(10))
+                assert session.open(outer)[0].option(OBSERVE) is not None
+                session.wire.send(coap.Message(coap.ACK, 0, outer.mid).encode())
+                told.add(outer.token)
+            assert told == {watcher.token for watcher in latest}
+            latest[0].hears_nothing()
 
 
 @pytest.mark.parametrize("how", ["suspend", "credential", "delete"])
