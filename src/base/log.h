@@ -4,7 +4,7 @@
 
 /*
  * One line to the journal, with fields, when stderr is the journal; else one line of text to stderr. Only the
- * router, housekeeping, the DTLS door, the control socket and the mains log. Keys never come here: struct secret cannot be formatted.
+ * router, housekeeping, the doors, the control socket and the mains log. Keys never come here: struct secret cannot be formatted.
  */
 enum log_level {
         LOG_LEVEL_ERROR = 3,

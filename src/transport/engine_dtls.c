@@ -24,19 +24,19 @@ static int on_x509(void *context, struct bytes rule, struct credential *ret) {
         return store_x509_find(engine->as->store, rule, ret);
 }
 
-/*
- * Whoever sets a device up wants to read why it does not come in; but strangers must not be able to fill the log, and
- * until the end of a handshake everybody is one.
- */
-static void on_failed(void *context, const struct address *remote, enum dtls_failure why, const char *detail) {
+enum log_level failure_level(struct engine *engine) {
         static const struct rate told = { .per_s = 1, .burst = 10 };
-        struct engine *engine = context;
-        char text[ADDRESS_TEXT_SIZE];
-        enum log_level level;
         int64_t wait_us;
 
-        level = bucket_take(&engine->failures_told, &told, engine->now.monotonic_us, &wait_us) ? LOG_LEVEL_INFO :
-                                                                                                 LOG_LEVEL_DEBUG;
+        return bucket_take(&engine->failures_told, &told, engine->now.monotonic_us, &wait_us) ? LOG_LEVEL_INFO :
+                                                                                                LOG_LEVEL_DEBUG;
+}
+
+static void on_failed(void *context, const struct address *remote, enum dtls_failure why, const char *detail) {
+        struct engine *engine = context;
+        enum log_level level = failure_level(engine);
+        char text[ADDRESS_TEXT_SIZE];
+
         if (!log_enabled(level))
                 return;
         address_text(remote, text, sizeof(text));

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "base/cleanup.h"
+#include "base/log.h"
 #include "base/secret.h"
 #include "domain/refusal.h"
 #include "endpoint/refusal.h"
@@ -186,6 +187,22 @@ static void take(struct origin *origin, const struct oscore_taken *taken) {
                 answer_code(origin, &(struct block_asks){}, CODE_UNAVAILABLE, 0, RETRY_AFTER_S);
 }
 
+/* Which device it seems to be, as a hint for whoever sets one up. */
+static void log_failure(const struct origin *origin, const struct coap_message *outer, struct bytes why) {
+        const struct coap_option *value = coap_message_option(outer, OPTION_OSCORE, 0);
+        enum log_level level = failure_level(origin->route->engine);
+        char kid[2 * OSCORE_ID_SIZE_MAX + 1] = "-";
+        struct oscore_option option;
+
+        if (!log_enabled(level))
+                return;
+        if (value && oscore_option_decode(value->value, &option) == 0 && option.kid.data &&
+            option.kid.size <= OSCORE_ID_SIZE_MAX)
+                bytes_to_hex(option.kid, kid, sizeof(kid));
+        log_line(level, "%s: no OSCORE request: kid %s: %.*s", origin->route->self.peer.name, kid, (int)why.size,
+                 (const char *)why.data);
+}
+
 static void decrypt(struct origin *origin, const struct coap_message *outer) {
         const struct party *self = &origin->route->self;
         struct engine *engine = self->engine;
@@ -198,6 +215,8 @@ static void decrypt(struct origin *origin, const struct coap_message *outer) {
         origin->binding = taken.binding;
         origin->is_protected = verdict == OSCORE_REQUEST || verdict == OSCORE_ECHO;
         engine->input = buf_bytes(plain);
+        if (verdict == OSCORE_ANSWER)
+                log_failure(origin, outer, taken.inner.payload);
         if (verdict == OSCORE_REQUEST)
                 take(origin, &taken);
         else if (verdict == OSCORE_ECHO)

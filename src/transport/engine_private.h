@@ -6,6 +6,7 @@
 #include <uthash.h>
 
 #include "base/config.h"
+#include "base/log.h"
 #include "base/siphash.h"
 #include "endpoint/aced.h"
 #include "endpoint/router.h"
@@ -133,7 +134,7 @@ struct engine {
         struct observe *observe;
         struct limit *limit;
         struct oscore *oscore;
-        struct bucket failures_told; /* of handshakes, in the log */
+        struct bucket failures_told; /* in the log: see failure_level() */
         struct engine_time now;      /* of the call that we are in */
 
         /* The datagram that we are in. */
@@ -208,6 +209,11 @@ int64_t plain_due(const struct engine *engine);
 struct rate plain_rate(const struct engine *engine);
 void coaps_input(struct engine *engine, const struct datagram *datagram);
 struct dtls_callbacks coaps_callbacks(struct engine *engine);
+/*
+ * At which level the log has it that somebody was not recognised. Whoever sets a device up wants to read why it
+ * does not come in; but strangers must not be able to fill the log, and until then everybody is one.
+ */
+enum log_level failure_level(struct engine *engine);
 
 /* ---- engine_requests.c */
 

@@ -373,6 +373,8 @@ def test_osc_018_unknown_kid_and_unknown_kid_context(world, session):
                    Option(piv, os.urandom(70), session.context.sender_id)):
         session.anew(outer)
         says(session, with_option(outer, option.encode()), UNKNOWN)
+    why = f"no OSCORE request: kid {session.context.sender_id.hex()}: {UNKNOWN[1].decode()}"
+    assert why in world["realm"].log_text(), "whoever sets a device up can read it"
 
 
 def test_osc_021_wrong_tag(world, session):
