@@ -271,7 +271,8 @@ int observe_add(struct observe_peer *peer, struct bytes token, const struct requ
                 return -EPERM;
         if (observer)
                 observer_free(observer); /* §4.1: in its place, not beside it */
-        else if (peer->oldest_gives_way && (int64_t)peer->n_observers >= observe->limits.per_peer_max)
+        else if (peer->oldest_gives_way && (int64_t)peer->n_observers >= observe->limits.per_peer_max &&
+                 request_size(request) <= OBSERVE_REQUEST_MAX)
                 observer_free(TAILQ_FIRST(&peer->observers));
         if ((int64_t)observe->figures.n_observers >= observe->limits.observers_max ||
             (int64_t)peer->n_observers >= observe->limits.per_peer_max || topic_is_full(observe, response->topic) ||

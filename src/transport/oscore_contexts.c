@@ -263,6 +263,7 @@ void oscore_contexts_renew(struct oscore_contexts *contexts, struct oscore_kid *
         const struct oscore_callbacks *callbacks = &contexts->callbacks;
 
         held->keys = *keys;
+        aead_forget(contexts->aead); /* the former keys are not to stay there */
         held->keys.aead = contexts->aead;
         oscore_keys_done(keys);
         held->keys_mark = keys_mark;

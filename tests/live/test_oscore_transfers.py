@@ -501,8 +501,8 @@ def test_osc_047_unprotected_answers_are_few_and_short(realm):
         for n in range(10000):
             own = n.to_bytes(2, "big")
             forged = coap.Message(coap.CON if n % 2 else coap.NON, coap.POST, n, own, [
-                (OSCORE, Option(b"\5", None, session.context.sender_id if n % 3 == 0 else os.urandom(3)).encode())],
-                os.urandom(20)).encode()
+                (OSCORE, Option(b"\5", None, session.context.sender_id if n % 3 == 0 else
+                                os.urandom(len(session.context.sender_id))).encode())], os.urandom(20)).encode()
             stranger.send(forged)
             said += len(forged)
             sizes[own] = len(forged)
