@@ -252,13 +252,36 @@ static uint32_t next_sequence(struct observe_peer *peer) {
         return peer->sequence;
 }
 
+/* How many of a peer's oldest observations end for one more, if that is accepted. */
+static unsigned n_giving_way(const struct observe_peer *peer) {
+        int64_t n_over = (int64_t)peer->n_observers + 1 - peer->observe->limits.per_peer_max;
+
+        return peer->oldest_gives_way && n_over > 0 && n_over <= (int64_t)peer->n_observers ? (unsigned)n_over : 0;
+}
+
 /* Whose part of the list it is may have any number of sessions: half of the room is left to others. */
-static bool topic_is_full(const struct observe *observe, int64_t id) {
-        int64_t max = (observe->limits.observers_max + 1) / 2;
+static bool topic_is_full(const struct observe_peer *peer, int64_t id, unsigned n_going) {
+        const struct observe_limits *limits = &peer->observe->limits;
+        int64_t max = (limits->observers_max + 1) / 2, n;
+        const struct observer *oldest = TAILQ_FIRST(&peer->observers);
         struct topic *topic = NULL;
 
-        HASH_FIND(hh, observe->topics, &id, sizeof(id), topic);
-        return topic && topic->n_observers >= (max > observe->limits.per_peer_max ? max : observe->limits.per_peer_max);
+        HASH_FIND(hh, peer->observe->topics, &id, sizeof(id), topic);
+        if (!topic)
+                return false;
+        n = topic->n_observers;
+        for (; n_going > 0; n_going--, oldest = TAILQ_NEXT(oldest, of_peer))
+                n -= oldest->topic == topic;
+        return n >= (max > limits->per_peer_max ? max : limits->per_peer_max);
+}
+
+/* As if the first n_going of the peer's observations were gone. */
+static bool has_room(const struct observe_peer *peer, const struct request *request, int64_t topic, unsigned n_going) {
+        const struct observe *observe = peer->observe;
+
+        return (int64_t)observe->figures.n_observers - n_going < observe->limits.observers_max &&
+               (int64_t)peer->n_observers - n_going < observe->limits.per_peer_max &&
+               !topic_is_full(peer, topic, n_going) && request_size(request) <= OBSERVE_REQUEST_MAX;
 }
 
 int observe_add(struct observe_peer *peer, struct bytes token, const struct request *request,
@@ -266,17 +289,14 @@ int observe_add(struct observe_peer *peer, struct bytes token, const struct requ
                 uint32_t *ret_sequence) {
         struct observer *observer = find_token(peer, token);
         struct observe *observe = peer->observe;
+        unsigned n_going;
 
         if (!observe || response->topic < 0)
                 return -EPERM;
         if (observer)
-                observer_free(observer); /* §4.1: in its place, not beside it */
-        else if (peer->oldest_gives_way && (int64_t)peer->n_observers >= observe->limits.per_peer_max &&
-                 request_size(request) <= OBSERVE_REQUEST_MAX)
-                observer_free(TAILQ_FIRST(&peer->observers));
-        if ((int64_t)observe->figures.n_observers >= observe->limits.observers_max ||
-            (int64_t)peer->n_observers >= observe->limits.per_peer_max || topic_is_full(observe, response->topic) ||
-            request_size(request) > OBSERVE_REQUEST_MAX) {
+                observer_free(observer); /* §4.1: in its place, not beside it; and not at all, if that is refused */
+        n_going = n_giving_way(peer);
+        if (!has_room(peer, request, response->topic, n_going)) {
                 observe->figures.n_refused++;
                 return -ENOSPC;
         }
@@ -288,6 +308,8 @@ int observe_add(struct observe_peer *peer, struct bytes token, const struct requ
                 observer_free(observer);
                 return -ENOMEM;
         }
+        for (; n_going > 0; n_going--) /* only now that nothing can fail any more */
+                observer_free(TAILQ_FIRST(&peer->observers));
         observer->fingerprint = fingerprint(observe, response);
         *ret_sequence = next_sequence(peer);
         return 0;

@@ -58,7 +58,7 @@ struct observe_peer {
         void *owner;
         TAILQ_HEAD(, observer) observers;
         unsigned n_observers;
-        bool oldest_gives_way; /* for one more than per_peer_max; else that one is refused */
+        bool oldest_gives_way; /* to one more than per_peer_max that is accepted; else that one is refused */
         uint32_t sequence; /* RFC 7641 §4.4: of all it was told, so that it counts on when one begins anew */
 };
 void observe_peer_init(struct observe_peer *peer, struct observe *observe, void *owner);

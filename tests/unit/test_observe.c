@@ -246,6 +246,64 @@ static void test_oldest_gives_way(void **state) {
         expect_observers(&f, 0);
 }
 
+/* What is refused all the same costs nobody an observation: a long request, a topic or a server that is full. */
+static void test_refused_displaces_none(void **state) {
+        static const char *const why[] = { "long request", "full topic", "full server" };
+        uint32_t sequence;
+
+        for (size_t i = 0; i < N_ELEMENTS(why); i++) {
+                _cleanup_(fixture_done) struct fixture f;
+                uint8_t large[OBSERVE_REQUEST_MAX] = {};
+
+                begin(&f);
+                f.peers[0].oldest_gives_way = true;
+                assert_int_equal(add(&f, 0, "a", &sequence), 0);
+                if (i == 1) { /* of another, which has room for one */
+                        f.response.topic = 8;
+                        assert_int_equal(add(&f, 1, "x", &sequence), 0);
+                        observe_set_limits(f.observe, &(struct observe_limits){ .observers_max = 2, .per_peer_max = 1,
+                                                                                .refresh_us = REFRESH_US });
+                } else if (i == 2) {
+                        observe_set_limits(f.observe, &(struct observe_limits){ .observers_max = 0, .per_peer_max = 1,
+                                                                                .refresh_us = REFRESH_US });
+                } else {
+                        assert_int_equal(add(&f, 0, "b", &sequence), 0);
+                        f.request.queries[0] = bytes_of(large, sizeof(large));
+                }
+                assert_int_equal(add(&f, 0, "new", &sequence), -ENOSPC);
+                expect_observers(&f, i == 2 ? 1 : 2);
+                observe_remove(&f.peers[0], BYTES_LITERAL("a")); /* it is there still */
+                expect_observers(&f, i == 2 ? 0 : 1);
+        }
+}
+
+/* The room that the oldest leaves counts: in its topic and in all, and after the limit has become smaller. */
+static void test_room_of_the_oldest(void **state) {
+        _cleanup_(fixture_done) struct fixture f;
+        struct observe_turn turn;
+        uint32_t sequence;
+
+        begin(&f);
+        f.peers[0].oldest_gives_way = true;
+        assert_int_equal(add(&f, 0, "a", &sequence), 0);
+        assert_int_equal(add(&f, 0, "b", &sequence), 0);       /* the topic is full */
+        f.response.topic = 8;
+        assert_int_equal(add(&f, 1, "x", &sequence), 0);       /* all is full */
+        f.response.topic = 7;
+        assert_int_equal(add(&f, 0, "c", &sequence), 0);
+        expect_observers(&f, 3);
+        observe_set_limits(f.observe, &(struct observe_limits){ .observers_max = 3, .per_peer_max = 1,
+                                                                .refresh_us = REFRESH_US });
+        assert_int_equal(add(&f, 0, "d", &sequence), 0);       /* for which two have to go */
+        expect_observers(&f, 2);
+        observe_touch(f.observe, 7);
+        turn = expect_turn(&f, 0);
+        assert_int_equal(tell(&f, &turn, "changed", &sequence), 1);
+        expect_nobody(&f);
+        observe_remove(&f.peers[0], BYTES_LITERAL("d"));
+        expect_observers(&f, 1);
+}
+
 /* RFC 7641 §4.4: each is newer than the one before, also when an observation begins anew, and over 24 bits. */
 static void test_sequence(void **state) {
         _cleanup_(fixture_done) struct fixture f;
@@ -359,6 +417,8 @@ int main(void) {
                 cmocka_unit_test(test_ends),
                 cmocka_unit_test(test_limits),
                 cmocka_unit_test(test_oldest_gives_way),
+                cmocka_unit_test(test_refused_displaces_none),
+                cmocka_unit_test(test_room_of_the_oldest),
                 cmocka_unit_test(test_sequence),
                 cmocka_unit_test(test_refresh),
                 cmocka_unit_test(test_retry),
