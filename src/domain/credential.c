@@ -5,6 +5,15 @@
 
 _Static_assert(2 + OSCORE_ID_SIZE_MAX + OSCORE_ID_CONTEXT_SIZE_MAX <= IDENTITY_SIZE_MAX, "identity of a context");
 
+const char *credential_kind_name(enum credential_kind kind) {
+        static const char *const names[CREDENTIAL_KINDS] = {
+                [CREDENTIAL_NONE] = "",      [CREDENTIAL_PSK] = "psk",       [CREDENTIAL_RPK] = "rpk",
+                [CREDENTIAL_X509] = "x509",  [CREDENTIAL_OSCORE] = "oscore",
+        };
+
+        return names[kind];
+}
+
 static char lower(char c) {
         return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
 }

@@ -16,6 +16,10 @@ enum credential_kind {
         CREDENTIAL_OSCORE, /* a security context (RFC 8613); identity: credential_oscore_identity() */
 };
 
+#define CREDENTIAL_KINDS (CREDENTIAL_OSCORE + 1)
+/* "psk", "rpk", "x509", "oscore"; "" of none */
+const char *credential_kind_name(enum credential_kind kind);
+
 #define PSK_SIZE_MIN 16 /* bytes; acectl and the control socket refuse shorter ones */
 #define PSK_SIZE_MAX SECRET_SIZE_MAX
 

@@ -38,10 +38,6 @@ static const struct json_field credential_fields[] = {
         OSCORE_FIELDS(credential_ask),
 };
 
-static const char *const kind_names[] = {
-        [CREDENTIAL_PSK] = "psk", [CREDENTIAL_RPK] = "rpk", [CREDENTIAL_X509] = "x509", [CREDENTIAL_OSCORE] = "oscore",
-};
-
 /* ---- credential → JSON */
 
 static bool is_printable(struct bytes text) {
@@ -88,7 +84,7 @@ static json_t *members_json(const struct credential *credential) {
 
 static json_t *credential_json(const struct credential *credential) {
         json_t *object = json_pack("{s:I, s:s}", "id", (json_int_t)credential->id, "kind",
-                                   kind_names[credential->kind]);
+                                   credential_kind_name(credential->kind));
         json_t *members = members_json(credential);
 
         if (!object || !members || json_object_update(object, members) != 0 ||
@@ -220,7 +216,7 @@ static int check_members(const struct credential_ask *ask, enum credential_kind 
         for (size_t i = 0; i < N_ELEMENTS(members); i++)
                 if (members[i].value && members[i].kind != kind) {
                         response_why(response, "member \"%s\" is for kind %s, not for %s", members[i].name,
-                                     kind_names[members[i].kind], kind_names[kind]);
+                                     credential_kind_name(members[i].kind), credential_kind_name(kind));
                         return REFUSE_ADMIN_VALUE;
                 }
         return 0;
@@ -232,8 +228,8 @@ static int kind_read(const struct credential_ask *ask, struct response *response
                oscore_ask_member(&ask->oscore) ? CREDENTIAL_OSCORE : CREDENTIAL_PSK;
         if (!ask->kind)
                 return 0;
-        for (enum credential_kind kind = CREDENTIAL_PSK; kind < N_ELEMENTS(kind_names); kind++)
-                if (strcmp(ask->kind, kind_names[kind]) == 0) {
+        for (enum credential_kind kind = CREDENTIAL_PSK; kind < CREDENTIAL_KINDS; kind++)
+                if (strcmp(ask->kind, credential_kind_name(kind)) == 0) {
                         *ret = kind;
                         return 0;
                 }

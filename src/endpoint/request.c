@@ -19,6 +19,17 @@ const char *method_name(enum method method) {
         return names[method];
 }
 
+const char *channel_name(enum channel channel) {
+        static const char *const names[] = {
+                [CHANNEL_PLAIN] = "coap",
+                [CHANNEL_DTLS] = "dtls",
+                [CHANNEL_OSCORE] = "oscore",
+                [CHANNEL_LOCAL] = "local",
+        };
+
+        return names[channel];
+}
+
 void response_init(struct response *response) {
         *response = (struct response){
                 .content_format = CF_NONE,

@@ -20,6 +20,9 @@ enum channel {
         CHANNEL_LOCAL, /* the control socket; admitted by SO_PEERCRED */
 };
 
+/* "coap", "dtls", "oscore", "local" */
+const char *channel_name(enum channel channel);
+
 /* Who is at the other end, as authenticated. */
 struct peer {
         enum channel channel;

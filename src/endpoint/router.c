@@ -20,7 +20,7 @@
 #include "store/store.h"
 
 #define LOG_PATH_SIZE 160 /* of the path in a log line; longer ones are cut */
-#define LOG_FIELDS 14
+#define LOG_FIELDS 17
 
 #define DEVICE CALLER_AUTHENTICATED
 #define ADMIN CALLER_LOCAL
@@ -440,7 +440,7 @@ static enum log_level level_of(const struct work *work) {
 struct line {
         struct log_field fields[LOG_FIELDS + 1];
         size_t n_fields;
-        char code[5], decision[DECISION_TEXT_SIZE], token[17], why[320], scope[2 * SCOPE_SIZE_MAX + 5],
+        char code[5], credential[24], decision[DECISION_TEXT_SIZE], token[17], why[320], scope[2 * SCOPE_SIZE_MAX + 5],
                 shadow[2 * SCOPE_SIZE_MAX + 5], policies[168], audit[24];
 };
 
@@ -496,6 +496,17 @@ static void line_add_note(struct line *line, const struct work *work) {
         line_add(line, "ACED_AUDIT", line->audit);
 }
 
+/* Who it is, and how it is known: nothing of the key, nor an identity, which may be any bytes. */
+static void line_add_peer(struct line *line, const struct peer *peer) {
+        line_add(line, "ACED_PEER", peer->name);
+        line_add(line, "ACED_CHANNEL", channel_name(peer->channel));
+        if (peer->credential_id == 0)
+                return;
+        snprintf(line->credential, sizeof(line->credential), "%" PRId64, peer->credential_id);
+        line_add(line, "ACED_CREDENTIAL", line->credential);
+        line_add(line, "ACED_CREDENTIAL_KIND", credential_kind_name(peer->kind));
+}
+
 static void line_add_outcome(struct line *line, const struct work *work) {
         const struct response *response = &work->response;
 
@@ -506,7 +517,7 @@ static void line_add_outcome(struct line *line, const struct work *work) {
                          strerror(-response->refusal));
         else
                 snprintf(line->why, sizeof(line->why), "%s", response->why);
-        line_add(line, "ACED_PEER", work->request.peer->name);
+        line_add_peer(line, work->request.peer);
         line_add(line, "ACED_METHOD", method_name(work->request.method));
         line_add(line, "ACED_RESOURCE", work->resource ? work->resource->path : "");
         line_add(line, "ACED_OUTCOME", line->code);

@@ -59,7 +59,8 @@ def test_export_tells_who_did_what_and_why(realm):
     assert lines[-4]["decision"] == f"{grant[trail.DECISION] & 0xffffffff:08x}"
     line = re.search(rf"info: POST /token 2.01 .*ACED_AUDIT={rows[-4][0]}\b.*", realm.log_text())[0]
     for field in (f"ACED_ACTOR={client.name}", f"ACED_OBJECT={rs.name}", "ACED_SCOPE=read", "ACED_METHOD=POST",
-                  f"ACED_DECISION={lines[-4]['decision']}", f"ACED_TOKEN={lines[-4]['cti']}"):
+                  f"ACED_DECISION={lines[-4]['decision']}", f"ACED_TOKEN={lines[-4]['cti']}", "ACED_CHANNEL=dtls",
+                  f"ACED_CREDENTIAL={grant[trail.CREDENTIAL]}", "ACED_CREDENTIAL_KIND=psk"):
         assert field in line.split(), line
     # keys that were registered are not among it, in whatever form
     for party in (client, rs):

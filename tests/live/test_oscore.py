@@ -420,7 +420,7 @@ def test_osc_040_from_a_new_port_without_a_word(world):
             assert session.request(*CORE, echo=False).status == "2.05"
 
 
-def test_the_audit_trail_has_the_address_of_each_request(world):
+def test_the_audit_trail_and_log_have_the_address_of_each_request(world):
     """The client is whom the context says, wherever it was that time."""
     realm = world["realm"]
     client = realm.add_client(context=[])
@@ -432,6 +432,9 @@ def test_the_audit_trail_has_the_address_of_each_request(world):
             ports.append(session.wire.socket.getsockname()[1])
     rows = realm.ctl_items("audit", "list", "--actor", client.name)
     assert [int(row["peer"].rpartition(":")[2]) for row in rows] == ports
+    known_by = f"ACED_CHANNEL=oscore ACED_CREDENTIAL={rows[0]['credential']} ACED_CREDENTIAL_KIND=oscore"
+    for row in rows:
+        assert f" ACED_PEER={row['peer']} {known_by} " in realm.log_text()
 
 
 @pytest.mark.parametrize("path", ["token", "introspect", "revoke", "revoke/trl"])

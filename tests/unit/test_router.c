@@ -22,6 +22,7 @@
 #include "support/fake.h"
 
 #define NOW_S 1700000000
+#define LINES_SIZE 10000
 
 /* An instance with client C1, resource server rs1 and a policy between them; in a file when folder is set. */
 struct world {
@@ -657,12 +658,12 @@ static void test_server_without_key(void **state) {
         assert_int_equal(n_tokens(world), 0);
 }
 
-/* Lines that a request writes to standard error at log level info. */
-static size_t n_lines_of(struct world *world, const struct peer *peer, const char *target) {
+/* What a request writes to standard error at log level info; to be freed. */
+static char *lines_of(struct world *world, const struct peer *peer, const char *target) {
         _cleanup_(call_done) struct call call;
         FILE *file = tmpfile();
         int saved = dup(STDERR_FILENO);
-        size_t n = 0;
+        char *lines = calloc(1, LINES_SIZE);
 
         assert_non_null(file);
         assert_true(saved >= 0 && dup2(fileno(file), STDERR_FILENO) >= 0);
@@ -673,9 +674,18 @@ static size_t n_lines_of(struct world *world, const struct peer *peer, const cha
         assert_true(dup2(saved, STDERR_FILENO) >= 0);
         close(saved);
         rewind(file);
-        for (int c; (c = fgetc(file)) != EOF;)
-                n += c == '\n';
+        assert_non_null(lines);
+        assert_true(fread(lines, 1, LINES_SIZE - 1, file) < LINES_SIZE - 1);
         fclose(file);
+        return lines;
+}
+
+static size_t n_lines_of(struct world *world, const struct peer *peer, const char *target) {
+        _cleanup_(freep) char *lines = lines_of(world, peer, target);
+        size_t n = 0;
+
+        for (const char *at = lines; *at != '\0'; at++)
+                n += *at == '\n';
         return n;
 }
 
@@ -689,6 +699,35 @@ static void test_strangers_fill_no_log(void **state) {
         assert_int_equal(n_lines_of(world, &local, "/v1/clients/C1"), 1);
 }
 
+/* Which way a request came, and by which credential it is known whose it is. */
+static void test_log_tells_the_credential(void **state) {
+        struct world *world = *state;
+        static const struct {
+                struct peer peer;
+                const char *target, *says;
+        } cases[] = {
+                { { .channel = CHANNEL_DTLS, .kind = CREDENTIAL_PSK, .credential_id = 7, .name = "a" }, "/x",
+                  " ACED_PEER=a ACED_CHANNEL=dtls ACED_CREDENTIAL=7 ACED_CREDENTIAL_KIND=psk ACED_METHOD=GET" },
+                { { .channel = CHANNEL_DTLS, .kind = CREDENTIAL_RPK, .credential_id = 8, .name = "a" }, "/x",
+                  " ACED_PEER=a ACED_CHANNEL=dtls ACED_CREDENTIAL=8 ACED_CREDENTIAL_KIND=rpk ACED_METHOD=GET" },
+                { { .channel = CHANNEL_DTLS, .kind = CREDENTIAL_X509, .credential_id = INT64_MAX, .name = "a" }, "/x",
+                  " ACED_PEER=a ACED_CHANNEL=dtls ACED_CREDENTIAL=9223372036854775807 ACED_CREDENTIAL_KIND=x509 "
+                  "ACED_METHOD=GET" },
+                { { .channel = CHANNEL_OSCORE, .kind = CREDENTIAL_OSCORE, .credential_id = 9, .name = "a" }, "/x",
+                  " ACED_PEER=a ACED_CHANNEL=oscore ACED_CREDENTIAL=9 ACED_CREDENTIAL_KIND=oscore ACED_METHOD=GET" },
+                { { .channel = CHANNEL_DTLS, .name = "a" }, "/x", " ACED_PEER=a ACED_CHANNEL=dtls ACED_METHOD=GET" },
+                { { .channel = CHANNEL_LOCAL, .name = "uid 0" }, "/v1/clients/C1",
+                  " ACED_PEER=\"uid 0\" ACED_CHANNEL=local ACED_METHOD=GET" },
+        };
+
+        for (size_t i = 0; i < N_ELEMENTS(cases); i++) {
+                _cleanup_(freep) char *lines = lines_of(world, &cases[i].peer, cases[i].target);
+
+                if (!strstr(lines, cases[i].says))
+                        fail_msg("%zu: %s", i, lines);
+        }
+}
+
 int main(void) {
         static const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_refusals),
@@ -700,6 +739,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_amplification, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_decisions_are_numbered, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_strangers_fill_no_log, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_log_tells_the_credential, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_local_error_is_json, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_refused_leaves_nothing, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_reused_refresh_token_revokes_once, setup, teardown),
