@@ -221,7 +221,7 @@ static int read_scope(struct deciding *d) {
                 const struct scope *given = is_refresh(d) ? &d->facts->refresh.scope : &server->default_scope;
 
                 if (given->kind == SCOPE_NONE)
-                        return refuse(d, REFUSE_SCOPE,
+                        return refuse(d, REFUSE_NO_SCOPE,
                                       "RFC 6749 §3.3: no scope is asked and the resource server has no default scope");
                 d->wanted = given;
                 return 0;
@@ -249,7 +249,11 @@ static int check_scope(struct deciding *d) {
         if (r != 0)
                 return r;
         if (!ask_policies(d, d->wanted))
-                return refuse(d, REFUSE_SCOPE, "RFC 6749 §3.3: no active policy allows any part of the scope");
+                return refuse(d, REFUSE_SCOPE,
+                              d->asked.kind == SCOPE_NONE && !is_refresh(d)
+                                      ? "RFC 6749 §3.3: no scope is asked, and no active policy allows any part of the "
+                                        "default scope"
+                                      : "RFC 6749 §3.3: no active policy allows any part of the scope");
 
         /* RFC 6749 §5.1: to be told unless it is what was asked */
         grant->scope_differs = !scope_equal(&d->asked, &grant->scope);

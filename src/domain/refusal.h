@@ -31,6 +31,7 @@ enum refusal {
         REFUSE_NO_AUDIENCE,            /* invalid_request: none asked and no default */
         REFUSE_AUDIENCE,               /* invalid_request: unknown, or not for this client: one text (AS-022) */
         REFUSE_GROUP_SYMMETRIC,        /* invalid_request: symmetric key for an audience of several servers */
+        REFUSE_NO_SCOPE,               /* invalid_scope: none asked and no default */
         REFUSE_SCOPE,                  /* invalid_scope: nothing left, or of the wrong kind */
         REFUSE_PROFILE,                /* incompatible_ace_profiles */
         REFUSE_KEY_BY_VALUE,           /* invalid_request: req_cnf carries a symmetric key */

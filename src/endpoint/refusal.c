@@ -41,6 +41,7 @@ static const struct refusal_row rows[] = {
         [REFUSE_AUDIENCE] = { "audience", ACE_INVALID_REQUEST, CODE_BAD_REQUEST, 400, "audience not available" },
         [REFUSE_GROUP_SYMMETRIC] = { "group-symmetric", ACE_INVALID_REQUEST, CODE_BAD_REQUEST, 400,
                                      "no symmetric key for a group" },
+        [REFUSE_NO_SCOPE] = { "no-scope", ACE_INVALID_SCOPE, CODE_BAD_REQUEST, 400, "scope missing, no default" },
         [REFUSE_SCOPE] = { "scope", ACE_INVALID_SCOPE, CODE_BAD_REQUEST, 400, "no part of the scope granted" },
         [REFUSE_PROFILE] = { "profile", ACE_INCOMPATIBLE_PROFILES, CODE_BAD_REQUEST, 400, "no common profile" },
         [REFUSE_KEY_BY_VALUE] = { "key-by-value", ACE_INVALID_REQUEST, CODE_BAD_REQUEST, 400,

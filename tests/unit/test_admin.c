@@ -1042,6 +1042,18 @@ static const struct {
           "'dropped':[{'scope':'write','reason':'no policy of this client or its labels allows it'}],'policies':[],"
           "'n_policies':0,'lifetime_s':0,'lifetime_from':null,'profile':null,"
           "'profile_from':null}" },
+        { "/v1/servers/rs1", "{'default_scope':'write'}", "client=c1&audience=rs1",
+          "{'decision':'refused','refusal':'scope','why':'RFC 6749 §3.3: no scope is asked, and no active policy allows "
+          "any part of the default scope','client':'c1','audience':'rs1','server':'rs1','asked_scope':'',"
+          "'allowed_scope':'read','granted_scope':'',"
+          "'dropped':[{'scope':'write','reason':'no policy of this client or its labels allows it'}],'policies':[],"
+          "'n_policies':0,'lifetime_s':0,'lifetime_from':null,'profile':null,"
+          "'profile_from':null}" },
+        { "/v1/servers/rs1", "{'default_scope':''}", "client=c1&audience=rs1",
+          "{'decision':'refused','refusal':'no-scope','why':'RFC 6749 §3.3: no scope is asked and the resource server "
+          "has no default scope','client':'c1','audience':'rs1','server':'rs1','asked_scope':'','allowed_scope':'',"
+          "'granted_scope':'','dropped':[],'policies':[],'n_policies':0,'lifetime_s':0,'lifetime_from':null,"
+          "'profile':null,'profile_from':null}" },
         { NULL, NULL, "client=c1&audience=rs9",
           "{'decision':'refused','refusal':'audience','why':'RFC 9200 §5.8.2: no resource server has the audience',"
           "'client':'c1','audience':'rs9','server':'','asked_scope':'','allowed_scope':'','granted_scope':'',"

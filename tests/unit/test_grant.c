@@ -297,7 +297,7 @@ static const struct {
         { "AS-023 empty text", REFUSE_SCOPE, { .raw_scope = "" } },
         { "AS-023 spaces", REFUSE_SCOPE, { .raw_scope = "  " } },
         { "AS-023 malformed text", REFUSE_SCOPE, { .raw_scope = "read \"write\"" } },
-        { "AS-068 no scope, no default", REFUSE_SCOPE, { .no_scope = true } },
+        { "AS-068 no scope, no default", REFUSE_NO_SCOPE, { .no_scope = true } },
         { "AS-068 no scope, a default", 0, { .no_scope = true, .default_scope = "read" } },
         { "AS-068 default that policy does not allow", REFUSE_SCOPE, { .no_scope = true, .default_scope = "admin" } },
 
