@@ -20,6 +20,7 @@
 #include "format/coap.h"
 #include "store/private.h"
 #include "support/dtls_client.h"
+#include "support/sqlite_memory.h"
 #include "support/vfs_shim.h"
 #include "support/world.h"
 #include "transport/engine.h"
@@ -412,16 +413,6 @@ char *__wrap_strdup(const char *text) {
         return allocation_fails() ? NULL : __real_strdup(text);
 }
 
-static sqlite3_mem_methods sqlite_memory;
-
-static void *sqlite_malloc(int size) {
-        return allocation_fails() ? NULL : sqlite_memory.xMalloc(size);
-}
-
-static void *sqlite_realloc(void *memory, int size) {
-        return allocation_fails() ? NULL : sqlite_memory.xRealloc(memory, size);
-}
-
 static void test_out_of_memory(void **state) {
         struct world world;
         struct story story;
@@ -593,16 +584,11 @@ static void test_out_of_memory_on_the_way(void **state) {
 
 static int set_up(void **state) {
         const char *tmp = getenv("TMPDIR");
-        sqlite3_mem_methods memory;
 
         snprintf(path, sizeof(path), "%.100s/aced-crash-XXXXXX", tmp ? tmp : "/tmp");
         assert_non_null(mkdtemp(path));
         strcat(path, "/db"); /* the store makes an empty file there; all else is on the disk in memory */
-        assert_int_equal(sqlite3_config(SQLITE_CONFIG_GETMALLOC, &sqlite_memory), SQLITE_OK);
-        memory = sqlite_memory;
-        memory.xMalloc = sqlite_malloc;
-        memory.xRealloc = sqlite_realloc;
-        assert_int_equal(sqlite3_config(SQLITE_CONFIG_MALLOC, &memory), SQLITE_OK);
+        sqlite_memory_install(allocation_fails);
         json_set_alloc_funcs(__wrap_malloc, free);
         log_set_level((enum log_level)0);
         disk_register();

@@ -21,6 +21,7 @@
 #include "format/coap.h"
 #include "format/cose.h"
 #include "store/store.h"
+#include "support/answers.h"
 #include "support/dtls_client.h"
 #include "support/fake.h"
 #include "support/parties.h"
@@ -261,30 +262,6 @@ static struct coap_message ask(struct device *device, const struct ask *what) {
         assert_int_equal(answer.mid, device->mid);
         assert_true(bytes_equal(answer.token, bytes_of(&what->token, 1)));
         return answer;
-}
-
-static int64_t option_of(const struct coap_message *message, uint16_t number) {
-        const struct coap_option *option = coap_message_option(message, number, 0);
-        uint32_t value;
-
-        return option && coap_option_uint(option, &value) ? (int64_t)value : -1;
-}
-
-struct token_answer {
-        struct cbor_item access_token, expires_in, cnf;
-};
-
-static void read_token_answer(const struct coap_message *message, struct token_answer *ret) {
-        static const struct cbor_field fields[] = {
-                { ACE_ACCESS_TOKEN, CBOR_BYTES, offsetof(struct token_answer, access_token) },
-                { ACE_EXPIRES_IN, CBOR_UINT, offsetof(struct token_answer, expires_in) },
-                { ACE_CNF, CBOR_MAP, offsetof(struct token_answer, cnf) },
-        };
-
-        assert_int_equal(message->code, CODE_CREATED);
-        assert_int_equal(option_of(message, OPTION_CONTENT_FORMAT), CF_ACE_CBOR);
-        assert_int_equal(cbor_map(message->payload, fields, N_ELEMENTS(fields), ret), 0);
-        assert_true(ret->access_token.kind == CBOR_BYTES && ret->cnf.kind == CBOR_MAP);
 }
 
 /* ---- a token */

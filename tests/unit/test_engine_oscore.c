@@ -24,6 +24,7 @@
 #include "store/store.h"
 #include "store/tokens.h"
 #include "store/trl.h"
+#include "support/answers.h"
 #include "support/dtls_client.h"
 #include "support/fake.h"
 #include "support/parties.h"
@@ -325,30 +326,6 @@ static void device_open(struct world *world, struct device *device, unsigned n) 
 
 static void device_done(struct device *device) {
         buf_done(&device->plain);
-}
-
-static int64_t option_of(const struct coap_message *message, uint16_t number) {
-        const struct coap_option *option = coap_message_option(message, number, 0);
-        uint32_t value;
-
-        return option && coap_option_uint(option, &value) ? (int64_t)value : -1;
-}
-
-struct token_answer {
-        struct cbor_item access_token, expires_in, cnf;
-};
-
-static void read_token_answer(const struct coap_message *message, struct token_answer *ret) {
-        static const struct cbor_field fields[] = {
-                { ACE_ACCESS_TOKEN, CBOR_BYTES, offsetof(struct token_answer, access_token) },
-                { ACE_EXPIRES_IN, CBOR_UINT, offsetof(struct token_answer, expires_in) },
-                { ACE_CNF, CBOR_MAP, offsetof(struct token_answer, cnf) },
-        };
-
-        assert_int_equal(message->code, CODE_CREATED);
-        assert_int_equal(option_of(message, OPTION_CONTENT_FORMAT), CF_ACE_CBOR);
-        assert_int_equal(cbor_map(message->payload, fields, N_ELEMENTS(fields), ret), 0);
-        assert_true(ret->access_token.kind == CBOR_BYTES && ret->cnf.kind == CBOR_MAP);
 }
 
 /* ---- a token */

@@ -18,6 +18,7 @@
 #include "store/servers.h"
 #include "store/store.h"
 #include "store/trl.h"
+#include "support/answers.h"
 #include "support/dtls_client.h"
 #include "support/fake.h"
 #include "support/parties.h"
@@ -383,10 +384,6 @@ static void op_out_of_time(struct simulation *sim, unsigned n, struct op *op) {
 
 /* ---- a device: what it hears */
 
-struct token_answer {
-        struct cbor_item access_token;
-};
-
 static struct bytes access_token(struct simulation *sim, const struct op *op) {
         static const struct cbor_field fields[] = {
                 { ACE_ACCESS_TOKEN, CBOR_BYTES, offsetof(struct token_answer, access_token) },
@@ -397,13 +394,6 @@ static struct bytes access_token(struct simulation *sim, const struct op *op) {
             answer.access_token.kind != CBOR_BYTES)
                 FAIL(sim, "an answer put together from blocks is none");
         return answer.access_token.content;
-}
-
-static int64_t option_of(const struct coap_message *message, uint16_t number) {
-        const struct coap_option *option = coap_message_option(message, number, 0);
-        uint32_t value;
-
-        return option && coap_option_uint(option, &value) ? (int64_t)value : -1;
 }
 
 static void op_end(struct simulation *sim, unsigned n, struct op *op) {

@@ -21,40 +21,12 @@
 #include "store/private.h"
 #include "store/restore.h"
 #include "store/servers.h"
+#include "support/sqlite_memory.h"
 #include "support/vfs_shim.h"
 
 #define NOW_S 1700000000
 #define KID BYTES_LITERAL("\x01\x02\x03")
 #define LEASE 1000
-
-/* ---- allocations of SQLite that fail when told to */
-
-static struct sqlite3_mem_methods real_memory;
-static unsigned fail_allocation; /* 1: the next one and all after it; 0: none */
-
-static bool allocation_fails(void) {
-        if (fail_allocation > 1)
-                fail_allocation--;
-        return fail_allocation == 1;
-}
-
-static void *try_malloc(int size) {
-        return allocation_fails() ? NULL : real_memory.xMalloc(size);
-}
-
-static void *try_realloc(void *data, int size) {
-        return allocation_fails() ? NULL : real_memory.xRealloc(data, size);
-}
-
-static void install_memory(void) {
-        struct sqlite3_mem_methods ours;
-
-        assert_int_equal(sqlite3_config(SQLITE_CONFIG_GETMALLOC, &real_memory), SQLITE_OK);
-        ours = real_memory;
-        ours.xMalloc = try_malloc;
-        ours.xRealloc = try_realloc;
-        assert_int_equal(sqlite3_config(SQLITE_CONFIG_MALLOC, &ours), SQLITE_OK);
-}
 
 /* ---- stores, parties, contexts */
 
@@ -636,6 +608,7 @@ static void test_disk_full(void **state) {
 
 static void test_out_of_memory(void **state) {
         struct credential credential = make_disk();
+        unsigned n_broken = 0;
         int r = -ENOMEM;
 
         for (unsigned n = 1; r != 0; n += 1 + n / 64) {
@@ -647,19 +620,21 @@ static void test_out_of_memory(void **state) {
                 assert_true(n < 5000);
                 disk_return(1);
                 assert_int_equal(try_open(PATH, &store), 0);
-                fail_allocation = n;
+                sqlite_memory_fail_at(n);
                 if ((r = store_oscore_lease(store, LEASE, &first)) == 0)
                         give(&given, first);
                 if (r == 0 && (r = store_oscore_find(store, KID, note, &seen)) == 0)
                         r = store_oscore_renew(store, credential.id, BYTES_LITERAL("m"));
-                fail_allocation = 0;
+                sqlite_memory_fail_at(0);
                 if (r != 0 && r != -ENOMEM)
                         fail_msg("allocation %u: %d", n, r);
                 use(store, &given, &credential);
                 assert_int_equal(given.n_broken, 0);
                 expect_whole(store);
                 store_free(store);
+                n_broken += r != 0;
         }
+        assert_true(n_broken > 10);
 }
 
 /* ---- cost */
@@ -936,6 +911,6 @@ int main(void) {
                 cmocka_unit_test(test_check_secrets),
         };
 
-        install_memory();
+        sqlite_memory_install(NULL);
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
