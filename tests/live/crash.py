@@ -233,8 +233,8 @@ class Worker(threading.Thread):
         asked.add(message.token)
         session.wire.send(message.encode())
 
-    def take_token(self, session, asked, client):
-        """The next answer to one of what was asked, into the ledger."""
+    def await_one(self, session, take):
+        """What take makes of a message, of the first of which it makes something. Confirmable ones are acknowledged."""
         deadline = time.monotonic() + ANSWER_MAX_S
         while True:
             data = session.wire.recv(0.05)
@@ -243,17 +243,20 @@ class Worker(threading.Thread):
                     raise Lost
                 assert time.monotonic() < deadline, "no answer"
                 continue
-            answer = coap.decode(data)
-            if answer.token not in asked:
-                continue  # an empty acknowledgement
-            if answer.type == coap.CON:
-                session.wire.send(coap.Message(coap.ACK, 0, answer.mid).encode())
-            if answer.status != "2.01":
-                self.refused(answer)
-            self.ledger.add_token(cbor2.loads(answer.payload), self.rs, client, self.crash.round)
-            asked.discard(answer.token)
-            self.acknowledged()
-            return
+            message = coap.decode(data)
+            if message.type == coap.CON:
+                session.wire.send(coap.Message(coap.ACK, 0, message.mid).encode())
+            if (taken := take(message)) is not None:
+                return taken
+
+    def take_token(self, session, asked, client):
+        """The next answer to one of what was asked, into the ledger."""
+        answer = self.await_one(session, lambda message: message if message.token in asked else None)
+        if answer.status != "2.01":
+            self.refused(answer)
+        self.ledger.add_token(cbor2.loads(answer.payload), self.rs, client, self.crash.round)
+        asked.discard(answer.token)
+        self.acknowledged()
 
     def refused(self, what):
         """An answer that is no success: right only when the server is stopping."""
@@ -328,21 +331,8 @@ class OscoreWorker(Worker):
         return inner
 
     def next(self, session):
-        """The next message that is one, acknowledged when that is wanted."""
-        deadline = time.monotonic() + ANSWER_MAX_S
-        while True:
-            data = session.wire.recv(0.05)
-            if data is None:
-                if self.ledger.killing.is_set():
-                    raise Lost
-                assert time.monotonic() < deadline, "no answer"
-                continue
-            outer = coap.decode(data)
-            if outer.type == coap.CON:
-                session.wire.send(coap.Message(coap.ACK, 0, outer.mid).encode())
-            inner = self.open(session, outer)
-            if inner is not None:
-                return inner
+        """The next message that is one."""
+        return self.await_one(session, lambda outer: self.open(session, outer))
 
     def ask(self, session, code, path, payload=b"", **more):
         """One request, with the Echo that is asked for."""
