@@ -20,7 +20,12 @@
 #define KEPT_MAX 100 /* restores within one second */
 #define NUMBER_MAX (INT64_C(1) << 62) /* nobody counts so far; a damaged file may say anything */
 
-static const char *const parts[] = { "", "-wal", "-shm" };
+#define MARK ".restoring"
+#define BEFORE ".before-"
+#define SUFFIX_SIZE 96 /* of what is put behind the database's name */
+
+/* Of one database. A rollback journal, too, would be played back into whatever is there under the name. */
+static const char *const parts[] = { "", "-wal", "-shm", "-journal" };
 
 static int fault(struct diags *diags, const char *path, const char *what, int error) {
         (void)diags_add(diags, path, 0, "cannot %s: %s", what, strerror(error));
@@ -222,69 +227,135 @@ static int finish_copy(const char *copy, struct diags *diags) {
 
 /* ---- the exchange */
 
-/* A name that nothing has: DATABASE.before-20300131T120000Z, then …-2 */
-static int kept_name(const struct restore *restore, char ret[static PATH_SIZE]) {
+/* A name that nothing has, to be put behind the database's: .before-20300131T120000Z, then …-2 */
+static int kept_suffix(const struct restore *restore, char ret[static SUFFIX_SIZE]) {
         time_t now = restore->now_s;
         struct tm parts_of;
-        char stamp[64], suffix[80];
+        char stamp[64], path[PATH_SIZE];
 
         if (!gmtime_r(&now, &parts_of) || strftime(stamp, sizeof(stamp), "%Y%m%dT%H%M%SZ", &parts_of) == 0)
                 return -EINVAL;
         for (unsigned n = 1; n <= KEPT_MAX; n++) {
-                (void)snprintf(suffix, sizeof(suffix), n > 1 ? ".before-%s-%u" : ".before-%s", stamp, n);
-                if (path_of(restore->database, suffix, ret) != 0)
+                (void)snprintf(ret, SUFFIX_SIZE, n > 1 ? BEFORE "%s-%u" : BEFORE "%s", stamp, n);
+                if (path_of(restore->database, ret, path) != 0)
                         return -ENAMETOOLONG;
-                if (access(ret, F_OK) != 0)
+                if (access(path, F_OK) != 0)
                         return 0;
         }
         return -EEXIST;
 }
 
-static int move_old(const struct restore *restore, char **ret_kept, struct diags *diags) {
-        char kept[PATH_SIZE], from[PATH_SIZE], to[PATH_SIZE];
-        bool any = false;
-        int r = kept_name(restore, kept);
+/*
+ * The database itself leaves first and comes back last, each on disk before the next: where it is not in its place, all
+ * of it is to be moved back; where it is, nothing is.
+ */
+static int move_parts(const char *from, const char *to, bool back, bool *ret_any, struct diags *diags) {
+        char old[PATH_SIZE], new[PATH_SIZE];
+        int r = 0;
 
+        *ret_any = false;
         for (size_t i = 0; r == 0 && i < N_ELEMENTS(parts); i++) {
-                if (path_of(restore->database, parts[i], from) != 0 || path_of(kept, parts[i], to) != 0)
-                        r = -ENAMETOOLONG;
-                else if (rename(from, to) == 0)
-                        any = true;
-                else if (errno != ENOENT)
-                        return fault(diags, from, "rename the old database", errno);
+                const char *part = parts[back ? N_ELEMENTS(parts) - 1 - i : i];
+
+                if (path_of(from, part, old) != 0 || path_of(to, part, new) != 0)
+                        return fault(diags, from, "rename the old database", ENAMETOOLONG);
+                if (rename(old, new) == 0) {
+                        *ret_any = true;
+                        r = sync_directory(from, diags);
+                } else if (errno != ENOENT) {
+                        return fault(diags, old, "rename the old database", errno);
+                }
         }
-        if (r == 0 && any && !(*ret_kept = strdup(kept)))
-                r = -ENOMEM;
-        return r != 0 ? fault(diags, restore->database, "find a name for the old database", -r) : 0;
+        return r;
+}
+
+/* Says what is put behind the old database's name. There is all of it, or no mark. */
+static int write_mark(const char *mark, const char *suffix, struct diags *diags) {
+        size_t size = strlen(suffix);
+        _cleanup_(closep) int fd = -1;
+        char new[PATH_SIZE];
+
+        if (path_of(mark, ".new", new) != 0)
+                return -ENAMETOOLONG;
+        fd = open(new, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (fd < 0 || !give_away(mark, fd) || write(fd, suffix, size) != (ssize_t)size || fsync(fd) != 0 ||
+            rename(new, mark) != 0)
+                return fault(diags, mark, "mark the beginning", errno);
+        return sync_directory(mark, diags);
+}
+
+static int remove_mark(const char *mark, struct diags *diags) {
+        return unlink(mark) == 0 ? sync_directory(mark, diags) : fault(diags, mark, "remove the mark", errno);
+}
+
+/* -ENOENT: there is none. *ret is "" when it does not say what is put behind the name. */
+static int read_mark(const char *mark, char ret[static SUFFIX_SIZE], struct diags *diags) {
+        _cleanup_(closep) int fd = open(mark, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        ssize_t n;
+
+        if (fd < 0 && errno == ENOENT)
+                return -ENOENT;
+        n = fd >= 0 ? read(fd, ret, SUFFIX_SIZE - 1) : -1;
+        if (n < 0)
+                return fault(diags, mark, "read the mark", errno);
+        ret[n] = '\0';
+        if (strncmp(ret, BEFORE, strlen(BEFORE)) != 0 || strchr(ret, '/'))
+                ret[0] = '\0';
+        return 0;
+}
+
+/*
+ * What a restore that was cut off has moved away comes back, with its log, which alone may have its last numbers; what
+ * it has put in its place is as good as any database.
+ */
+static int take_back(const struct restore *restore, const char *mark, struct diags *diags) {
+        char suffix[SUFFIX_SIZE], kept[PATH_SIZE];
+        bool any;
+        int r = read_mark(mark, suffix, diags);
+
+        if (r != 0)
+                return r == -ENOENT ? 0 : r;
+        if (access(restore->database, F_OK) == 0)
+                return remove_mark(mark, diags);
+        if (suffix[0] == '\0') {
+                (void)diags_add(diags, restore->database, 0, "an earlier restore was cut off and did not note where the "
+                                "old database is: rename %s" BEFORE "…, and the files of that name with -wal and -shm, "
+                                "back to %s, -wal and -shm; or remove %s if there was none", restore->database,
+                                restore->database, mark);
+                return -EINVAL;
+        }
+        if (path_of(restore->database, suffix, kept) != 0)
+                return -ENAMETOOLONG;
+        r = move_parts(kept, restore->database, true, &any, diags);
+        return r == 0 ? remove_mark(mark, diags) : r;
 }
 
 /* The mark stands while neither the old nor the new database may be trusted to be whole. */
-static int exchange(const struct restore *restore, const char *copy, char **ret_kept, struct diags *diags) {
-        _cleanup_(closep) int fd = -1;
-        char mark[PATH_SIZE];
-        int r;
+static int exchange(const struct restore *restore, const char *copy, const char *mark, char **ret_kept,
+                    struct diags *diags) {
+        char suffix[SUFFIX_SIZE], kept[PATH_SIZE];
+        bool any;
+        int r = kept_suffix(restore, suffix);
 
-        if (path_of(restore->database, ".restoring", mark) != 0)
-                return -ENAMETOOLONG;
-        fd = open(mark, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-        if (fd < 0 || fsync(fd) != 0)
-                return fault(diags, mark, "mark the beginning", errno);
-        if ((r = sync_directory(mark, diags)) != 0 || (r = move_old(restore, ret_kept, diags)) != 0)
+        if (r != 0 || (r = path_of(restore->database, suffix, kept)) != 0)
+                return fault(diags, restore->database, "find a name for the old database", -r);
+        if ((r = write_mark(mark, suffix, diags)) != 0 ||
+            (r = move_parts(restore->database, kept, false, &any, diags)) != 0)
                 return r;
+        if (any && !(*ret_kept = strdup(kept)))
+                return fault(diags, restore->database, "keep the old database", ENOMEM);
         if (rename(copy, restore->database) != 0)
                 return fault(diags, copy, "put the copy in place", errno);
-        if ((r = sync_directory(mark, diags)) != 0)
-                return r;
-        return unlink(mark) == 0 ? sync_directory(mark, diags) : fault(diags, mark, "remove the mark", errno);
+        return (r = sync_directory(mark, diags)) == 0 ? remove_mark(mark, diags) : r;
 }
 
 int store_restore(const struct restore *restore, char **ret_kept, struct diags *diags) {
         size_t n_before = diags->n_items;
-        char copy[PATH_SIZE];
+        char copy[PATH_SIZE], mark[PATH_SIZE];
         int r;
 
         *ret_kept = NULL;
-        if (path_of(restore->database, ".restored", copy) != 0)
+        if (path_of(restore->database, ".restored", copy) != 0 || path_of(restore->database, MARK, mark) != 0)
                 return -ENAMETOOLONG;
         if ((r = store_check_file(restore->backup, diags)) != 0)
                 return r;
@@ -294,8 +365,9 @@ int store_restore(const struct restore *restore, char **ret_kept, struct diags *
         if ((r = store_check_audit_file(restore->backup, diags)) != 0)
                 return r;
         if ((r = remove_parts(copy, diags)) == 0 && (r = copy_backup(restore->backup, copy, diags)) == 0 &&
-            (r = prepare(restore, copy, diags)) == 0 && (r = finish_copy(copy, diags)) == 0)
-                return exchange(restore, copy, ret_kept, diags);
+            (r = take_back(restore, mark, diags)) == 0 && (r = prepare(restore, copy, diags)) == 0 &&
+            (r = finish_copy(copy, diags)) == 0)
+                return exchange(restore, copy, mark, ret_kept, diags);
         (void)remove_parts(copy, diags);
         return r;
 }
@@ -303,7 +375,7 @@ int store_restore(const struct restore *restore, char **ret_kept, struct diags *
 int store_restore_check(const char *database, struct diags *diags) {
         char mark[PATH_SIZE];
 
-        if (path_of(database, ".restoring", mark) != 0 || access(mark, F_OK) != 0)
+        if (path_of(database, MARK, mark) != 0 || access(mark, F_OK) != 0)
                 return 0;
         (void)diags_add(diags, database, 0, "a restore was begun and not finished: run aced --restore again");
         return -EUCLEAN;

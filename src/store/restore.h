@@ -27,8 +27,10 @@ struct restore {
  * copied, opened under the sealing key, every secret in it is tried, the numbers advanced, to those of the old database
  * at least if that can be read (the same backup may have been restored before), all of it synced: only then the old
  * database, damaged or not, is renamed out of the way with its log and the copy takes its place. *ret_kept is
- * where the old one is now, for the caller to free, or NULL when there was none. What goes wrong is told in *diags, and
- * up to that last step the old database is as it was: -EINVAL a backup that is no good, -EIO, -ENOSPC, -ENOMEM.
+ * where the old one is now, for the caller to free, or NULL when there was none. What an earlier call that was cut off
+ * had renamed is renamed back first, so that its numbers are read, and it stays whole. What goes wrong is told in
+ * *diags, and up to that last step the old database is as it was: -EINVAL a backup that is no good, -EIO, -ENOSPC,
+ * -ENOMEM.
  */
 int store_restore(const struct restore *restore, char **ret_kept, struct diags *diags);
 

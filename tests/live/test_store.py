@@ -240,12 +240,14 @@ def test_restore_that_was_cut_off_is_noticed(realm):
     realm.ctl("backup", backup)
     realm.stop()
     (realm.state / "aced.db").rename(realm.state / "aced.db.before-x")
-    (realm.state / "aced.db.restoring").touch()
+    (realm.state / "aced.db.restoring").write_text(".before-x")
     done = run(program("aced"), "-c", realm.config_path, check=False)
     assert done.returncode == 1 and "restore" in done.stderr
     assert not (realm.state / "aced.db").exists()
-    restore(realm, backup)
-    assert not (realm.state / "aced.db.restoring").exists()
+    told = restore(realm, backup).stdout
+    # the old one was brought back, and is kept under the name of this restore
+    files = sorted(realm.state.glob("aced.db*"))
+    assert len(files) == 2 and files[0].name == "aced.db" and f"kept as {files[1]}.\n" in told
     realm.start()
 
 
