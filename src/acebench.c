@@ -159,6 +159,7 @@ struct bench {
         struct session *sessions;
         struct numbers numbers;
         struct context *contexts;
+        struct aead *aead;   /* what all contexts share */
         struct buf plain;    /* what was protected in the latest answer */
         TAILQ_HEAD(, session) free_sessions;
         struct coap_message template;
@@ -907,7 +908,7 @@ static int take_record(struct bench *bench, unsigned i, struct bytes line) {
         diags_done(&faults);
         if (r != 0)
                 return r > 0 ? -EINVAL : r;
-        r = context_open(&bench->contexts[i], &record, &bench->numbers);
+        r = context_open(&bench->contexts[i], &record, &bench->numbers, bench->aead);
         bench->sessions[i].context = &bench->contexts[i];
         return r;
 }
@@ -945,7 +946,8 @@ static int bench_records(struct bench *bench) {
         int r = numbers_open(&bench->numbers, path, NUMBERS_AT_ONCE);
 
         bench->contexts = calloc(bench->options.n_sessions, sizeof(*bench->contexts));
-        if (r != 0 || !bench->contexts)
+        bench->aead = aead_new();
+        if (r != 0 || !bench->contexts || !bench->aead)
                 return r ?: -ENOMEM;
         if (bench->options.n_sessions > 1)
                 return take_lines(bench);
@@ -1022,6 +1024,7 @@ static void bench_done(struct bench *bench) {
         }
         free(bench->sessions);
         free(bench->contexts);
+        aead_free(bench->aead);
         numbers_done(&bench->numbers);
         buf_wiped(&bench->plain);
         device_identity_free(bench->identity);

@@ -26,6 +26,7 @@
 #include "base/config.h"
 #include "base/log.h"
 #include "base/secret.h"
+#include "crypto/aead.h"
 #include "crypto/certificate.h"
 #include "crypto/random.h"
 #include "endpoint/aced.h"
@@ -81,6 +82,7 @@ static void daemon_done(struct daemon *daemon) {
         engine_free(daemon->engine);
         sd_event_unref(daemon->loop);
         signers_done(&daemon->as.signers);
+        aead_free(daemon->as.aead);
         store_free(daemon->store);
         secret_done(&daemon->seal_key);
         closep(&daemon->lock_fd);
@@ -333,6 +335,9 @@ static int daemon_new_engine(struct daemon *daemon, struct diags *diags) {
                 return r;
         daemon->status_source = (struct status_source){ .fill = status_fill, .figures = status_figures,
                                                         .context = &daemon->status };
+        daemon->as.aead = aead_new();
+        if (!daemon->as.aead)
+                return -ENOMEM;
         daemon->as.config = daemon->config;
         daemon->as.store = daemon->store;
         daemon->as.trust_anchors = daemon->trust_anchors;

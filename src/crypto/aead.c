@@ -3,8 +3,10 @@
 #include <errno.h>
 #include <limits.h>
 
+#include <openssl/core_names.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
+#include <openssl/params.h>
 
 #include "base/cleanup.h"
 #include "base/secret.h"
@@ -64,27 +66,41 @@ static bool sizes_fit(const struct aead_row *row, struct bytes key, struct bytes
                 plain_size <= row->plain_max;
 }
 
-/* What does not depend on the key. The size of a tag that is to be made stays what it is. */
+/* What does not depend on the key. The size of tags stays what it is. */
 static bool aead_prepare(EVP_CIPHER_CTX *ctx, const struct aead_row *row, bool seal) {
         return EVP_CipherInit_ex(ctx, row->cipher(), NULL, NULL, NULL, seal) == 1 &&
                 EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_IVLEN, (int)row->info.nonce_size, NULL) == 1 &&
-                (!row->ccm || !seal ||
-                 EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_TAG, (int)row->info.tag_size, NULL) == 1);
+                (!row->ccm || EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_TAG, (int)row->info.tag_size, NULL) == 1);
 }
 
 /*
- * All that comes before the data. tag: the one to check when opening; NULL data when sealing. The order matters to CCM:
- * nonce and tag size before the key, the data's size before the additional data.
+ * Nonce, and key unless it stays. tag: the one to check when opening, which is told along, as a call of its own for it
+ * takes as long as to set up the key; NULL data when sealing.
+ */
+static bool aead_init(EVP_CIPHER_CTX *ctx, const struct aead_row *row, const uint8_t *key, struct bytes nonce,
+                      const uint8_t *tag) {
+        const OSSL_PARAM with_tag[] = {
+                OSSL_PARAM_octet_string(OSSL_CIPHER_PARAM_AEAD_TAG, (void *)tag, row->info.tag_size), OSSL_PARAM_END };
+
+        return EVP_CipherInit_ex2(ctx, NULL, key, nonce.data, -1, tag ? with_tag : NULL) == 1;
+}
+
+static bool aead_aad(EVP_CIPHER_CTX *ctx, struct bytes aad) {
+        int n;
+
+        return aad.size == 0 || EVP_CipherUpdate(ctx, NULL, &n, aad.data, (int)aad.size) == 1;
+}
+
+/*
+ * All that comes before the data. The order matters to CCM: sizes of nonce and tag before the key, which
+ * aead_prepare() saw to, the data's size before the additional data.
  */
 static bool aead_begin(EVP_CIPHER_CTX *ctx, const struct aead_row *row, struct bytes key, struct bytes nonce,
                        struct bytes aad, size_t data_size, const uint8_t *tag) {
         int n;
 
-        return (!tag ||
-                EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_TAG, (int)row->info.tag_size, (void *)tag) == 1) &&
-                EVP_CipherInit_ex(ctx, NULL, NULL, key.data, nonce.data, -1) == 1 &&
-                (!row->ccm || EVP_CipherUpdate(ctx, NULL, &n, NULL, (int)data_size) == 1) &&
-                (aad.size == 0 || EVP_CipherUpdate(ctx, NULL, &n, aad.data, (int)aad.size) == 1);
+        return aead_init(ctx, row, key.data, nonce, tag) &&
+                (!row->ccm || EVP_CipherUpdate(ctx, NULL, &n, NULL, (int)data_size) == 1) && aead_aad(ctx, aad);
 }
 
 /* The data in one call, then the end, which for CCM has nothing left to do. */
@@ -223,11 +239,7 @@ int aead_key_new(enum aead_alg alg, struct bytes key, struct aead_key **ret) {
 /* Key and direction stay; tag as for aead_begin(). */
 static bool aead_key_begin(EVP_CIPHER_CTX *ctx, const struct aead_row *row, struct bytes nonce, struct bytes aad,
                            const uint8_t *tag) {
-        int n;
-
-        return EVP_CipherInit_ex(ctx, NULL, NULL, NULL, nonce.data, -1) == 1 &&
-                (!tag || EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_TAG, (int)row->info.tag_size, (void *)tag) == 1) &&
-                (aad.size == 0 || EVP_CipherUpdate(ctx, NULL, &n, aad.data, (int)aad.size) == 1);
+        return aead_init(ctx, row, NULL, nonce, tag) && aead_aad(ctx, aad);
 }
 
 int aead_key_seal(struct aead_key *key, struct bytes nonce, struct bytes aad, struct bytes plain, uint8_t *ret_cipher) {

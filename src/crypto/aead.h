@@ -30,8 +30,8 @@ enum aead_alg aead_from_name(const char *name);
 
 /*
  * Encrypt plain under key and nonce, authenticating aad too. ret_cipher has room for plain.size + tag_size bytes and
- * gets ciphertext ‖ tag. Key and nonce have exactly the sizes of aead_info(), else -EINVAL. -EIO: OpenSSL failed.
- * ret_cipher must not overlap plain.
+ * gets ciphertext ‖ tag; it may begin where plain does, else must not overlap it. Key and nonce have exactly the sizes of
+ * aead_info(), else -EINVAL. -EIO: OpenSSL failed.
  */
 int aead_seal(enum aead_alg alg, struct bytes key, struct bytes nonce, struct bytes aad, struct bytes plain,
               uint8_t *ret_cipher);

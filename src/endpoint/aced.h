@@ -5,6 +5,7 @@
 #include "endpoint/keys.h"
 #include "endpoint/metrics.h"
 
+struct aead;
 struct config;
 struct store;
 struct trust_anchors;
@@ -20,6 +21,7 @@ struct aced {
         int64_t expired_s;       /* what has expired by then stays so, even if the clock is set back (housekeeping.h) */
         const struct status_source *status; /* what the transports know; NULL in tests */
         struct metrics metrics;  /* counted since the start */
+        struct aead *aead;       /* borrowed: what the tokens of a batch share (aead_seal_with()); NULL: nothing */
         struct signers signers;  /* signing keys set up; whoever assembled the instance lets them go */
         /*
          * A clock in microseconds that never jumps, to measure how long things took and for nothing else: what is

@@ -171,6 +171,7 @@ int protect_grant(struct aced *as, struct grant *grant, const struct server *ser
                         .tagged = server->token_tagged,
                         .all_protected = server->has_trl,
                         .aead = server->token_alg,
+                        .kept = as->aead,
                         .mac = server->mac_alg,
                 },
         };

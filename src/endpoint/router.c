@@ -8,6 +8,7 @@
 #include "base/cleanup.h"
 #include "base/config.h"
 #include "base/log.h"
+#include "crypto/aead.h"
 #include "endpoint/aced.h"
 #include "endpoint/audit.h"
 #include "endpoint/handlers.h"
@@ -565,6 +566,8 @@ void router_batch(struct aced *as, struct work *const *works, size_t n_works) {
                         run_stateless(as, work);
         }
         r = needs_store ? run_stored(as, works, n_works) : 0;
+        if (as->aead)
+                aead_forget(as->aead); /* the key of a resource server is not kept for longer */
         for (size_t i = 0; i < n_works; i++) {
                 if (r != 0 && works[i]->used_store)
                         forget(works[i], r);

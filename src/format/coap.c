@@ -294,12 +294,14 @@ static bool option_is_allowed(const struct coap_option *option, bool again) {
 }
 
 const struct coap_option *coap_message_option(const struct coap_message *message, uint16_t number, unsigned n) {
-        const struct option_rule *rule = find_rule(number);
-
         for (size_t i = 0; i < message->n_options; i++) {
                 const struct coap_option *option = &message->options[i];
+                const struct option_rule *rule;
 
-                if (option->number == number && (!rule || size_is_allowed(rule, option)) && n-- == 0)
+                if (option->number != number)
+                        continue;
+                rule = find_rule(number);
+                if ((!rule || size_is_allowed(rule, option)) && n-- == 0)
                         return option;
         }
         return NULL;

@@ -147,9 +147,8 @@ static int put_begin(const struct writing *writing, struct bytes protected_heade
         return cbor_end(&w);
 }
 
-static int put_cipher(enum aead_alg alg, struct bytes key, struct bytes nonce, struct bytes aad, struct bytes plain,
-                      struct buf *out) {
-        size_t size = plain.size + aead_info(alg)->tag_size;
+static int put_cipher(const struct cose_encrypting *how, struct bytes aad, struct bytes plain, struct buf *out) {
+        size_t size = plain.size + aead_info(how->alg)->tag_size;
         struct cbor_writer w = CBOR_WRITER(out);
         uint8_t *space;
         int r;
@@ -159,43 +158,36 @@ static int put_cipher(enum aead_alg alg, struct bytes key, struct bytes nonce, s
         if (r == 0)
                 r = buf_reserve(out, size, &space);
         if (r == 0)
-                r = aead_seal(alg, key, nonce, aad, plain, space);
+                r = aead_seal_with(how->aead, how->alg, how->key, how->nonce, aad, plain, space);
         if (r == 0)
                 buf_added(out, size);
         return r;
 }
 
-static int encrypt0(enum aead_alg alg, struct bytes key, const struct writing *writing, struct bytes plain,
-                    struct buf *out) {
-        size_t header_max = PROTECTED_SIZE_MAX + writing->kid.size, before = out->size;
+int cose_encrypt0_with(const struct cose_encrypting *how, struct bytes plain, struct buf *out) {
+        const struct writing writing = { .tag = TAG_COSE_ENCRYPT0, .is_tagged = how->tagged, .n_items = 3,
+                                         .alg = cose_aead_label(how->alg), .kid = how->kid, .nonce = how->nonce,
+                                         .all_protected = how->all_protected };
+        size_t header_max = PROTECTED_SIZE_MAX + how->kid.size, before = out->size;
         _cleanup_(buf_done) struct buf protected_header = BUF_INIT(header_max);
         _cleanup_(buf_done) struct buf aad = BUF_INIT(header_max + STRUCTURE_OVERHEAD);
+        const struct aead_info *info = aead_info(how->alg);
         int r;
 
-        if (!aead_info(alg) || key.size != aead_info(alg)->key_size ||
-            writing->nonce.size != aead_info(alg)->nonce_size)
+        if (!info || how->key.size != info->key_size || how->nonce.size != info->nonce_size)
                 return -EINVAL;
-        if ((r = put_protected(writing, &protected_header)) != 0 ||
+        if ((r = put_protected(&writing, &protected_header)) != 0 ||
             (r = put_structure(BYTES_LITERAL(CONTEXT_ENCRYPT0), buf_bytes(&protected_header), BYTES_NONE, &aad)) != 0 ||
-            (r = put_begin(writing, buf_bytes(&protected_header), plain.size, out)) != 0 ||
-            (r = put_cipher(alg, key, writing->nonce, buf_bytes(&aad), plain, out)) != 0)
+            (r = put_begin(&writing, buf_bytes(&protected_header), plain.size, out)) != 0 ||
+            (r = put_cipher(how, buf_bytes(&aad), plain, out)) != 0)
                 out->size = before; /* no half object stays */
         return r;
 }
 
 int cose_encrypt0(enum aead_alg alg, struct bytes key, struct bytes kid, struct bytes nonce, struct bytes plain,
                   bool tagged, struct buf *out) {
-        return encrypt0(alg, key, &(struct writing){ .tag = TAG_COSE_ENCRYPT0, .is_tagged = tagged, .n_items = 3,
-                                                     .alg = cose_aead_label(alg), .kid = kid, .nonce = nonce },
-                        plain, out);
-}
-
-int cose_encrypt0_protected(enum aead_alg alg, struct bytes key, struct bytes kid, struct bytes nonce,
-                            struct bytes plain, bool tagged, struct buf *out) {
-        return encrypt0(alg, key, &(struct writing){ .tag = TAG_COSE_ENCRYPT0, .is_tagged = tagged, .n_items = 3,
-                                                     .alg = cose_aead_label(alg), .kid = kid, .nonce = nonce,
-                                                     .all_protected = true },
-                        plain, out);
+        return cose_encrypt0_with(&(struct cose_encrypting){ .alg = alg, .key = key, .kid = kid, .nonce = nonce,
+                                                             .tagged = tagged }, plain, out);
 }
 
 /* Who vouches for a payload: a key that MACs (signer NULL), or one that signs. */

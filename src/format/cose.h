@@ -38,11 +38,17 @@ int cose_encrypt0_parse(struct bytes object, struct cose_encrypt0_parts *ret);
 int cose_encrypt0_open(struct bytes object, struct bytes key, struct buf *plain);
 
 /*
- * COSE_Encrypt0 with every header parameter protected and an empty unprotected map (RFC 9770 §3): protected
- * { 1: alg, ? 4: kid, 5: nonce }. cose_encrypt0_parse() reads either form.
+ * The same of many: aead is borrowed, see aead_seal_with(). all_protected: every header parameter is protected, under an
+ * empty unprotected map (RFC 9770 §3), protected { 1: alg, ? 4: kid, 5: nonce }. cose_encrypt0_parse() reads either
+ * form.
  */
-int cose_encrypt0_protected(enum aead_alg alg, struct bytes key, struct bytes kid, struct bytes nonce,
-                            struct bytes plain, bool tagged, struct buf *out);
+struct cose_encrypting {
+        struct aead *aead;
+        enum aead_alg alg;
+        struct bytes key, kid, nonce;
+        bool tagged, all_protected;
+};
+int cose_encrypt0_with(const struct cose_encrypting *how, struct bytes plain, struct buf *out);
 
 /*
  * Append a COSE_Mac0, a COSE_Sign1 of payload: protected { 1: alg }, unprotected { ? 4: kid }, or with all_protected

@@ -39,14 +39,16 @@ static void put_encrypted_key(struct cbor_writer *w, const struct grant *grant,
                               const struct cwt_protection *protection) {
         _cleanup_(buf_wiped) struct buf plain = BUF_INIT(KEY_MESSAGE_SIZE_MAX);
         _cleanup_(buf_done) struct buf object = BUF_INIT(KEY_MESSAGE_SIZE_MAX + ENCRYPTED_KEY_OVERHEAD);
+        const struct cose_encrypting how = { .aead = protection->kept, .alg = protection->aead,
+                                             .key = protection->wrap_key, .kid = protection->wrap_kid,
+                                             .nonce = protection->nonce };
         struct cbor_writer key = CBOR_WRITER(&plain);
         int r;
 
         cbor_hold(&key, KEY_MESSAGE_SIZE_MAX);
         ace_put_symmetric_key(&key, grant->key_number, secret_bytes(&grant->pop_key));
         if ((r = cbor_end(&key)) != 0 ||
-            (r = cose_encrypt0(protection->aead, protection->wrap_key, protection->wrap_kid, protection->nonce,
-                               buf_bytes(&plain), false, &object)) != 0) {
+            (r = cose_encrypt0_with(&how, buf_bytes(&plain), &object)) != 0) {
                 w->failed = w->failed ? w->failed : r;
                 return;
         }
@@ -131,8 +133,10 @@ static int put_sign1(const struct cwt_protection *p, struct bytes claims, bool t
 }
 
 static int put_encrypt0(const struct cwt_protection *p, struct bytes plain, bool tagged, struct buf *out) {
-        return p->all_protected ? cose_encrypt0_protected(p->aead, p->key, p->kid, p->nonce, plain, tagged, out)
-                                : cose_encrypt0(p->aead, p->key, p->kid, p->nonce, plain, tagged, out);
+        const struct cose_encrypting how = { .aead = p->kept, .alg = p->aead, .key = p->key, .kid = p->kid,
+                                             .nonce = p->nonce, .tagged = tagged, .all_protected = p->all_protected };
+
+        return cose_encrypt0_with(&how, plain, out);
 }
 
 static int put_nested(const struct cwt_protection *p, struct bytes claims, bool tagged, struct buf *out) {

@@ -16,6 +16,7 @@ struct cwt_protection {
         enum mac_alg mac;
         struct bytes key, kid;    /* shared with the server: of aead for ENCRYPT0, SIGN_ENCRYPT, of mac for MAC0 */
         struct bytes wrap_key, wrap_kid; /* the same, of aead: for PoP keys in MAC0, SIGN1; no key, no kid: data NULL */
+        struct aead *kept;        /* what encryptions share, see aead_seal_with(); may be NULL */
         struct bytes nonce;       /* of aead's size; the last eight bytes are the token's number; used once only */
         struct sign_key *signer;  /* of our own, for what is signed */
         struct bytes signer_kid;

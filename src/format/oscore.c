@@ -273,32 +273,34 @@ static int part(const struct coap_message *message, struct coap_message *inner, 
         return r;
 }
 
-/* Not less than coap_inner_encode() writes. */
-static size_t inner_size_max(const struct coap_message *inner) {
-        size_t size = 1 + 1 + inner->payload.size; /* the code, the payload's marker */
+/* Room for all that coap_inner_encode() writes, and for the tag, or as much as there can be. */
+static int hold(const struct coap_message *inner, size_t tag_size, struct buf *out) {
+        size_t size = 1 + 1 + inner->payload.size + tag_size; /* the code, the payload's marker */
+        uint8_t *space;
 
         for (size_t i = 0; i < inner->n_options; i++)
                 size += 5 + inner->options[i].value.size;
-        return size;
+        return buf_reserve(out, size < out->limit ? size : out->limit, &space);
 }
 
+/* Where it stays, with all room at once: there is no other copy of the plain text, nor one left by a buffer that grew. */
 static int encrypt(const struct oscore_keys *keys, const uint8_t *nonce, const struct oscore_request *request,
                    const struct coap_message *inner, struct buf *out) {
         const struct aead_info *info = aead_info(keys->alg);
-        _cleanup_(buf_wiped) struct buf plain = BUF_INIT(inner_size_max(inner));
         uint8_t aad[AAD_SIZE_MAX];
-        uint8_t *space;
+        uint8_t *tag;
         int r;
 
-        /* all room at once: a buffer that grows leaves behind what was in it */
-        if ((r = buf_reserve(&plain, plain.limit, &space)) != 0 || (r = coap_inner_encode(inner, &plain)) != 0 ||
-            (r = buf_reserve(out, plain.size + info->tag_size, &space)) != 0 ||
-            (r = aead_seal_with(keys->aead, keys->alg, secret_bytes(&keys->sender_key),
-                                bytes_of(nonce, info->nonce_size), make_aad(keys, request, aad),
-                                buf_bytes(&plain), space)) != 0)
-                return r;
-        buf_added(out, plain.size + info->tag_size);
-        return 0;
+        if ((r = hold(inner, info->tag_size, out)) == 0 && (r = coap_inner_encode(inner, out)) == 0 &&
+            (r = buf_reserve(out, info->tag_size, &tag)) == 0)
+                r = aead_seal_with(keys->aead, keys->alg, secret_bytes(&keys->sender_key),
+                                   bytes_of(nonce, info->nonce_size), make_aad(keys, request, aad), buf_bytes(out),
+                                   out->data);
+        if (r == 0)
+                buf_added(out, info->tag_size);
+        else
+                buf_wiped(out);
+        return r;
 }
 
 static int protect(const struct oscore_keys *keys, const uint8_t *nonce, const struct oscore_request *request,

@@ -100,7 +100,7 @@ static int take_context(const struct settings *settings, struct caller *caller) 
         if (settings->renew && !record.parameters.renews)
                 return fail(EXIT_USAGE, "--renew: %s is of a context that is not renewed", settings->oscore);
         if (r == 0 && (r = numbers_open(&caller->numbers, settings->oscore, 1)) == 0 &&
-            (r = context_open(&caller->context, &record, &caller->numbers)) == 0 && settings->renew)
+            (r = context_open(&caller->context, &record, &caller->numbers, NULL)) == 0 && settings->renew)
                 r = context_renew(&caller->context);
         caller->talk.context = &caller->context;
         if (r == -EIO && caller->numbers.fault[0])

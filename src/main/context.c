@@ -42,16 +42,23 @@ static int take_id_context(struct context *context) {
         return 0;
 }
 
-int context_open(struct context *context, const struct oscore_record *record, struct numbers *numbers) {
+/* What was derived knows no aead yet. */
+static int keys_derived(struct context *context, int r) {
+        context->keys.aead = context->aead;
+        return r;
+}
+
+int context_open(struct context *context, const struct oscore_record *record, struct numbers *numbers,
+                 struct aead *aead) {
         struct oscore_input input;
         int r;
 
-        *context = (struct context){ .record = *record, .numbers = numbers };
+        *context = (struct context){ .record = *record, .numbers = numbers, .aead = aead };
         if ((r = take_id_context(context)) != 0)
                 return r;
         input = input_of(context);
         input.id_context = id_context_bytes(&context->id_context);
-        return oscore_derive(&input, &context->keys);
+        return keys_derived(context, oscore_derive(&input, &context->keys));
 }
 
 void context_done(struct context *context) {
@@ -130,7 +137,8 @@ static int renewal_step(struct context *context, const struct oscore_request *re
         int r = random_bytes(r3, sizeof(r3));
 
         if (r == 0)
-                r = oscore_renewing_heard(&context->renewing, &input, request, outer, r3, &context->keys);
+                r = keys_derived(context, oscore_renewing_heard(&context->renewing, &input, request, outer, r3,
+                                                                &context->keys));
         if (r == -EBADMSG || r > 0)
                 return CONTEXT_FORGED;
         if (r < 0)
@@ -167,7 +175,7 @@ int context_renew(struct context *context) {
         int r = random_bytes(r1, sizeof(r1));
 
         if (r == 0)
-                r = oscore_renewing_begin(&context->renewing, &input, r1, &context->keys);
+                r = keys_derived(context, oscore_renewing_begin(&context->renewing, &input, r1, &context->keys));
         if (r == 0)
                 context->renewal = CONTEXT_ASKS;
         return r;

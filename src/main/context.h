@@ -11,7 +11,8 @@
  */
 struct context {
         struct oscore_record record;
-        struct numbers *numbers;      /* borrowed; may be that of other contexts, too */
+        struct numbers *numbers;      /* borrowed, and so is aead; may be those of other contexts, too */
+        struct aead *aead;
         uint64_t next;                /* the next number, when it is one of numbers */
         struct oscore_keys keys;      /* in force */
         struct renewed id_context;    /* in force; sent with every request when there is one (§5.1) */
@@ -24,10 +25,12 @@ struct context {
 };
 
 /*
- * Of a record, which is copied. The ID Context is the one since the last renewal, when there was one. 0; -EINVAL: no
- * such context can be; as numbers_renewed(); -ENOMEM. context_done() whatever comes.
+ * Of a record, which is copied. The ID Context is the one since the last renewal, when there was one. aead: has the key
+ * that was used last; NULL: set up anew for each message. 0; -EINVAL: no such context can be; as numbers_renewed();
+ * -ENOMEM. context_done() whatever comes.
  */
-int context_open(struct context *context, const struct oscore_record *record, struct numbers *numbers);
+int context_open(struct context *context, const struct oscore_record *record, struct numbers *numbers,
+                 struct aead *aead);
 void context_done(struct context *context);
 
 /*

@@ -495,7 +495,8 @@ int oscore_protect(struct oscore *oscore, struct oscore_binding *binding, bool o
         held = kid ? oscore_contexts_bound(kid, binding) : NULL;
         if (!held)
                 return -ENOENT;
-        oscore_contexts_used(&oscore->contexts, kid);
+        if (own_number) /* an answer follows a request, which was a use of it */
+                oscore_contexts_used(&oscore->contexts, kid);
         if (needs_number && (r = next_piv(oscore, &piv)) != 0)
                 return r;
         if (!needs_number)

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "base/cleanup.h"
+#include "crypto/aead.h"
 #include "format/cbor.h"
 #include "store/credentials.h"
 #include "support/edn.h"
@@ -18,11 +19,14 @@ void world_init(struct world *world) {
 
         *world = (struct world){};
         assert_int_equal(config_load(NULL, &world->config, &diags), 0);
-        world->as = (struct aced){ .config = world->config, .decision_stamp = 0x1234567800000000 };
+        world->as = (struct aced){ .config = world->config, .decision_stamp = 0x1234567800000000,
+                                     .aead = aead_new() };
+        assert_non_null(world->as.aead);
 }
 
 void world_done(struct world *world) {
         world_close(world);
+        aead_free(world->as.aead);
         config_free(world->config);
         world->config = NULL;
 }

@@ -214,15 +214,17 @@ struct pair {
         struct context context;
         struct oscore_input server;
         struct oscore_keys keys; /* of the server */
+        struct aead *aead;
         struct oscore_parameters turned;
         struct buf plain, datagram, response;
 };
 
 static void pair_open(struct pair *pair, const struct place *place, const struct oscore_record *record) {
         *pair = (struct pair){ .plain = BUF_INIT(DATAGRAM_MAX), .datagram = BUF_INIT(DATAGRAM_MAX),
-                               .response = BUF_INIT(DATAGRAM_MAX) };
+                               .response = BUF_INIT(DATAGRAM_MAX), .aead = aead_new() };
+        assert_non_null(pair->aead);
         assert_int_equal(numbers_open(&pair->numbers, place->record, 1), 0);
-        assert_int_equal(context_open(&pair->context, record, &pair->numbers), 0);
+        assert_int_equal(context_open(&pair->context, record, &pair->numbers, pair->aead), 0);
         pair->turned = oscore_parameters_turned(&record->parameters);
         pair->server = oscore_input_of(&pair->turned, secret_bytes(&pair->context.record.master_secret));
         assert_int_equal(oscore_derive(&pair->server, &pair->keys), 0);
@@ -231,6 +233,7 @@ static void pair_open(struct pair *pair, const struct place *place, const struct
 static void pair_done(struct pair *pair) {
         context_done(&pair->context);
         numbers_done(&pair->numbers);
+        aead_free(pair->aead);
         oscore_keys_done(&pair->keys);
         buf_wiped(&pair->plain);
         buf_wiped(&pair->datagram);
@@ -393,7 +396,7 @@ static void test_contexts_share_numbers(void **state) {
 
         pair_open(&pair, *state, &plain_record);
         record.parameters.sender_id.data[0] = 8;
-        assert_int_equal(context_open(&other, &record, &pair.numbers), 0);
+        assert_int_equal(context_open(&other, &record, &pair.numbers, pair.aead), 0);
         for (unsigned n = 0; n < 20; n++) {
                 ask(&pair, &request, &outer, &option);
                 assert_true(n == 0 || oscore_piv_decode(option.piv) > last);

@@ -276,8 +276,10 @@ static void all_headers_can_be_protected(void **state) {
         struct sign_key *signer = NULL;
         char why[200];
 
-        assert_int_equal(cose_encrypt0_protected(AEAD_AES_CCM_16_64_128, key, kid, bytes_of(zeros, 13),
-                                                 BYTES_LITERAL("p"), true, &encrypted), 0);
+        const struct cose_encrypting how = { .alg = AEAD_AES_CCM_16_64_128, .key = key, .kid = kid,
+                                             .nonce = bytes_of(zeros, 13), .tagged = true, .all_protected = true };
+
+        assert_int_equal(cose_encrypt0_with(&how, BYTES_LITERAL("p"), &encrypted), 0);
         assert_int_equal(edn_match("16([<< {1: 10, 4: 'k', 5: bstr[13]} >>, {}, bstr[9]])", buf_bytes(&encrypted), NULL,
                                    why, sizeof(why)), 0);
         assert_int_equal(cose_encrypt0_open(buf_bytes(&encrypted), key, &plain), 0);

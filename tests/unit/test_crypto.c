@@ -229,6 +229,23 @@ static void aead_does_the_same_with_what_was_kept(void **state) {
         aead_free(aead);
 }
 
+static void aead_seals_where_the_plain_text_stands(void **state) {
+        for (size_t run = 0; run < N_ELEMENTS(algs) * N_ELEMENTS(shapes); run++) {
+                size_t shape = run / N_ELEMENTS(algs);
+                uint8_t space[ROOM + AEAD_TAG_SIZE_MAX];
+                const struct aead_info *info;
+                struct box box;
+
+                box_fill(&box, algs[run % N_ELEMENTS(algs)], shapes[shape].plain_size, shapes[shape].aad_size);
+                info = aead_info(box.alg);
+                memcpy(space, box.plain, box.plain_size);
+                assert_int_equal(aead_seal(box.alg, bytes_of(box.key, info->key_size),
+                                           bytes_of(box.nonce, info->nonce_size), bytes_of(box.aad, box.aad_size),
+                                           bytes_of(space, box.plain_size), space), 0);
+                assert_memory_equal(space, box.cipher, box.cipher_size);
+        }
+}
+
 static void aead_refuses_every_cut(void **state) {
         for (size_t a = 0; a < N_ELEMENTS(algs); a++)
                 for (size_t s = 0; s < N_ELEMENTS(shapes); s++) {
@@ -454,6 +471,7 @@ int main(void) {
                 cmocka_unit_test(aead_agrees_with_oscore_vectors),
                 cmocka_unit_test(aead_refuses_every_flipped_bit),
                 cmocka_unit_test(aead_does_the_same_with_what_was_kept),
+                cmocka_unit_test(aead_seals_where_the_plain_text_stands),
                 cmocka_unit_test(aead_refuses_every_cut),
                 cmocka_unit_test(aead_refuses_wrong_sizes),
                 cmocka_unit_test(ccm_has_a_greatest_size),
