@@ -49,6 +49,11 @@ def test_first_token_by_hand(tmp_path):
                  "osc:", "ace_profile: coap_oscore"):
         assert line in lines, done.stdout
     assert "ERROR" not in log and "runtime error" not in log
+    # what others may not read is not shown to be made so that they can, and each block by itself sees to that
+    secret = [path for path in work.iterdir() if path.suffix in (".key", ".pem", ".oscore")]
+    assert len(secret) == 7 and not [path.name for path in secret if path.stat().st_mode & 0o077]
+    for block in re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL):
+        assert block.startswith("umask 077\n") == bool(re.search(r"> \S*\.(key|pem|oscore)$", block, re.MULTILINE)), block
 
 
 def mapped_files():
