@@ -74,8 +74,8 @@ static bool aead_prepare(EVP_CIPHER_CTX *ctx, const struct aead_row *row, bool s
 }
 
 /*
- * Nonce, and key unless it stays. tag: the one to check when opening, which is told along, as a call of its own for it
- * takes as long as to set up the key; NULL data when sealing.
+ * Nonce, and key unless it stays. tag: the one to check when opening, told along as that takes less than a call of its
+ * own; NULL when sealing.
  */
 static bool aead_init(EVP_CIPHER_CTX *ctx, const struct aead_row *row, const uint8_t *key, struct bytes nonce,
                       const uint8_t *tag) {
