@@ -429,26 +429,30 @@ static int piece_exchange(struct talk *talk, const struct piece *piece, uint8_t 
         }
 }
 
+/* A block of another body may be replayed amid this one (RFC 9175 §3.5.1); in a session it cannot. */
+static int make_tag(struct talk *talk, uint8_t space[static REQUEST_TAG_SIZE], struct bytes *ret) {
+        if (!talk->context)
+                return 0;
+        if (random_bytes(space, REQUEST_TAG_SIZE) < 0)
+                return give_up(talk, "no randomness");
+        *ret = bytes_of(space, REQUEST_TAG_SIZE);
+        return 0;
+}
+
 /* The body in blocks; the answer to the last, or to the one that was refused. */
-static int send_blocks(struct talk *talk, const struct talk_ask *ask, uint8_t space[static DATAGRAM_SIZE_MAX],
-                       struct coap_message *answer) {
+static int send_blocks(struct talk *talk, const struct talk_ask *ask, struct bytes tag,
+                       uint8_t space[static DATAGRAM_SIZE_MAX], struct coap_message *answer) {
         struct block block = { .szx = SZX_MAX }, seen;
-        uint8_t tag[REQUEST_TAG_SIZE];
         size_t at = 0;
         int r;
 
-        if (random_bytes(tag, sizeof(tag)) < 0)
-                return give_up(talk, "no randomness");
         for (;;) {
-                struct piece piece = { .ask = ask, .observe = -1, .block1 = &block };
+                struct piece piece = { .ask = ask, .observe = -1, .block1 = &block, .tag = tag };
                 size_t left = ask->payload.size - at, size = BLOCK_SIZE(block.szx);
 
                 block.number = (uint32_t)(at / size);
                 block.more = left > size;
                 piece.payload = bytes_of(ask->payload.data + at, left < size ? left : size);
-                /* a block of another body may be replayed amid this one (RFC 9175 §3.3); in a session it cannot */
-                if (talk->context)
-                        piece.tag = bytes_of(tag, sizeof(tag));
                 talk->token++;
                 if ((r = piece_exchange(talk, &piece, space, answer)) < 0)
                         return r;
@@ -479,9 +483,12 @@ static bool same_etag(const struct coap_message *message, struct bytes etag) {
         return bytes_equal(option ? option->value : BYTES_NONE, etag);
 }
 
-/* The rest of an answer whose first block is there. */
-static int take_blocks(struct talk *talk, const struct talk_ask *ask, const struct coap_message *first,
-                       struct talk_answer *answer) {
+/*
+ * The rest of an answer whose first block is there. tag: that of the request's blocks, as the operation is still the
+ * same (RFC 9175 §3.4).
+ */
+static int take_blocks(struct talk *talk, const struct talk_ask *ask, struct bytes tag,
+                       const struct coap_message *first, struct talk_answer *answer) {
         uint8_t space[DATAGRAM_SIZE_MAX], etag_space[8];
         const struct coap_option *option = coap_message_option(first, OPTION_ETAG, 0);
         struct bytes etag = option ? bytes_of(etag_space, option->value.size) : BYTES_NONE;
@@ -495,7 +502,7 @@ static int take_blocks(struct talk *talk, const struct talk_ask *ask, const stru
                 memcpy(etag_space, option->value.data, option->value.size);
         while (block.more) {
                 struct block wanted = { .number = block.number + 1, .szx = block.szx };
-                struct piece piece = { .ask = ask, .observe = -1, .block2 = &wanted };
+                struct piece piece = { .ask = ask, .observe = -1, .block2 = &wanted, .tag = tag };
 
                 talk->token++;
                 if ((r = piece_exchange(talk, &piece, space, &message)) < 0)
@@ -514,14 +521,16 @@ static int take_blocks(struct talk *talk, const struct talk_ask *ask, const stru
 /* ---- requests */
 
 static int ask_with(struct talk *talk, const struct talk_ask *ask, int observe, struct talk_answer *answer) {
-        uint8_t space[DATAGRAM_SIZE_MAX];
+        uint8_t space[DATAGRAM_SIZE_MAX], tag_space[REQUEST_TAG_SIZE];
         struct coap_message message;
         struct piece piece = { .ask = ask, .observe = observe, .payload = ask->payload };
+        struct bytes tag = BYTES_NONE;
         int r;
 
         deadline_set(talk);
         if (ask->payload.size > BLOCK_SIZE(SZX_MAX)) {
-                r = send_blocks(talk, ask, space, &message);
+                if ((r = make_tag(talk, tag_space, &tag)) == 0)
+                        r = send_blocks(talk, ask, tag, space, &message);
         } else {
                 if (observe != OBSERVE_DEREGISTER)
                         talk->token++;
@@ -531,7 +540,7 @@ static int ask_with(struct talk *talk, const struct talk_ask *ask, int observe, 
                 talk->observed = talk->token; /* later blocks have tokens of their own */
                 talk->observation = talk->request;
                 talk->number_next = talk->has_number ? talk->number + 1 : 0;
-                r = take_blocks(talk, ask, &message, answer);
+                r = take_blocks(talk, ask, tag, &message, answer);
         }
         wipe(space, sizeof(space));
         return r;
@@ -589,7 +598,7 @@ int talk_next(struct talk *talk, struct talk_answer *answer) {
                 if ((r = take_head(&message, answer)) != 0)
                         return r;
                 if (is_news(talk, answer, before))
-                        return take_blocks(talk, talk->observing, &message, answer);
+                        return take_blocks(talk, talk->observing, BYTES_NONE, &message, answer);
         }
 }
 
