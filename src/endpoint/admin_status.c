@@ -43,8 +43,10 @@ static int add_requests_of(json_t *requests, const struct metrics *metrics, cons
         for (unsigned code = 0; code <= UINT8_MAX && r == 0; code++) {
                 uint64_t n = metrics_outcomes(metrics, resource, (uint8_t)code);
 
+                if (n == 0)
+                        continue;
                 snprintf(code_text, sizeof(code_text), "%u.%02u", code >> 5, code & 31);
-                if (n > 0 && json_object_set_new(codes, code_text, json_integer((json_int_t)n)) != 0)
+                if (json_object_set_new(codes, code_text, json_integer((json_int_t)n)) != 0)
                         r = -ENOMEM;
         }
         if (r == 0 && json_object_size(codes) > 0)

@@ -17,6 +17,7 @@ struct known {
 
 struct chain_cache {
         struct known *places[CHAIN_CACHE_PLACES];
+        size_t n_taken; /* of them */
         struct chain_cache_figures figures;
 };
 
@@ -72,6 +73,7 @@ static void keep(struct chain_cache *cache, const uint8_t hash[static SHA256_SIZ
         known->rules_size = rules->size;
         if (rules->size > 0)
                 memcpy(known->rules, rules->data, rules->size);
+        cache->n_taken += !*place;
         free(*place);
         *place = known;
 }
@@ -121,7 +123,8 @@ struct chain_cache *chain_cache_new(void) {
 }
 
 void chain_cache_clear(struct chain_cache *cache) {
-        for (size_t i = 0; i < N_ELEMENTS(cache->places); i++) {
+        for (size_t i = 0; i < N_ELEMENTS(cache->places) && cache->n_taken > 0; i++) {
+                cache->n_taken -= cache->places[i] != NULL;
                 free(cache->places[i]);
                 cache->places[i] = NULL;
         }
