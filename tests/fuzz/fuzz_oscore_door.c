@@ -12,13 +12,11 @@
 #include "base/cleanup.h"
 #include "format/oscore.h"
 #include "fuzz.h"
+#include "strangers.h"
 #include "support/parties.h"
 #include "world.h"
 
-#define ADDRESSES 4
 #define STEPS_MAX 256
-#define FACTOR 3
-#define PROBE_PORT 9
 #define SPENT_MAX 4096
 #define PIV_SIZE OSCORE_PIV_SIZE_MAX
 #define TAG_SIZE 8
@@ -61,14 +59,10 @@ struct scene {
         uint8_t n_rs;
         struct spent spent[SPENT_MAX];
         size_t n_spent;
-        size_t said[ADDRESSES], heard[ADDRESSES];
+        struct strangers strangers;
         uint16_t mid;
-        bool is_served, is_served_protected; /* the probes */
+        bool is_served_protected;
 };
-
-static struct address address_of(unsigned n) {
-        return world_address(n % 2, 100 + n);
-}
 
 /* ---- nonces */
 
@@ -199,42 +193,21 @@ static void hear_protected(struct scene *scene, const struct coap_message *outer
 
 /* ---- what is heard at all */
 
-static void hear(void *scene_context, const struct datagram *datagram) {
-        struct address probe = world_address(false, PROBE_PORT);
-        struct scene *scene = scene_context;
+static void hear(void *context, const struct datagram *datagram) {
+        struct scene *scene = context;
         struct coap_message message;
-        unsigned n = 0;
 
         world_must_be_answer(datagram->data, &message);
-        if (coap_message_option(&message, OPTION_OSCORE, 0)) {
+        if (coap_message_option(&message, OPTION_OSCORE, 0))
                 hear_protected(scene, &message);
-                return;
-        }
-        if (address_equal(&datagram->remote, &probe)) {
-                scene->is_served = message.code == CODE_CONTENT && message.payload.size > 0;
-                return;
-        }
-        MUST(message.code != CODE_CREATED && message.code != CODE_CHANGED && message.code != CODE_DELETED);
-        while (n < ADDRESSES) {
-                struct address address = address_of(n);
-
-                if (address_equal(&datagram->remote, &address))
-                        break;
-                n++;
-        }
-        MUST(n < ADDRESSES);
-        scene->heard[n] += datagram->data.size;
-        MUST(scene->heard[n] <= FACTOR * scene->said[n]);
+        else if (strangers_hear(&scene->strangers, datagram, &message))
+                MUST(message.code != CODE_CREATED && message.code != CODE_CHANGED && message.code != CODE_DELETED);
 }
 
 /* ---- what is said */
 
 static void say(struct scene *scene, unsigned address, struct bytes datagram) {
-        struct address from = address == ADDRESSES ? world_address(false, PROBE_PORT) : address_of(address);
-
-        if (address < ADDRESSES)
-                scene->said[address] += datagram.size;
-        world_input(&scene->world, DOOR_COAP, &from, fuzz_guarded(datagram));
+        strangers_say(&scene->strangers, &scene->world, address, datagram);
 }
 
 /* RFC 8613 §5.2 to §5.4 around any bytes, whether they are a message or not. */
@@ -340,7 +313,6 @@ static void say_protected(struct scene *scene, const struct how *how, struct byt
         token[2] = (uint8_t)piv_size;
         memcpy(token + 3, piv, piv_size);
         outer.token = bytes_of(token, sizeof(token));
-        scene->world.is_changed |= how->context == RENEWAL && scene->renewal.has_r2;
         if (how->context == RENEWAL)
                 option.kid_context = bytes_of(kid_context, oscore_kid_context_wrap(
                         bytes_of(scene->renewal.id_context, scene->renewal.id_context_size), kid_context));
@@ -365,7 +337,7 @@ static uint64_t take_number(const struct context *context, enum number what, str
 
 static void step(struct scene *scene, struct bytes *in) {
         uint8_t control = fuzz_take_byte(in), more = control & 16 ? fuzz_take_byte(in) : 0;
-        struct how how = { .address = control % ADDRESSES, .context = more % CONTEXTS,
+        struct how how = { .address = control % STRANGERS, .context = more % CONTEXTS,
                            .echoes = more & 16, .is_non = more & 32, .in_blocks = more & 64, .is_bent = more & 128 };
         struct bytes bytes;
 
@@ -384,17 +356,6 @@ static void step(struct scene *scene, struct bytes *in) {
 
 /* ---- in the end */
 
-static void probe(struct scene *scene) {
-        _cleanup_(buf_done) struct buf message = BUF_INIT(256);
-
-        world_wait_us(&scene->world, INT64_C(3600000000));
-        world_discover(++scene->mid, &message);
-        say(scene, ADDRESSES, buf_bytes(&message));
-        world_run(&scene->world);
-        world_deliver(&scene->world, hear, scene);
-        MUST(scene->is_served);
-}
-
 /* Once with whatever Echo there is, once more with the one that was asked for. */
 static bool serves(struct scene *scene, unsigned context) {
         static const char get_core[] = "\x01\xbb.well-known\x04" "core";
@@ -402,7 +363,7 @@ static bool serves(struct scene *scene, unsigned context) {
 
         scene->is_served_protected = false;
         for (unsigned i = 0; i < 2 && !scene->is_served_protected; i++) {
-                const struct how how = { .address = ADDRESSES, .context = context, .echoes = true,
+                const struct how how = { .address = STRANGERS, .context = context, .echoes = true,
                                          .number = scene->contexts[context].number };
 
                 say_protected(scene, &how, bytes_text(get_core), &in);
@@ -434,7 +395,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                 step(scene, &in);
         world_run(&scene->world);
         world_deliver(&scene->world, hear, scene);
-        probe(scene);
+        strangers_probe(&scene->strangers, &scene->world, ++scene->mid, hear, scene);
         for (unsigned i = 0; i < WORLD_CONTEXTS; i++)
                 probe_protected(scene, i);
         world_close(&scene->world);

@@ -162,8 +162,6 @@ static void about_token(struct session *session, struct device *device, const ch
         cbor_put_uint(&w, INTRO_TOKEN);
         cbor_put_bytes(&w, buf_bytes(&session->token));
         MUST(cbor_end(&w) == 0);
-        if (strcmp(path, "revoke") == 0)
-                session->world.is_changed = true; /* no token more, but one that is good no longer */
         ask(session, device, path, payload.size > 0 ? payload : buf_bytes(&map));
 }
 

@@ -1,12 +1,11 @@
 #include "world.h"
 
-
 #include "base/cleanup.h"
 #include "base/config.h"
 #include "base/log.h"
-#include "crypto/certificate.h"
 #include "endpoint/router.h"
 #include "fuzz.h"
+#include "kept_store.h"
 #include "store/as_keys.h"
 #include "store/clients.h"
 #include "store/credentials.h"
@@ -18,11 +17,11 @@
 #define US INT64_C(1)
 #define MS (1000 * US)
 #define S (1000 * MS)
-#define START_S 1700000000
+#define START_S WORLD_START_S
 #define START_US (1000 * S)
 #define SOCKET 3
 #define DATAGRAM_MAX 65535
-#define TOKENS_KEPT_MAX 64
+#define TABLES_MAX 64 /* who speaks has one of some ten addresses */
 
 const char *const world_parties[WORLD_PARTIES] = { "c0", "c1", "rs1" };
 
@@ -45,31 +44,6 @@ static void add_following_server(struct store *store, const char *name) {
         MUST(store_server_by_name(store, bytes_text(name), &server) == 0);
         server.has_trl = server.token_tagged = true;
         MUST(store_server_update(store, &server) == 0);
-}
-
-static void make_key(struct world_key *key) {
-        static const uint8_t private[32] = { 1, 2, 3, 4 };
-        _cleanup_(buf_done) struct buf pem = BUF_INIT(4096);
-        _cleanup_(diags_done) struct diags faults = {};
-        struct certificate_ask ask = { .curve = CURVE_P256, .private_key = bytes_of(private, sizeof(private)),
-                                       .host = "c1", .serial = 1, .from_s = START_S - 1 };
-        struct public_key public_key;
-
-        key->pkcs8 = BUF_INIT(256);
-        MUST(key_public(CURVE_P256, ask.private_key, &public_key) == 0);
-        MUST(key_pkcs8(CURVE_P256, ask.private_key, &key->pkcs8) == 0);
-        MUST(public_key_spki(&public_key, key->spki, &key->spki_size) == 0);
-        MUST(certificate_make(&ask, key->certificate, sizeof(key->certificate), &key->certificate_size) == 0);
-        MUST(certificate_put_pem(bytes_of(key->certificate, key->certificate_size), &pem) == 0);
-        MUST(trust_anchors_new(buf_bytes(&pem), "fuzz", &key->anchors, &faults) == 0);
-}
-
-const struct world_key *world_key(void) {
-        static struct world_key key;
-
-        if (!key.anchors)
-                make_key(&key);
-        return &key;
 }
 
 static void register_key(struct store *store, const char *name) {
@@ -117,13 +91,6 @@ static struct store *filled_store(void) {
         return store;
 }
 
-/* A store that nothing was done to but that some tokens were issued: to make one takes longer than most inputs. */
-static struct store **kept_store(void) {
-        static struct store *store;
-
-        return &store;
-}
-
 /* To c0 for rs1: the first token there is. */
 static void issue_token(struct aced *as) {
         struct peer peer = { .channel = CHANNEL_DTLS, .kind = CREDENTIAL_PSK, .name = "c0" };
@@ -143,35 +110,48 @@ static void issue_token(struct aced *as) {
         response_done(&work.response);
 }
 
-void world_open(struct world *world) {
+/* All defaults, but for tables that are filled with zeros anew for each input: those have room for a few. */
+static struct config *configuration(void) {
         _cleanup_(diags_done) struct diags faults = {};
-        bool is_new = !*kept_store();
+        struct config *config;
 
-        *world = (struct world){ .now = { START_US, START_S }, .store = TAKE_PTR(*kept_store()) };
+        MUST(config_load(NULL, &config, &faults) == 0);
+        config->sources_max = config->sessions_max = TABLES_MAX;
+        return config;
+}
+
+static struct aced instance(struct config *config, struct store *store) {
+        return (struct aced){ .config = config, .store = store, .started_s = START_S,
+                              .trust_anchors = world_key()->anchors };
+}
+
+static struct kept_store *keep_store(struct config *config) {
+        struct aced as = instance(config, filled_store());
+
+        issue_token(&as);
+        signers_done(&as.signers);
+        return kept_store_new(as.store);
+}
+
+void world_open(struct world *world) {
+        static struct config *config;
+        static struct kept_store *kept;
+
         log_set_level(0); /* what is refused here is refused on purpose */
         fake_clock_set(START_S, START_US);
-        if (is_new)
-                world->store = filled_store();
-        MUST(config_load(NULL, &world->config, &faults) == 0);
-        world->as = (struct aced){ .config = world->config, .store = world->store, .started_s = START_S,
-                                    .trust_anchors = world_key()->anchors };
-        if (is_new)
-                issue_token(&world->as);
+        if (!kept) {
+                config = configuration();
+                kept = keep_store(config);
+        }
+        *world = (struct world){ .now = { START_US, START_S }, .store = kept_store_again(kept) };
+        world->as = instance(config, world->store);
         fake_random_seed(12);
         MUST(engine_new(&world->as, &world->engine) == 0);
 }
 
 void world_close(struct world *world) {
-        struct store_status status;
-
         engine_free(world->engine);
         signers_done(&world->as.signers);
-        MUST(store_status(world->store, &status) == 0);
-        if (world->is_changed || status.n_tokens > TOKENS_KEPT_MAX)
-                store_free(world->store);
-        else
-                *kept_store() = world->store;
-        config_free(world->config);
 }
 
 void world_wait_us(struct world *world, int64_t us) {

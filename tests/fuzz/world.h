@@ -9,17 +9,16 @@
 /*
  * An instance in memory for targets that need all of it: clients "c0" and "c1" that may read and write at "rs1", the
  * server "rs1"; each has a credential of its own name with the key "key of NAME". The clock and randomness are fake and
- * begin the same for each input.
+ * begin the same for each input; so does the store, which c0 has one token in.
  */
 struct world {
-        struct config *config;
         struct store *store;
         struct aced as;
         struct engine *engine;
         struct engine_time now;
-        bool is_changed; /* more than tokens: the store is not for another input */
 };
 
+#define WORLD_START_S 1700000000 /* the wall clock at first */
 #define WORLD_PARTIES 3
 extern const char *const world_parties[WORLD_PARTIES]; /* c0, c1, rs1 */
 
