@@ -178,13 +178,13 @@ static enum oscore_verdict take_in(struct oscore *oscore, struct oscore_held *he
 
 /* ---- renewal (Appendix B.2) */
 
-/* So many in a row, and one more with every cost_us that passes; *full_us: when there are all of them again. */
-static bool may_again(int64_t *full_us, int64_t now_us, int64_t cost_us, int64_t n_max) {
-        int64_t full_us_then = (*full_us > now_us ? *full_us : now_us) + cost_us;
+/* So many in a row, and one more with every TRIAL_COST_US that passes. */
+static bool may_try(struct oscore *oscore, int64_t now_us) {
+        int64_t then_us = (oscore->trials_us > now_us ? oscore->trials_us : now_us) + TRIAL_COST_US;
 
-        if (full_us_then - now_us > n_max * cost_us)
+        if (then_us - now_us > OSCORE_TRIALS_MAX * TRIAL_COST_US)
                 return false;
-        *full_us = full_us_then;
+        oscore->trials_us = then_us;
         return true;
 }
 
@@ -238,7 +238,7 @@ struct renewing {
         struct oscore_held *held; /* whose R2 it is, then whose key; NULL: nobody's */
         struct oscore_keys keys;  /* R1: for response 1; else the context's from now on */
         uint64_t keys_mark;
-        bool is_request_2, is_too_often;
+        bool is_request_2;
         uint8_t r2[OSCORE_R2_SIZE];
 };
 
@@ -250,10 +250,6 @@ static void renewing_done(struct renewing *renewing) {
 static int make_response_1(struct renewing *renewing, struct oscore_held *held, const struct oscore_context *loaded) {
         struct oscore *oscore = renewing->oscore;
 
-        if (!may_again(&held->renewals_us, renewing->now.monotonic_us, OSCORE_RENEWAL_EVERY_US, OSCORE_RENEWALS_MAX)) {
-                renewing->is_too_often = true;
-                return 0;
-        }
         if (random_bytes(renewing->r2, S2_SIZE) != 0)
                 return -EIO;
         r2_finish(oscore, held, r2_period(renewing->now), renewing->r2);
@@ -293,7 +289,7 @@ static int on_may_renew(void *context, const struct oscore_context *loaded) {
 }
 
 static enum oscore_verdict say_too_often(struct oscore *oscore, struct oscore_taken *ret) {
-        static const uint8_t one_second = OSCORE_RENEWAL_EVERY_US / INT64_C(1000000);
+        static const uint8_t one_second = 1;
         enum oscore_verdict verdict = say(ret, CODE_UNAVAILABLE, "Too many renewals",
                                           &oscore->figures.n_renewals_refused);
 
@@ -307,8 +303,6 @@ static enum oscore_verdict answer_request_1(struct renewing *renewing) {
         struct response_1 *response_1 = &oscore->response_1;
         struct oscore_taken *ret = renewing->taken;
 
-        if (renewing->is_too_often)
-                return say_too_often(oscore, ret);
         response_1->kid_context_size = oscore_kid_context_wrap(bytes_of(renewing->r2, sizeof(renewing->r2)),
                                                                response_1->kid_context);
         if (response_1->kid_context_size == 0)
@@ -343,7 +337,7 @@ static enum oscore_verdict try_renewal(struct renewing *renewing) {
         const struct oscore_id *id = &renewing->kid->id;
         int r;
 
-        if (!may_again(&oscore->trials_us, renewing->now.monotonic_us, TRIAL_COST_US, OSCORE_TRIALS_MAX))
+        if (!may_try(oscore, renewing->now.monotonic_us))
                 return say_too_often(oscore, renewing->taken);
         renewing->trial->result = -EBADMSG;
         r = callbacks->load(callbacks->context, bytes_of(id->data, id->size), on_may_renew, renewing);

@@ -26,10 +26,12 @@ struct oscore;
  * replaces the former one. We keep nothing of a run but that: R2 = S2 || MAC(S2, the context, the time), with a key of
  * this process, so that our own are known again; they are good for the context that was in force when they were made
  * and until their time has passed, which is why no request of a renewal can be taken twice.
+ *
+ * Request 1 can be sent again by whoever has heard it once. There is no limit of these for each context, as that would
+ * be one for the device, too, which he could keep used up; the answer is as cheap as the trial before it, and opens
+ * nothing. Trials are limited, of all contexts together.
  */
 #define OSCORE_R2_SIZE 16
-#define OSCORE_RENEWALS_MAX 8             /* answers to an R1 in a row, per context; one more comes free each … */
-#define OSCORE_RENEWAL_EVERY_US INT64_C(1000000)
 #define OSCORE_TRIALS_MAX 1000            /* requests with an unknown ID Context per second that we derive keys for */
 
 /* One context as it is known elsewhere. */

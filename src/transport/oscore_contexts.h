@@ -21,7 +21,6 @@ struct oscore_held {
         struct oscore_window window;
         uint64_t keys_mark;     /* which keys: a keyed hash of all that they were derived from */
         uint64_t n_load;        /* how many were before: an Echo value or R2 is good for this one, from here on */
-        int64_t renewals_us;    /* when as many renewals may begin as ever (OSCORE_RENEWALS_MAX) */
         bool window_known;      /* which requests were seen before? */
         bool renews, has_id_context;
         bool is_confirmed;      /* in the load that is going on */

@@ -226,7 +226,8 @@ def test_osc_049_no_request_of_a_renewal_is_taken_twice(world, renewing):
 
 
 def test_osc_049_a_renewal_that_is_not_finished_changes_nothing(world, renewing):
-    """Request 1 of anybody who has it, as often as he wants: too often is 5.03, and the context goes on."""
+    """Request 1 of anybody who has it, as often as he wants: the context goes on. (Too often is 5.03, which one source
+    alone does not come to: test_renewal.c.)"""
     token(renewing, world["rs"], "read")
     known = []
     for n in range(40):
@@ -234,15 +235,11 @@ def test_osc_049_a_renewal_that_is_not_finished_changes_nothing(world, renewing)
         first = renewing.context.under(r1)
         outer, binding = first.protect(renewing.build(*CORE), kid_context=cbor2.dumps(r1))
         answer = renewing.raw_answer(outer)
-        if not any(number == OSCORE for number, _ in answer.options):
-            assert answer.status == "5.03", answer
-            break
         option = option_of(answer)
         r2 = cbor2.loads(option.kid_context)
         assert r2 not in known
         known.append(r2)
         assert renewing.context.under(r2 + r1).unprotect(answer, binding)[0].status == "4.01"
-    assert answer.status == "5.03" and known, "that was too often"
     assert renewing.request(*CORE, echo=False).status == "2.05"
 
 
