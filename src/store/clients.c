@@ -47,9 +47,9 @@ int store_client_add(struct store *store, struct client *client) {
 
 int store_client_update(struct store *store, const struct client *client) {
         _cleanup_(query_done) struct query q = {};
-        int r = query_begin(store, QUERY_CLIENT_UPDATE, &q);
+        int r = client->suspended ? oscore_tell_gone(store, client->id, 0, 0) : 0;
 
-        if (r != 0)
+        if (r != 0 || (r = query_begin(store, QUERY_CLIENT_UPDATE, &q)) != 0)
                 return r;
         bind_client(&q, client);
         credentials_touch(store);
@@ -73,7 +73,8 @@ int store_client_delete(struct store *store, int64_t id, int64_t now_s) {
         int r;
 
         credentials_touch(store);
-        if ((r = query_about(store, QUERY_CLIENT_POLICIES_DELETE, id)) != 0 ||
+        if ((r = oscore_tell_gone(store, id, 0, 0)) != 0 ||
+            (r = query_about(store, QUERY_CLIENT_POLICIES_DELETE, id)) != 0 ||
             (r = remember_gone(store, id, now_s)) != 0 || (r = trl_gone(store, id, false, now_s)) != 0 ||
             (r = query_about(store, QUERY_CLIENT_DELETE, id)) != 0)
                 return r;

@@ -265,6 +265,27 @@ uint64_t store_oscore_epoch(const struct store *store) {
 
 /* ---- what was changed */
 
+void store_oscore_listen(struct store *store, oscore_gone gone, void *context) {
+        store->oscore_gone = gone;
+        store->oscore_gone_context = context;
+}
+
+int oscore_tell_gone(struct store *store, int64_t client_id, int64_t server_id, int64_t credential_id) {
+        _cleanup_(query_done) struct query q = {};
+        int r;
+
+        if (!store->oscore_gone)
+                return 0;
+        if ((r = query_begin(store, QUERY_OSCORE_OF_PARTY, &q)) != 0)
+                return r;
+        query_int(&q, 1, client_id);
+        query_int(&q, 2, server_id);
+        query_int(&q, 3, credential_id);
+        while ((r = query_next(&q)) == 0)
+                store->oscore_gone(store->oscore_gone_context, row_int(&q, 0), row_bytes(&q, 1));
+        return query_end(r);
+}
+
 uint64_t store_credentials_generation(const struct store *store) {
         return store->credentials_generation;
 }

@@ -50,6 +50,13 @@ int store_oscore_next(struct store *store, uint64_t *ret);
 int store_oscore_raise(struct store *store, uint64_t number);
 uint64_t store_oscore_epoch(const struct store *store);
 
+/*
+ * Who is told of each context that goes, inside the transaction in which it does: removed by itself or with its party,
+ * or of a party that is suspended from now on. If the transaction comes to nothing, it is there again. NULL: nobody.
+ */
+typedef void (*oscore_gone)(void *context, int64_t credential_id, struct bytes kid);
+void store_oscore_listen(struct store *store, oscore_gone gone, void *context);
+
 /* How many contexts there are with this Recipient ID. */
 int store_oscore_count(struct store *store, struct bytes kid, int64_t *ret_n);
 

@@ -83,6 +83,7 @@ enum query_id {
 
         QUERY_OSCORE_ADD,
         QUERY_OSCORE_OF_CREDENTIAL,
+        QUERY_OSCORE_OF_PARTY,
         QUERY_OSCORE_OF_KID,
         QUERY_OSCORE_FIND,
         QUERY_OSCORE_TAKEN,
@@ -210,6 +211,8 @@ struct store {
         uint64_t credentials_generation; /* oscore.h; the same */
         bool credentials_changed;
         uint64_t oscore_epoch;          /* oscore.h */
+        void (*oscore_gone)(void *context, int64_t credential_id, struct bytes kid); /* who listens; NULL nobody */
+        void *oscore_gone_context;
         int error;                      /* the last one, for a transaction that SQLite gave up */
         int lease_error;                /* why there are no new numbers */
         uint64_t n_reserved, n_drawn_max; /* for the next batch; of this batch, each kind */
@@ -359,6 +362,11 @@ int policies_look(struct store *store);
 /* Credentials, or who has one, are changed from now on: counts for store_credentials_generation(). */
 void credentials_touch(struct store *store);
 
+/*
+ * Tell who listens that these contexts go, before they do: of one party, the other id 0; credential_id 0 all of them.
+ * 0, < 0.
+ */
+int oscore_tell_gone(struct store *store, int64_t client_id, int64_t server_id, int64_t credential_id);
 /* Columns of oscore_contexts from the at-th on, in the order of OSCORE_COLUMNS of query.c. -EIO: they are no good. */
 int oscore_from_row(struct query *query, int at, struct oscore_parameters *ret);
 /* Fill in credential->oscore. */

@@ -181,6 +181,10 @@ static const char *const table[QUERIES] = {
         [QUERY_OSCORE_ADD] = "INSERT INTO oscore_contexts (credential_id, recipient_id, sender_id, id_context, alg, "
                              "hkdf, salt, renews) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         [QUERY_OSCORE_OF_CREDENTIAL] = "SELECT " OSCORE_COLUMNS("o") " FROM oscore_contexts o WHERE credential_id = ?1",
+        [QUERY_OSCORE_OF_PARTY] = "SELECT c.id, o.recipient_id FROM credentials c CROSS JOIN oscore_contexts o "
+                                  "WHERE c.client_id = ?1 AND ?3 IN (0, c.id) AND o.credential_id = c.id UNION ALL "
+                                  "SELECT c.id, o.recipient_id FROM credentials c CROSS JOIN oscore_contexts o "
+                                  "WHERE c.server_id = ?2 AND ?3 IN (0, c.id) AND o.credential_id = c.id",
         [QUERY_OSCORE_OF_KID] = "SELECT count(*), coalesce(sum(" CONTEXT_IS("o") "), 0) FROM oscore_contexts o "
                                 "WHERE o.recipient_id = ?1",
         [QUERY_OSCORE_FIND] = "SELECT c.id, c.client_id, c.server_id, c.secret, o.renewed_context, "

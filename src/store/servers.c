@@ -82,9 +82,9 @@ int store_server_add(struct store *store, struct server *server) {
 
 int store_server_update(struct store *store, const struct server *server) {
         _cleanup_(query_done) struct query q = {};
-        int r = query_begin(store, QUERY_SERVER_UPDATE, &q);
+        int r = server->suspended ? oscore_tell_gone(store, 0, server->id, 0) : 0;
 
-        if (r != 0)
+        if (r != 0 || (r = query_begin(store, QUERY_SERVER_UPDATE, &q)) != 0)
                 return r;
         bind_server(&q, server);
         credentials_touch(store);
@@ -108,7 +108,8 @@ int store_server_delete(struct store *store, int64_t id, int64_t now_s) {
         int r;
 
         credentials_touch(store);
-        if ((r = query_about(store, QUERY_SERVER_POLICIES_DELETE, id)) != 0 ||
+        if ((r = oscore_tell_gone(store, 0, id, 0)) != 0 ||
+            (r = query_about(store, QUERY_SERVER_POLICIES_DELETE, id)) != 0 ||
             (r = remember_gone(store, id, now_s)) != 0 || (r = trl_gone(store, id, true, now_s)) != 0 ||
             (r = query_about(store, QUERY_SERVER_DELETE, id)) != 0)
                 return r;

@@ -8,6 +8,7 @@
 #include "base/secret.h"
 #include "domain/refusal.h"
 #include "endpoint/refusal.h"
+#include "store/oscore.h"
 #include "transport/limit.h"
 #include "transport/oscore_store.h"
 
@@ -297,6 +298,10 @@ static size_t contexts_max(const struct engine *engine) {
         return (size_t)engine->as->config->oscore_contexts_max;
 }
 
+static void on_gone(void *context, int64_t credential_id, struct bytes kid) {
+        oscore_forget(context, credential_id, kid);
+}
+
 int protection_init(struct engine *engine) {
         const struct oscore_callbacks callbacks = oscore_of_store(engine->as->store);
         uint8_t *space;
@@ -307,10 +312,14 @@ int protection_init(struct engine *engine) {
         /* all at once: it never moves, leaving what was decrypted behind */
         if ((r = buf_reserve(&engine->plain_text, PLAIN_TEXT_MAX, &space)) < 0)
                 return r;
-        return oscore_new(&callbacks, contexts_max(engine), &engine->oscore);
+        if ((r = oscore_new(&callbacks, contexts_max(engine), &engine->oscore)) == 0 && engine->as->store)
+                store_oscore_listen(engine->as->store, on_gone, engine->oscore);
+        return r;
 }
 
 void protection_done(struct engine *engine) {
+        if (engine->as->store)
+                store_oscore_listen(engine->as->store, NULL, NULL);
         oscore_free(engine->oscore);
         buf_done(&engine->plain_text);
         buf_done(&engine->protected.payload);

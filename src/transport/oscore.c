@@ -529,6 +529,11 @@ void oscore_set_limit(struct oscore *oscore, size_t contexts_max) {
         oscore_contexts_set_limit(&oscore->contexts, contexts_max);
 }
 
+void oscore_forget(struct oscore *oscore, int64_t credential_id, struct bytes kid) {
+        response_1_done(&oscore->response_1);
+        oscore_contexts_forget(&oscore->contexts, credential_id, kid);
+}
+
 bool oscore_sweep(struct oscore *oscore) {
         return oscore_contexts_sweep(&oscore->contexts, OSCORE_SWEEP);
 }

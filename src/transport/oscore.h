@@ -69,6 +69,11 @@ struct oscore_callbacks {
 int oscore_new(const struct oscore_callbacks *callbacks, size_t contexts_max, struct oscore **ret);
 void oscore_free(struct oscore *oscore);
 void oscore_set_limit(struct oscore *oscore, size_t contexts_max);
+/*
+ * The credential goes: its context is wiped at once, and the others of the kid stay as they are. Not from within a
+ * callback. oscore_sweep() finds what nobody told of.
+ */
+void oscore_forget(struct oscore *oscore, int64_t credential_id, struct bytes kid);
 /* To be called now and then, and soon again when it returns true: contexts whose credentials have gone are wiped. */
 bool oscore_sweep(struct oscore *oscore);
 /* What a response has to be protected with: kept until it is, for an observation as long as that goes on. */

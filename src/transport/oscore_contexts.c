@@ -248,6 +248,29 @@ bool oscore_contexts_sweep(struct oscore_contexts *contexts, size_t n_max) {
         return contexts->sweep || contexts->swept != generation;
 }
 
+void oscore_contexts_forget(struct oscore_contexts *contexts, int64_t credential_id, struct bytes kid) {
+        struct oscore_held *held, *next;
+        struct oscore_kid *found;
+        struct oscore_id id = {};
+
+        if (kid.size > sizeof(id.data))
+                return;
+        id.size = kid.size;
+        if (kid.size > 0)
+                memcpy(id.data, kid.data, kid.size);
+        found = kid_find(contexts, &id);
+        if (!found)
+                return;
+        for (held = TAILQ_FIRST(&found->contexts); held; held = next) {
+                next = TAILQ_NEXT(held, sibling);
+                if (held->credential_id == credential_id)
+                        held_free(contexts, found, held);
+        }
+        aead_forget(contexts->aead); /* its key may be the last that was used */
+        if (TAILQ_EMPTY(&found->contexts))
+                kid_free(contexts, found);
+}
+
 struct oscore_held *oscore_contexts_which(const struct oscore_contexts *contexts, const struct oscore_kid *kid,
                                           const struct oscore_context *loaded) {
         return held_find(kid, loaded->credential_id,

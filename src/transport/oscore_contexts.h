@@ -65,6 +65,9 @@ void oscore_contexts_set_limit(struct oscore_contexts *contexts, size_t contexts
  */
 bool oscore_contexts_sweep(struct oscore_contexts *contexts, size_t n_max);
 
+/* The one of this credential, if it is there, is wiped. */
+void oscore_contexts_forget(struct oscore_contexts *contexts, int64_t credential_id, struct bytes kid);
+
 /* As they are now. *ret NULL: nobody has this kid. 0, -ENOMEM, < 0 as callbacks.load(). */
 int oscore_contexts_get(struct oscore_contexts *contexts, const struct oscore_id *id, struct oscore_kid **ret);
 /*

@@ -535,6 +535,34 @@ static size_t n_contexts(const struct realm *realm) {
         return figures.n_contexts;
 }
 
+/* At once, when somebody tells; the others of the kid stay as they are, and nobody has to look them up. */
+static void what_is_told_to_be_removed_goes(void **state) {
+        struct realm realm;
+        unsigned n_loads;
+
+        realm_open(&realm);
+        (void)realm_enrol(&realm, "the secret of c2", BYTES_LITERAL("\xc1"), BYTES_LITERAL("plant 2"));
+        struct device device = device_of(&realm, 1), other = device_of(&realm, 2);
+
+        device_meet(&device);
+        device_meet(&other);
+        n_loads = realm.n_loads;
+        oscore_forget(realm.oscore, 3, BYTES_LITERAL("\xc1")); /* nobody */
+        oscore_forget(realm.oscore, 1, BYTES_LITERAL("\xc2"));
+        oscore_forget(realm.oscore, 1, BYTES_LITERAL("a kid that is too long to be one"));
+        assert_int_equal(n_contexts(&realm), 2);
+        oscore_forget(realm.oscore, 1, BYTES_LITERAL("\xc1"));
+        assert_int_equal(n_contexts(&realm), 1);
+        assert_int_equal(device_ask(&other, BYTES_NONE), OSCORE_REQUEST); /* its window is known */
+        oscore_forget(realm.oscore, 2, BYTES_LITERAL("\xc1"));
+        assert_int_equal(n_contexts(&realm), 0);
+        assert_int_equal(realm.n_loads, n_loads);
+        assert_int_equal(device_ask(&device, BYTES_NONE), OSCORE_ECHO); /* it was not removed after all */
+        device_done(&device);
+        device_done(&other);
+        realm_close(&realm);
+}
+
 /* Its keys go, though nobody asks for it any more; the others stay as they are. */
 static void what_is_removed_goes_from_memory(void **state) {
         struct device devices[3];
@@ -812,6 +840,7 @@ int main(void) {
                 cmocka_unit_test(a_load_that_failed_is_done_again),
                 cmocka_unit_test(numbers_of_an_earlier_epoch_are_not_used),
                 cmocka_unit_test(what_is_removed_is_forgotten),
+                cmocka_unit_test(what_is_told_to_be_removed_goes),
                 cmocka_unit_test(what_is_removed_goes_from_memory),
                 cmocka_unit_test(a_sweep_in_steps_misses_nothing),
                 cmocka_unit_test(what_is_added_is_found),

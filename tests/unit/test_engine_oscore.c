@@ -1354,6 +1354,57 @@ static void t_context_is_deleted(void **state) {
         world_close(&world);
 }
 
+static struct client client_of(const struct world *world, const char *name) {
+        struct client client;
+
+        assert_int_equal(store_client_by_name(world->store, bytes_text(name), &client), 0);
+        return client;
+}
+
+/* Its keys leave memory with it, by whatever it goes: not only when a sweep has come to them. */
+static void t_keys_go_with_the_context(void **state) {
+        struct device devices[DEVICES + 1];
+        struct coap_message answer;
+        struct client client;
+        struct world world;
+        int64_t id = 0;
+
+        world_open(&world);
+        for (unsigned i = 0; i <= DEVICES; i++)
+                device_open(&world, &devices[i], i);
+        assert_int_equal(contexts(&world).n_contexts, 5);
+        delete_context(&world, client_of(&world, "c0").id, 0);
+        assert_int_equal(contexts(&world).n_contexts, 4);
+
+        assert_int_equal(store_begin(world.store), 0);
+        client = client_of(&world, "c1");
+        assert_int_equal(store_client_update(world.store, &client), 0);
+        assert_int_equal(contexts(&world).n_contexts, 4);
+        client.suspended = true;
+        assert_int_equal(store_client_update(world.store, &client), 0);
+        assert_int_equal(contexts(&world).n_contexts, 3);
+        assert_int_equal(store_client_delete(world.store, client_of(&world, "c2").id, START_S), 0);
+        assert_int_equal(contexts(&world).n_contexts, 2);
+        assert_int_equal(store_server_delete(world.store, server_id(&world), START_S), 0);
+        assert_int_equal(contexts(&world).n_contexts, 1);
+        assert_int_equal(store_commit(world.store), 0);
+
+        /* what does not come to be costs an Echo */
+        client = client_of(&world, "c3");
+        assert_int_equal(store_credential_each(world.store, client.id, 0, on_credential, &id), 0);
+        assert_int_equal(store_begin(world.store), 0);
+        assert_int_equal(store_credential_delete(world.store, id, client.id, 0), 0);
+        store_rollback(world.store);
+        assert_int_equal(contexts(&world).n_contexts, 0);
+        answer = ask(&devices[3], &TOKEN_ASK());
+        assert_int_equal(answer.code, CODE_UNAUTHORIZED);
+        assert_non_null(coap_message_option(&answer, OPTION_ECHO, 0));
+        assert_int_equal(contexts(&world).n_contexts, 1);
+        for (unsigned i = 0; i <= DEVICES; i++)
+                device_done(&devices[i]);
+        world_close(&world);
+}
+
 /* ---- limits */
 
 /* A party over its rate is told so inside, with when to come back (OSC-039); another is not concerned. */
@@ -1812,6 +1863,7 @@ int main(void) {
                 cmocka_unit_test(t_observe_from_another_port),
                 cmocka_unit_test(t_observations_end),
                 cmocka_unit_test(t_context_is_deleted),
+                cmocka_unit_test(t_keys_go_with_the_context),
                 cmocka_unit_test(t_rate_of_a_context),
                 cmocka_unit_test(t_proved_requests_are_not_charged),
                 cmocka_unit_test(t_proved_blocks_are_not_charged),
