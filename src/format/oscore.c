@@ -401,12 +401,13 @@ int oscore_protect_response(const struct oscore_keys *keys, const struct oscore_
 
 int oscore_protect_renewing(const struct oscore_keys *keys, const struct oscore_request *request,
                             struct bytes kid_context, const struct coap_message *inner, struct oscore_outer *ret) {
-        const struct oscore_option option = { .kid_context = kid_context };
+        static const uint8_t first = 0;
+        const struct oscore_option option = { .piv = bytes_of(&first, sizeof(first)), .kid_context = kid_context };
         uint8_t nonce[AEAD_NONCE_SIZE_MAX];
 
         if (kid_context.size > OSCORE_KID_CONTEXT_SIZE_MAX)
                 return -EINVAL;
-        make_request_nonce(keys, request, nonce);
+        make_nonce(keys, &keys->sender_id, option.piv, nonce);
         return protect(keys, nonce, request, &option, inner, ret);
 }
 
@@ -485,6 +486,20 @@ int oscore_renewing_begin(struct oscore_renewing *renewing, const struct oscore_
         return oscore_derive_under(input, bytes_of(r1, OSCORE_RENEWING_R_SIZE), BYTES_NONE, ret_keys);
 }
 
+/* As oscore_derive_under(), for response 1: under R2 || R1. */
+static int derive_second(const struct oscore_input *input, struct bytes r2, struct bytes r1, bool has_piv,
+                         struct oscore_keys *ret) {
+        _cleanup_(oscore_keys_done) struct oscore_keys first = {};
+        int r = oscore_derive_under(input, r2, r1, ret);
+
+        if (r != 0 || has_piv)
+                return r;
+        /* "the AEAD nonce from the request is used" (§8.4), which was made with the Common IV of R1 */
+        if ((r = oscore_derive_under(input, r1, BYTES_NONE, &first)) == 0)
+                memcpy(ret->common_iv, first.common_iv, sizeof(first.common_iv));
+        return r;
+}
+
 /* R2, of a message that may be response 1. */
 static bool renewing_r2(const struct oscore_renewing *renewing, const struct coap_message *outer,
                         struct oscore_option *ret_option, struct bytes *ret_r2) {
@@ -508,7 +523,7 @@ int oscore_renewing_heard(struct oscore_renewing *renewing, const struct oscore_
 
         if (!renewing_r2(renewing, outer, &option, &r2))
                 return -EBADMSG;
-        if ((r = oscore_derive_under(input, r2, r1, &second)) != 0 ||
+        if ((r = derive_second(input, r2, r1, option.piv.data, &second)) != 0 ||
             (r = oscore_unprotect_response(&second, request, &option, outer, &plain, &inner)) != 0)
                 return r;
         if (inner.code != CODE_UNAUTHORIZED)

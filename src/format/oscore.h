@@ -96,7 +96,11 @@ int oscore_unprotect_request(const struct oscore_keys *keys, const struct oscore
 int oscore_protect_response(const struct oscore_keys *keys, const struct oscore_request *request, const uint64_t *piv,
                             const struct coap_message *inner, struct oscore_outer *ret);
 
-/* The same in a renewal (Appendix B.2): kid_context is told along, and the nonce is the request's. */
+/*
+ * Response 1 of a renewal (Appendix B.2), the only message under keys: kid_context is told along, and our own number 0.
+ * The nonce of request 1 would be another for whom it is what was computed then (§8.3), with the Common IV of R1, and
+ * for whom it follows from the keys at hand.
+ */
 int oscore_protect_renewing(const struct oscore_keys *keys, const struct oscore_request *request,
                             struct bytes kid_context, const struct coap_message *inner, struct oscore_outer *ret);
 

@@ -458,7 +458,7 @@ static int next_piv(struct oscore *oscore, uint64_t *ret) {
         return 0;
 }
 
-/* In the context that was made for it, under the nonce of the request, once. */
+/* In the context that was made for it, under its first number, once. */
 static int protect_response_1(struct oscore *oscore, struct oscore_binding *binding, const struct coap_message *inner,
                               struct oscore_outer *ret) {
         struct response_1 *response_1 = &oscore->response_1;

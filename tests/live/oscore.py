@@ -259,6 +259,7 @@ class Endpoint(coap.Endpoint):
             raise Unprotected(answer)
         r2 = cbor2.loads(option.kid_context)
         assert isinstance(r2, bytes) and len(r2) >= R_SIZE
+        assert option.piv == b"\0", "for some the nonce of request 1 is another under R2 || R1"
         told, _ = self.context.under(r2 + r1).unprotect(answer, binding)
         assert told.status == "4.01", told.status
         r3 = os.urandom(R_SIZE)

@@ -293,8 +293,11 @@ class Renewing:
     def first(self, outer):
         option = Option.decode(next(value for number, value in outer.options if number == OSCORE))
         self.r1 = cbor2.loads(option.kid_context)
-        Partner(self.record, self.r1).open(outer)
-        return [Partner(self.record, self.R2 + self.r1).answer(outer, code=0x81, kid_context=cbor2.dumps(self.R2))]
+        one, two = Partner(self.record, self.r1), Partner(self.record, self.R2 + self.r1)
+        one.open(outer)
+        if self.piv is None:  # "the AEAD nonce from the request" (§8.3) is what it was
+            two.context.common_iv = one.context.common_iv
+        return [two.answer(outer, code=0x81, kid_context=cbor2.dumps(self.R2), piv=self.piv)]
 
     def second(self, outer):
         option = Option.decode(next(value for number, value in outer.options if number == OSCORE))
@@ -304,19 +307,19 @@ class Renewing:
         self.partner.open(outer)
         return [links(self.partner, outer)]
 
-    def __init__(self, record):
-        self.record = record
+    def __init__(self, record, piv=0):
+        self.record, self.piv = record, piv
 
 
 def not_found(outer):
     return [coap.Message(coap.ACK, 0x81, outer.mid, outer.token, [], b"Security context not found")]
 
 
-@pytest.mark.parametrize("how", ["when the server knows none", "--renew"])
-def test_renewal(tmp_path, how):
+@pytest.mark.parametrize("how,piv", [("when the server knows none", 0), ("--renew", 0), ("--renew", None)])
+def test_renewal(tmp_path, how, piv):
     given = RECORD | {"renews": True}
     record = put(tmp_path / "record", json.dumps(given).encode())
-    steps, options = Renewing(given), ["--renew"] if how == "--renew" else []
+    steps, options = Renewing(given, piv), ["--renew"] if how == "--renew" else []
     with Scripted(*([] if options else [not_found]), steps.first, steps.second) as server:
         assert found(server, record, *options, "discover") == GOOD
     numbers = [piv_of(outer) for outer in server.seen]

@@ -203,6 +203,15 @@ def test_in_a_session_with_dtls(world):
             assert done.stderr.strip() == "4.01 Security context not found" and not done.stdout
 
 
+def test_renewal(unlimited, client):
+    """Appendix B.2, with which libcoap begins each time when it is told to."""
+    device = Device(unlimited, unlimited.add_client(context=["--renews", "yes"]), client, rfc8613_b_2=("bool", "true"))
+    before = unlimited.ctl("status")["figures"]["oscore_renewals"]
+    for _ in range(2):
+        assert b"</token>" in device.get(CORE)
+    assert unlimited.ctl("status")["figures"]["oscore_renewals"] == before + 2
+
+
 @contextlib.contextmanager
 def ended(process):
     """However the test ends."""
@@ -243,9 +252,9 @@ def test_observation_is_taken_back(world):
 
 
 @contextlib.contextmanager
-def libcoap_server(directory, record, **more):
-    """Its port. It wants a number to listen at: one that was free a moment ago. Having just begun, it asks for an Echo
-    once."""
+def libcoap_server(directory, record, n_echoes=1, **more):
+    """Its port. It wants a number to listen at: one that was free a moment ago. It asks for so many an Echo: having just
+    begun, and after each renewal."""
     swapped = {SWAPPED.get(name, name): value for name, value in record.items()}
     path = configuration(directory, swapped, **more)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
@@ -261,12 +270,12 @@ def libcoap_server(directory, record, **more):
         yield port
         server.terminate()
         said = server.communicate()[0].decode(errors="replace")
-        assert said.count("[ Echo:") == 1, said
+        assert said.count("[ Echo:") == n_echoes, said
 
 
 def discovered(directory, port, record, *options):
     path = directory / f"record-{port}"
-    path.write_text(json.dumps({"record": record}))
+    path.write_text(json.dumps({"record": record | ({"renews": True} if "--renew" in options else {})}))
     done = run(program("aceclient"), "-s", f"coap://127.0.0.1:{port}", "--oscore", path, "-o", "json", *options,
                "discover")
     return {link["href"] for link in json.loads(done.stdout)}
@@ -287,3 +296,9 @@ def test_aceclient_asks_libcoap(tmp_path, name):
     with libcoap_server(tmp_path, record) as port:
         for _ in range(2):
             assert "/time" in discovered(tmp_path, port, record)
+
+
+def test_aceclient_renews_with_libcoap(tmp_path):
+    with libcoap_server(tmp_path, RECORD, 2, rfc8613_b_2=("bool", "true")) as port:
+        for _ in range(2):
+            assert "/time" in discovered(tmp_path, port, RECORD, "--renew")
