@@ -143,12 +143,8 @@ static void client_begin(struct party *party, const char *name, bool is_eager) {
 /* With a key of its own, shown raw or in a certificate. */
 static void client_begin_with_key(struct party *party, bool is_raw) {
         const struct world_key *key = world_key();
-        const struct bytes certificate = bytes_of(key->certificate, key->certificate_size);
 
-        MUST(dtls_client_new(&(struct dtls_client_options){ .pkcs8 = buf_bytes(&key->pkcs8),
-                                                            .spki = is_raw ? bytes_of(key->spki, key->spki_size) :
-                                                                             BYTES_NONE,
-                                                            .chain = &certificate, .n_chain = is_raw ? 0 : 1,
+        MUST(dtls_client_new(&(struct dtls_client_options){ .keys = is_raw ? key->raw : key->certified,
                                                             .is_eager = true },
                              &party->dtls) == 0);
 }

@@ -23,13 +23,15 @@ struct world {
 extern const char *const world_parties[WORLD_PARTIES]; /* c0, c1, rs1 */
 
 /*
- * A key pair that c1 is registered with, as raw public key and by the rule for its certificate, which is a trust anchor: DER.
+ * A key pair that c1 is registered with, as raw public key and by the rule for its certificate, which is a trust anchor;
+ * and clients of dtls_client_new() with it.
  */
+struct dtls_client_keys;
 struct world_key {
-        struct buf pkcs8;
-        uint8_t spki[SPKI_SIZE_MAX], certificate[2048];
-        size_t spki_size, certificate_size;
+        uint8_t spki[SPKI_SIZE_MAX];
+        size_t spki_size;
         struct trust_anchors *anchors;
+        struct dtls_client_keys *raw, *certified;
 };
 const struct world_key *world_key(void);
 

@@ -3,13 +3,27 @@
 #include "crypto/certificate.h"
 #include "crypto/hash.h"
 #include "fuzz.h"
+#include "support/dtls_client.h"
 #include "transport/dtls_keys.h"
 #include "world.h"
 
 #define SETS 8
 #define LIST_SIZE_MAX 65536
+#define PKCS8_SIZE_MAX 256
 
 /* ---- a client's */
+
+static void make_clients(struct world_key *key, struct bytes private_key, struct bytes certificate) {
+        _cleanup_(buf_done) struct buf pkcs8 = BUF_INIT(PKCS8_SIZE_MAX);
+
+        MUST(key_pkcs8(CURVE_P256, private_key, &pkcs8) == 0);
+        MUST(dtls_client_keys_new(&(struct dtls_client_options){ .pkcs8 = buf_bytes(&pkcs8),
+                                                                 .spki = bytes_of(key->spki, key->spki_size) },
+                                  &key->raw) == 0);
+        MUST(dtls_client_keys_new(&(struct dtls_client_options){ .pkcs8 = buf_bytes(&pkcs8), .chain = &certificate,
+                                                                 .n_chain = 1 },
+                                  &key->certified) == 0);
+}
 
 static void make_key(struct world_key *key) {
         static const uint8_t private[32] = { 1, 2, 3, 4 };
@@ -18,14 +32,15 @@ static void make_key(struct world_key *key) {
         struct certificate_ask ask = { .curve = CURVE_P256, .private_key = bytes_of(private, sizeof(private)),
                                        .host = "c1", .serial = 1, .from_s = WORLD_START_S - 1 };
         struct public_key public_key;
+        uint8_t certificate[2048];
+        size_t size;
 
-        key->pkcs8 = BUF_INIT(256);
         MUST(key_public(CURVE_P256, ask.private_key, &public_key) == 0);
-        MUST(key_pkcs8(CURVE_P256, ask.private_key, &key->pkcs8) == 0);
         MUST(public_key_spki(&public_key, key->spki, &key->spki_size) == 0);
-        MUST(certificate_make(&ask, key->certificate, sizeof(key->certificate), &key->certificate_size) == 0);
-        MUST(certificate_put_pem(bytes_of(key->certificate, key->certificate_size), &pem) == 0);
+        MUST(certificate_make(&ask, certificate, sizeof(certificate), &size) == 0);
+        MUST(certificate_put_pem(bytes_of(certificate, size), &pem) == 0);
         MUST(trust_anchors_new(buf_bytes(&pem), "fuzz", &key->anchors, &faults) == 0);
+        make_clients(key, ask.private_key, bytes_of(certificate, size));
 }
 
 const struct world_key *world_key(void) {

@@ -26,13 +26,19 @@ struct parcel {
 
 TAILQ_HEAD(parcels, parcel);
 
-struct dtls_client {
-        gnutls_session_t session;
-        gnutls_psk_client_credentials_t credentials;
-        gnutls_certificate_credentials_t keys;
+struct dtls_client_keys {
         gnutls_pcert_st shown[CHAIN_MAX];
         unsigned n_shown;
         gnutls_privkey_t own;
+        bool is_raw;
+};
+
+struct dtls_client {
+        gnutls_session_t session;
+        gnutls_psk_client_credentials_t psk;
+        gnutls_certificate_credentials_t certificates;
+        const struct dtls_client_keys *keys;
+        struct dtls_client_keys *own_keys; /* made for this client */
         struct parcels in, out;
         int alert, error;
 };
@@ -98,60 +104,97 @@ static int set_psk(struct dtls_client *client, const struct dtls_client_options 
         const gnutls_datum_t identity = datum(options->identity), key = datum(options->key);
         int r;
 
-        if ((r = gnutls_psk_allocate_client_credentials(&client->credentials)) < 0 ||
-            (r = gnutls_psk_set_client_credentials2(client->credentials, &identity, &key, GNUTLS_PSK_KEY_RAW)) < 0)
+        if ((r = gnutls_psk_allocate_client_credentials(&client->psk)) < 0 ||
+            (r = gnutls_psk_set_client_credentials2(client->psk, &identity, &key, GNUTLS_PSK_KEY_RAW)) < 0)
                 return r;
-        return gnutls_credentials_set(client->session, GNUTLS_CRD_PSK, client->credentials);
+        return gnutls_credentials_set(client->session, GNUTLS_CRD_PSK, client->psk);
 }
 
-/* What the test wants shown is shown: GnuTLS itself would choose, put in order and leave out. */
-static int show(gnutls_session_t session, const gnutls_datum_t *authorities, int n_authorities,
-                const gnutls_pk_algorithm_t *algs, int n_algs, gnutls_pcert_st **ret_chain, unsigned *ret_n,
-                gnutls_privkey_t *ret_key) {
-        struct dtls_client *client = gnutls_session_get_ptr(session);
+/* ---- keys */
 
-        *ret_chain = client->shown;
-        *ret_n = client->n_shown;
-        *ret_key = client->own;
-        return 0;
-}
-
-static int set_shown(struct dtls_client *client, const struct dtls_client_options *options) {
+static int read_shown(const struct dtls_client_options *options, struct dtls_client_keys *keys) {
         const gnutls_datum_t spki = datum(options->spki);
         int r = 0;
 
-        if (options->spki.size > 0) {
-                r = gnutls_pcert_import_rawpk_raw(&client->shown[0], &spki, GNUTLS_X509_FMT_DER,
+        keys->is_raw = options->spki.size > 0;
+        if (keys->is_raw) {
+                r = gnutls_pcert_import_rawpk_raw(&keys->shown[0], &spki, GNUTLS_X509_FMT_DER,
                                                   GNUTLS_KEY_DIGITAL_SIGNATURE, 0);
-                client->n_shown = r == 0;
+                keys->n_shown = r == 0;
         }
-        while (r == 0 && client->n_shown < options->n_chain && client->n_shown < CHAIN_MAX) {
-                const gnutls_datum_t der = datum(options->chain[client->n_shown]);
+        while (r == 0 && keys->n_shown < options->n_chain && keys->n_shown < CHAIN_MAX) {
+                const gnutls_datum_t der = datum(options->chain[keys->n_shown]);
 
-                r = gnutls_pcert_import_x509_raw(&client->shown[client->n_shown], &der, GNUTLS_X509_FMT_DER, 0);
-                client->n_shown += r == 0;
+                r = gnutls_pcert_import_x509_raw(&keys->shown[keys->n_shown], &der, GNUTLS_X509_FMT_DER, 0);
+                keys->n_shown += r == 0;
         }
         return r;
 }
 
-static int set_keys(struct dtls_client *client, const struct dtls_client_options *options) {
+/* 0, or an error of GnuTLS; *ret is to be freed in any case. */
+static int read_keys(const struct dtls_client_options *options, struct dtls_client_keys **ret) {
         const gnutls_datum_t pkcs8 = datum(options->pkcs8);
+        struct dtls_client_keys *keys = *ret = calloc(1, sizeof(*keys));
         int r;
 
-        if ((r = gnutls_certificate_allocate_credentials(&client->keys)) < 0 ||
-            (r = gnutls_privkey_init(&client->own)) < 0)
+        if (!keys)
+                return GNUTLS_E_MEMORY_ERROR;
+        r = gnutls_privkey_init(&keys->own);
+        if (r < 0 || options->pkcs8.size == 0)
                 return r;
-        if (options->pkcs8.size > 0 &&
-            ((r = gnutls_privkey_import_x509_raw(client->own, &pkcs8, GNUTLS_X509_FMT_DER, NULL, 0)) < 0 ||
-             (r = set_shown(client, options)) < 0))
+        r = gnutls_privkey_import_x509_raw(keys->own, &pkcs8, GNUTLS_X509_FMT_DER, NULL, 0);
+        return r < 0 ? r : read_shown(options, keys);
+}
+
+int dtls_client_keys_new(const struct dtls_client_options *options, struct dtls_client_keys **ret) {
+        struct dtls_client_keys *keys;
+
+        if (read_keys(options, &keys) < 0) {
+                dtls_client_keys_free(keys);
+                return -EPROTO;
+        }
+        *ret = keys;
+        return 0;
+}
+
+void dtls_client_keys_free(struct dtls_client_keys *keys) {
+        if (!keys)
+                return;
+        while (keys->n_shown > 0)
+                gnutls_pcert_deinit(&keys->shown[--keys->n_shown]);
+        if (keys->own)
+                gnutls_privkey_deinit(keys->own);
+        free(keys);
+}
+
+/* ---- a client */
+
+/* What the test wants shown is shown: GnuTLS itself would choose, put in order and leave out. It changes neither. */
+static int show(gnutls_session_t session, const gnutls_datum_t *authorities, int n_authorities,
+                const gnutls_pk_algorithm_t *algs, int n_algs, gnutls_pcert_st **ret_chain, unsigned *ret_n,
+                gnutls_privkey_t *ret_key) {
+        const struct dtls_client *client = gnutls_session_get_ptr(session);
+
+        *ret_chain = (gnutls_pcert_st *)client->keys->shown;
+        *ret_n = client->keys->n_shown;
+        *ret_key = client->keys->own;
+        return 0;
+}
+
+static int set_keys(struct dtls_client *client, const struct dtls_client_options *options) {
+        int r = options->keys ? 0 : read_keys(options, &client->own_keys);
+
+        if (r < 0 || (r = gnutls_certificate_allocate_credentials(&client->certificates)) < 0)
                 return r;
+        client->keys = options->keys ? options->keys : client->own_keys;
         gnutls_session_set_ptr(client->session, client);
-        gnutls_certificate_set_retrieve_function2(client->keys, show);
-        return gnutls_credentials_set(client->session, GNUTLS_CRD_CERTIFICATE, client->keys);
+        gnutls_certificate_set_retrieve_function2(client->certificates, show);
+        return gnutls_credentials_set(client->session, GNUTLS_CRD_CERTIFICATE, client->certificates);
 }
 
 static int set_up(struct dtls_client *client, const struct dtls_client_options *options) {
         bool has_psk = options->identity.data != NULL;
+        bool is_raw = options->keys ? options->keys->is_raw : options->spki.size > 0;
         const char *wanted = options->priority ? options->priority : has_psk ? PRIORITY : PRIORITY_KEYS;
         char priority[PRIORITY_SIZE];
         int r;
@@ -159,7 +202,7 @@ static int set_up(struct dtls_client *client, const struct dtls_client_options *
         /* of what it has; GnuTLS would offer the other type, too */
         snprintf(priority, sizeof(priority), "%s%s", wanted,
                  has_psk || strstr(wanted, "CTYPE") ? "" :
-                 options->spki.size > 0             ? ":+CTYPE-CLI-RAWPK:+CTYPE-SRV-RAWPK:+CTYPE-SRV-X509" :
+                 is_raw                             ? ":+CTYPE-CLI-RAWPK:+CTYPE-SRV-RAWPK:+CTYPE-SRV-X509" :
                                                       ":+CTYPE-CLI-X509:+CTYPE-SRV-X509:+CTYPE-SRV-RAWPK");
 
         if ((r = gnutls_init(&client->session, GNUTLS_CLIENT | GNUTLS_DATAGRAM | GNUTLS_NONBLOCK | GNUTLS_ENABLE_RAWPK |
@@ -201,14 +244,11 @@ void dtls_client_free(struct dtls_client *client) {
                 return;
         if (client->session)
                 gnutls_deinit(client->session);
-        if (client->credentials)
-                gnutls_psk_free_client_credentials(client->credentials);
-        if (client->keys)
-                gnutls_certificate_free_credentials(client->keys);
-        while (client->n_shown > 0)
-                gnutls_pcert_deinit(&client->shown[--client->n_shown]);
-        if (client->own)
-                gnutls_privkey_deinit(client->own);
+        if (client->psk)
+                gnutls_psk_free_client_credentials(client->psk);
+        if (client->certificates)
+                gnutls_certificate_free_credentials(client->certificates);
+        dtls_client_keys_free(client->own_keys);
         while (!TAILQ_EMPTY(&client->in))
                 parcels_drop(&client->in);
         while (!TAILQ_EMPTY(&client->out))

@@ -9,6 +9,7 @@
  *     while (dtls_client_handshake(c) == -EAGAIN) { dtls_client_output() → server; server → dtls_client_input() }
  */
 struct dtls_client;
+struct dtls_client_keys;
 
 struct dtls_client_options {
         struct bytes identity; /* any bytes */
@@ -17,9 +18,14 @@ struct dtls_client_options {
         struct bytes spki;     /* its raw public key (RFC 7250), DER */
         const struct bytes *chain; /* or certificates, DER, its own first; neither: nothing is shown */
         size_t n_chain;
+        const struct dtls_client_keys *keys; /* what these three came to, for many clients; stays the caller's */
         const char *priority;  /* GnuTLS priority string; NULL: every suite of that kind that the server knows */
         bool is_eager;         /* handshake() without a new datagram sends the last flight again at once */
 };
+
+/* Keys and what is shown of them take longer to read than a client to make. Of the options pkcs8, spki and chain count. */
+int dtls_client_keys_new(const struct dtls_client_options *options, struct dtls_client_keys **ret);
+void dtls_client_keys_free(struct dtls_client_keys *keys);
 
 int dtls_client_new(const struct dtls_client_options *options, struct dtls_client **ret);
 void dtls_client_free(struct dtls_client *client);
