@@ -47,12 +47,14 @@ int store_client_add(struct store *store, struct client *client) {
 
 int store_client_update(struct store *store, const struct client *client) {
         _cleanup_(query_done) struct query q = {};
-        int r = client->suspended ? oscore_tell_gone(store, client->id, 0, 0) : 0;
+        int r;
 
-        if (r != 0 || (r = query_begin(store, QUERY_CLIENT_UPDATE, &q)) != 0)
+        credentials_touch(store);
+        if (client->suspended && (r = oscore_tell_gone(store, client->id, 0, 0)) != 0)
+                return r;
+        if ((r = query_begin(store, QUERY_CLIENT_UPDATE, &q)) != 0)
                 return r;
         bind_client(&q, client);
-        credentials_touch(store);
         r = query_run(&q);
         return r != 0 ? r : store_changed(store);
 }

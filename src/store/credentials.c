@@ -235,11 +235,12 @@ int store_credential_add(struct store *store, struct credential *credential, con
 
 int store_credential_delete(struct store *store, int64_t id, int64_t client_id, int64_t server_id) {
         _cleanup_(query_done) struct query q = {};
-        int r = oscore_tell_gone(store, client_id, server_id, id);
+        int r;
 
-        if (r != 0 || (r = query_begin(store, QUERY_CREDENTIAL_DELETE, &q)) != 0)
-                return r;
         credentials_touch(store);
+        if ((r = oscore_tell_gone(store, client_id, server_id, id)) != 0 ||
+            (r = query_begin(store, QUERY_CREDENTIAL_DELETE, &q)) != 0)
+                return r;
         query_int(&q, 1, id);
         query_int(&q, 2, client_id);
         query_int(&q, 3, server_id);

@@ -364,6 +364,7 @@ void credentials_touch(struct store *store);
 
 /*
  * Tell who listens that these contexts go, before they do: of one party, the other id 0; credential_id 0 all of them.
+ * After credentials_touch(), so that he looks again, whether they have gone, even if nothing else comes of it.
  * 0, < 0.
  */
 int oscore_tell_gone(struct store *store, int64_t client_id, int64_t server_id, int64_t credential_id);

@@ -82,12 +82,14 @@ int store_server_add(struct store *store, struct server *server) {
 
 int store_server_update(struct store *store, const struct server *server) {
         _cleanup_(query_done) struct query q = {};
-        int r = server->suspended ? oscore_tell_gone(store, 0, server->id, 0) : 0;
+        int r;
 
-        if (r != 0 || (r = query_begin(store, QUERY_SERVER_UPDATE, &q)) != 0)
+        credentials_touch(store);
+        if (server->suspended && (r = oscore_tell_gone(store, 0, server->id, 0)) != 0)
+                return r;
+        if ((r = query_begin(store, QUERY_SERVER_UPDATE, &q)) != 0)
                 return r;
         bind_server(&q, server);
-        credentials_touch(store);
         r = query_run(&q);
         return r != 0 ? r : store_changed(store);
 }

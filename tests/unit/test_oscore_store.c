@@ -637,12 +637,106 @@ static void test_out_of_memory(void **state) {
         assert_true(n_broken > 10);
 }
 
+struct told {
+        unsigned n;
+        int64_t id; /* the latest */
+        struct oscore_id kid;
+};
+
+static void note_told(void *context, int64_t credential_id, struct bytes kid) {
+        struct told *told = context;
+
+        told->n++;
+        told->id = credential_id;
+        told->kid = id_of(kid);
+}
+
+/* Of the one that goes, and not of the others of its party, nor of another's. */
+static void test_told_of_one(void **state) {
+        _cleanup_(store_freep) struct store *store = open_store();
+        const int64_t clients[] = { add_client(store, "c1"), 0 }, servers[] = { 0, add_server(store, "rs1") };
+        int64_t ids[2][2];
+        struct told told = {};
+        bool same;
+
+        for (unsigned i = 0; i < 4; i++) {
+                struct credential credential = context_of(clients[i / 2], servers[i / 2], bytes_of("abcd", i),
+                                                          BYTES_NONE);
+
+                assert_int_equal(try_add(store, &credential, i, &same), 0);
+                ids[i / 2][i % 2] = credential.id;
+        }
+        store_oscore_listen(store, note_told, &told);
+        for (unsigned i = 0; i < 2; i++) {
+                assert_int_equal(store_credential_delete(store, ids[i][0], clients[1 - i], servers[1 - i]),
+                                 REFUSE_ADMIN_UNKNOWN);
+                assert_int_equal(told.n, 2 * i);
+                for (unsigned j = 0; j < 2; j++) {
+                        assert_int_equal(store_credential_delete(store, ids[i][j], clients[i], servers[i]), 0);
+                        assert_int_equal(told.n, 2 * i + j + 1);
+                        assert_int_equal(told.id, ids[i][j]);
+                        assert_true(bytes_equal(bytes_of(told.kid.data, told.kid.size), bytes_of("abcd", 2 * i + j)));
+                }
+        }
+}
+
+static int delete_credential(struct store *store, struct credential *credential, struct server *server) {
+        return store_credential_delete(store, credential->id, 0, credential->server_id);
+}
+
+static int delete_server(struct store *store, struct credential *credential, struct server *server) {
+        return store_server_delete(store, server->id, NOW_S);
+}
+
+static int suspend(struct store *store, struct credential *credential, struct server *server) {
+        server->suspended = true;
+        return store_server_update(store, server);
+}
+
+/* However little came of it: who was told that a context goes is to look again whether it has gone. */
+static void test_out_of_memory_when_told(void **state) {
+        static int (*const changes[])(struct store *store, struct credential *credential, struct server *server) = {
+                delete_credential, delete_server, suspend };
+        struct credential credential = make_disk();
+        struct server server;
+        unsigned n_told_in_vain = 0;
+
+        for (size_t i = 0; i < N_ELEMENTS(changes); i++) {
+                int r = -ENOMEM;
+
+                for (unsigned n = 1; r != 0; n++) {
+                        struct store *store = NULL;
+                        struct told told = {};
+                        uint64_t generation;
+
+                        assert_true(n < 5000);
+                        disk_return(1);
+                        assert_int_equal(try_open(PATH, &store), 0);
+                        assert_int_equal(store_server_by_id(store, credential.server_id, &server), 0);
+                        store_oscore_listen(store, note_told, &told);
+                        assert_int_equal(store_begin(store), 0);
+                        generation = store_credentials_generation(store);
+                        sqlite_memory_fail_at(n);
+                        r = changes[i](store, &credential, &server);
+                        sqlite_memory_fail_at(0);
+                        store_rollback(store);
+                        assert_true(r == 0 || r == -ENOMEM);
+                        assert_true(told.n == 1 || r != 0);
+                        if (told.n > 0 && store_credentials_generation(store) == generation)
+                                fail_msg("change %zu, allocation %u: told, and nobody looks again", i, n);
+                        n_told_in_vain += told.n > 0 && r != 0;
+                        store_free(store);
+                }
+        }
+        assert_true(n_told_in_vain > 10);
+}
+
 /* ---- cost */
 
 static const enum query_id hot[] = {
         QUERY_OSCORE_FIND, QUERY_OSCORE_OF_KID, QUERY_OSCORE_OF_CREDENTIAL, QUERY_OSCORE_TAKEN,
         QUERY_OSCORE_RENEW, QUERY_OSCORE_LEASE, QUERY_OSCORE_NEXT, QUERY_OSCORE_RAISE, QUERY_OSCORE_ADD,
-        QUERY_CREDENTIAL_DELETE, QUERY_CLIENT_DELETE,
+        QUERY_OSCORE_OF_PARTY, QUERY_CREDENTIAL_DELETE, QUERY_CLIENT_DELETE,
 };
 
 static void expect_plan(struct store *store, enum query_id id) {
@@ -671,6 +765,7 @@ static void fill(struct store *store, const char *sql) {
 static void test_many(void **state) {
         _cleanup_(store_freep) struct store *store = open_store();
         int64_t c1 = add_client(store, "c1"), id = add_context(store, c1, KID, BYTES_NONE, 1);
+        struct told told = {};
         uint64_t first;
 
         fill(store, MANY "INSERT INTO clients (id, name, suspended, profiles, default_audience, created_s) "
@@ -686,8 +781,11 @@ static void test_many(void **state) {
         assert_int_equal(store_oscore_renew(store, id, BYTES_LITERAL("r")), 0);
         assert_int_equal(store_oscore_lease(store, LEASE, &first), 0);
         assert_int_equal(store_begin(store), 0);
+        store_oscore_listen(store, note_told, &told);
         assert_int_equal(store_credential_delete(store, id, c1, 0), 0);
+        assert_int_equal(told.n, 1);
         assert_int_equal(store_client_delete(store, c1, NOW_S), 0);
+        assert_int_equal(told.n, 2);
 
         for (size_t i = 0; i < N_ELEMENTS(hot); i++) {
                 sqlite3_stmt *stmt = store->queries[hot[i]];
@@ -903,6 +1001,8 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_io_errors, make_disks, unmake_disks),
                 cmocka_unit_test_setup_teardown(test_disk_full, make_disks, unmake_disks),
                 cmocka_unit_test_setup_teardown(test_out_of_memory, make_disks, unmake_disks),
+                cmocka_unit_test(test_told_of_one),
+                cmocka_unit_test_setup_teardown(test_out_of_memory_when_told, make_disks, unmake_disks),
                 cmocka_unit_test(test_many),
                 cmocka_unit_test(test_changed),
                 cmocka_unit_test_setup_teardown(test_restore, folder_make, folder_remove),
