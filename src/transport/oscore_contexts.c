@@ -258,6 +258,7 @@ void oscore_contexts_forget(struct oscore_contexts *contexts, int64_t credential
         id.size = kid.size;
         if (kid.size > 0)
                 memcpy(id.data, kid.data, kid.size);
+        aead_forget(contexts->aead); /* its key may be the last that was used, even if it had to make room since then */
         found = kid_find(contexts, &id);
         if (!found)
                 return;
@@ -266,7 +267,6 @@ void oscore_contexts_forget(struct oscore_contexts *contexts, int64_t credential
                 if (held->credential_id == credential_id)
                         held_free(contexts, found, held);
         }
-        aead_forget(contexts->aead); /* its key may be the last that was used */
         if (TAILQ_EMPTY(&found->contexts))
                 kid_free(contexts, found);
 }

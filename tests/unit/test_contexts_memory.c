@@ -405,12 +405,76 @@ static void nothing_is_left_behind(void **state) {
         assert_int_equal(n_left_behind, 0);
 }
 
+#define ANSWER_MAX 300 /* bytes that there are for one */
+
+/* Whatever its size: neither by a buffer that grows, nor where there is no room for it all. */
+static void nothing_of_an_answer_is_left_behind(void **state) {
+        uint8_t text[ANSWER_MAX];
+        struct realm realm;
+
+        realm_open(&realm);
+        struct device device = device_of(&realm, 1);
+
+        device_meet(&device);
+        for (size_t i = 0; i < sizeof(text); i++)
+                text[i] = (uint8_t)PLAIN[i % strlen(PLAIN)];
+        needles[0] = BYTES_LITERAL(PLAIN);
+        n_needles = 1;
+        n_left_behind = 0;
+        for (size_t size = strlen(PLAIN); size <= ANSWER_MAX; size++) {
+                struct coap_message answer = { .code = CODE_CONTENT, .payload = bytes_of(text, size) };
+                struct oscore_outer outer = { .payload = BUF_INIT(ANSWER_MAX) };
+                size_t whole = 1 + 2 + strlen(PLAIN) + 1 + size + 8; /* code, option, marker, payload, tag */
+
+                assert_int_equal(coap_message_add(&answer, OPTION_LOCATION_PATH, BYTES_LITERAL(PLAIN)), 0);
+                assert_int_equal(watched_protect(&device, true, &answer, &outer), whole <= ANSWER_MAX ? 0 : -EOVERFLOW);
+                watching = true;
+                buf_done(&outer.payload);
+                watching = false;
+        }
+        assert_int_equal(n_left_behind, 0);
+        n_needles = 0;
+        device_done(&device);
+        realm_close(&realm);
+}
+
+/* OpenSSL's copy of the keys that were used last is no exception, even if the context itself had to make room before. */
+static void nothing_stays_of_what_is_forgotten(void **state) {
+        const struct coap_message answer = { .code = CODE_CONTENT };
+        struct realm realm;
+        size_t before;
+
+        realm_open(&realm);
+        struct device device = device_of(&realm, 1);
+
+        device_meet(&device); /* what OpenSSL keeps from its first use on is none of it */
+        realm_start(&realm, 10);
+        before = heap_in_use;
+        for (unsigned run = 0; run < 2; run++) {
+                struct oscore_outer outer = { .payload = BUF_INIT(MESSAGE_MAX) };
+
+                device_meet(&device);
+                assert_int_equal(oscore_protect(realm.oscore, &device.taken.binding, false, &answer, &outer), 0);
+                buf_done(&outer.payload);
+                assert_true(heap_in_use > before);
+                if (run == 1)
+                        oscore_set_limit(realm.oscore, 0);
+                oscore_forget(realm.oscore, 1, BYTES_LITERAL("\xc1"));
+                if (heap_in_use != before)
+                        fail_msg("run %u: %zu bytes stay", run, heap_in_use - before);
+        }
+        device_done(&device);
+        realm_close(&realm);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(a_hundred_thousand_contexts_are_held_for_a_kilobyte_each),
                 cmocka_unit_test(the_latest_that_nobody_used_go),
                 cmocka_unit_test(one_allocation_that_fails_costs_one_message),
                 cmocka_unit_test(nothing_is_left_behind),
+                cmocka_unit_test(nothing_of_an_answer_is_left_behind),
+                cmocka_unit_test(nothing_stays_of_what_is_forgotten),
         };
 
         if (CRYPTO_set_mem_functions(ssl_malloc, ssl_realloc, ssl_free) != 1)
