@@ -4,8 +4,9 @@
  * most three times what was asked; and in the end who has a context is served, and who has none as well.
  *
  * A step is a byte: address (2 bits), batch afterwards, 16-bit length, protected, time (3 bits). When protected a byte
- * more: context (2 bits; the fourth is the second being renewed, Appendix B.2), number (2 bits), with the last Echo, non-confirmable, in outer blocks, bent; and a byte for
- * each number that is not the next, and for what is bent. Then a length; and what is inside, or the datagram.
+ * more: context (2 bits; the fourth is the second being renewed, Appendix B.2), number (2 bits), with the last Echo,
+ * non-confirmable, in outer blocks, bent; and a byte for each number that is not the next, and for what is bent. Then a
+ * length; and what is inside, or the datagram.
  */
 #include <errno.h>
 
@@ -78,7 +79,8 @@ static void spend(struct scene *scene, const struct spent *spent) {
         for (size_t i = 0; i < scene->n_spent; i++) {
                 const struct spent *one = &scene->spent[i];
 
-                if (one->context == spent->context && one->epoch == spent->epoch && one->is_own == spent->is_own && one->number == spent->number) {
+                if (one->context == spent->context && one->epoch == spent->epoch && one->is_own == spent->is_own &&
+                    one->number == spent->number) {
                         MUST(one->digest == spent->digest);
                         return;
                 }
@@ -90,8 +92,10 @@ static void spend(struct scene *scene, const struct spent *spent) {
 /* ---- renewal */
 
 static void take_keys(struct scene *scene, struct context *context) {
+        const struct renewal *renewal = &scene->renewal;
+
         oscore_keys_done(&context->keys);
-        world_context(WORLD_RENEWS, bytes_of(scene->renewal.id_context, scene->renewal.id_context_size), &context->keys);
+        world_context(WORLD_RENEWS, bytes_of(renewal->id_context, renewal->id_context_size), &context->keys);
         context->number = context->echo_size = 0;
         context->epoch++;
 }

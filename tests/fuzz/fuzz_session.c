@@ -6,8 +6,8 @@
  * A step is a byte: who (1 bit), what (2 bits), batch afterwards, 16-bit length, time (3 bits); a length; bytes. What:
  * a message as it is, the payload of a request to /token, or to /introspect (empty: the last token), or (no bytes
  * follow) an Acknowledgement or Reset of the last message heard. To /token an empty payload stands for the last refresh
- * token. A client that asks about nothing in 16 bits gives the last token back at /revoke; the server may observe that at
- * /revoke/trl.
+ * token. A client that asks about nothing in 16 bits gives the last token back at /revoke; the server may observe that
+ * at /revoke/trl.
  */
 #include <errno.h>
 

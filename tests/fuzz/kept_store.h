@@ -3,8 +3,8 @@
 #include "store/store.h"
 
 /*
- * A store in memory that is as it was when it was kept, as often as wanted: the database, and what struct store knows of
- * it, numbers leased included. To make and fill one takes longer than nearly all that is done to it.
+ * A store in memory that is as it was when it was kept, as often as wanted: the database, and what struct store knows
+ * of it, numbers leased included. To make and fill one takes longer than nearly all that is done to it.
  */
 struct kept_store;
 

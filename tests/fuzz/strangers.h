@@ -19,6 +19,6 @@ void strangers_say(struct strangers *strangers, struct world *world, unsigned n,
 /* Unprotected, and decoded already. False: it was to the probe. */
 bool strangers_hear(struct strangers *strangers, const struct datagram *datagram, const struct coap_message *message);
 
-/* An hour later the probe asks for discovery, in a message of this number; it has to be served. hear: world_deliver()'s. */
+/* An hour later the probe asks for discovery, in a message of this number, and has to be served. */
 void strangers_probe(struct strangers *strangers, struct world *world, uint16_t mid,
                      void (*hear)(void *context, const struct datagram *datagram), void *context);

@@ -96,7 +96,10 @@ static struct store *filled_store(void) {
         add_following_server(store, world_parties[2]);
         register_key(store, world_parties[1]);
         for (unsigned i = 0; i < WORLD_CONTEXTS; i++)
-                (i == WORLD_RENEWS ? party_add_renewing_context : party_add_context)(store, world_parties[i], kid_of(i));
+                if (i == WORLD_RENEWS)
+                        party_add_renewing_context(store, world_parties[i], kid_of(i));
+                else
+                        party_add_context(store, world_parties[i], kid_of(i));
         MUST(store_commit(store) == 0);
         return store;
 }

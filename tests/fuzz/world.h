@@ -23,8 +23,8 @@ struct world {
 extern const char *const world_parties[WORLD_PARTIES]; /* c0, c1, rs1 */
 
 /*
- * A key pair that c1 is registered with, as raw public key and by the rule for its certificate, which is a trust anchor;
- * and clients of dtls_client_new() with it.
+ * A key pair that c1 is registered with, as raw public key and by the rule for its certificate, which is a trust
+ * anchor; and clients of dtls_client_new() with it.
  */
 struct dtls_client_keys;
 struct world_key {
@@ -35,7 +35,7 @@ struct world_key {
 };
 const struct world_key *world_key(void);
 
-/* Security contexts (RFC 8613) of the parties in that order; the second may be renewed. id_context: data NULL at first. */
+/* Security contexts (RFC 8613) of the parties in that order; the second may be renewed. id_context: data NULL first. */
 #define WORLD_CONTEXTS WORLD_PARTIES
 #define WORLD_RENEWS 1
 struct oscore_keys;

@@ -51,7 +51,7 @@ const struct world_key *world_key(void) {
         return &key;
 }
 
-/* ---- the coaps door's: who calls dtls_keys_new() comes here. Such a set is never changed, and has several users anyway. */
+/* ---- the coaps door's: who calls dtls_keys_new() comes here. Nothing changes such a set, and it has several users. */
 
 int __real_dtls_keys_new(const struct dtls_key *list, size_t n, gnutls_certificate_verify_function *verify,
                          struct dtls_keys **ret);

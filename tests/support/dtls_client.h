@@ -23,7 +23,7 @@ struct dtls_client_options {
         bool is_eager;         /* handshake() without a new datagram sends the last flight again at once */
 };
 
-/* Keys and what is shown of them take longer to read than a client to make. Of the options pkcs8, spki and chain count. */
+/* Keys and what is shown of them take long to read. Of the options pkcs8, spki and chain count. 0, or -EPROTO. */
 int dtls_client_keys_new(const struct dtls_client_options *options, struct dtls_client_keys **ret);
 void dtls_client_keys_free(struct dtls_client_keys *keys);
 
