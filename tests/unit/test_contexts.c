@@ -111,6 +111,31 @@ static void an_evicted_context_asks_again(void **state) {
         realm_close(&realm);
 }
 
+/* A notification is a use: who observes and asks for nothing else is not the first to go. */
+static void who_is_notified_stays(void **state) {
+        const struct coap_message news = { .code = CODE_CONTENT };
+        struct oscore_outer outer = { .payload = BUF_INIT(MESSAGE_MAX) };
+        struct realm realm;
+
+        realm_open(&realm);
+        (void)realm_enrol(&realm, "the secret of c2", BYTES_LITERAL("\xc2"), BYTES_NONE);
+        (void)realm_enrol(&realm, "the secret of c3", BYTES_LITERAL("\xc3"), BYTES_NONE);
+        realm_start(&realm, 2);
+        struct device device = device_of(&realm, 1), second = device_of(&realm, 2), third = device_of(&realm, 3);
+
+        device_meet(&device);
+        device_meet(&second);
+        assert_int_equal(oscore_protect(realm.oscore, &device.taken.binding, true, &news, &outer), 0);
+        device_meet(&third);
+        assert_int_equal(device_ask(&device, BYTES_NONE), OSCORE_REQUEST);
+        assert_int_equal(device_ask(&second, BYTES_NONE), OSCORE_ECHO);
+        buf_done(&outer.payload);
+        device_done(&device);
+        device_done(&second);
+        device_done(&third);
+        realm_close(&realm);
+}
+
 /* What strangers ask for, who have seen its kid, makes no context go that was used. */
 static void strangers_let_nobody_go(void **state) {
         static const uint8_t kids[] = { 0xd0, 0xd1, 0xd2, 0xd3, 0xd4, 0xd5, 0xd6, 0xd7, 0xd8, 0xd9, 0xda, 0xdb };
@@ -825,6 +850,7 @@ int main(void) {
                 cmocka_unit_test(a_restart_asks_for_an_echo),
                 cmocka_unit_test(an_echo_is_good_once_for_one),
                 cmocka_unit_test(an_evicted_context_asks_again),
+                cmocka_unit_test(who_is_notified_stays),
                 cmocka_unit_test(strangers_let_nobody_go),
                 cmocka_unit_test(what_cannot_be_read_is_refused),
                 cmocka_unit_test(an_option_twice_is_refused),

@@ -769,6 +769,24 @@ static void a_client_hears_libcoap(void **state) {
         assert_true(bytes_equal(secret_bytes(&keys.sender_key), secret_bytes(&third.sender_key)));
 }
 
+/* What was to be said under keys of a credential that is gone by then is not said. */
+static void response_1_goes_with_its_credential(void **state) {
+        struct oscore_outer outer = { .payload = BUF_INIT(MESSAGE_MAX) };
+        struct realm realm;
+
+        realm_open(&realm);
+        struct renewer renewer = renewer_of(&realm, 1);
+        struct device *device = &renewer.device;
+
+        assert_int_equal(send_request_1(&renewer), OSCORE_ECHO);
+        oscore_forget(realm.oscore, 1, BYTES_LITERAL("\xc1"));
+        assert_int_equal(oscore_protect(realm.oscore, &device->taken.binding, false, &device->taken.inner, &outer),
+                         -ENOENT);
+        buf_done(&outer.payload);
+        device_done(device);
+        realm_close(&realm);
+}
+
 static void a_kid_context_is_wrapped_in_cbor(void **state) {
         uint8_t id_context[OSCORE_ID_CONTEXT_SIZE_MAX + 1] = {}, wrapped[OSCORE_KID_CONTEXT_SIZE_MAX];
         struct bytes again;
@@ -811,6 +829,7 @@ int main(void) {
                 cmocka_unit_test(a_client_hears_only_response_1),
                 cmocka_unit_test(a_client_wants_an_r2_of_eight_bytes),
                 cmocka_unit_test(a_client_hears_libcoap),
+                cmocka_unit_test(response_1_goes_with_its_credential),
                 cmocka_unit_test(a_kid_context_is_wrapped_in_cbor),
         };
 

@@ -351,6 +351,31 @@ static void test_killed_at_each_step(void **state) {
         assert_true(n > 20);
 }
 
+/* What the next attempt takes back is served again if there is something wrong with what it has to restore. */
+static void test_taken_back_and_refused(void **state) {
+        static const uint8_t wrong[32] = { 2 };
+        const struct site *site = *state;
+        bool was_killed = true;
+
+        for (unsigned n = 1; was_killed; n++) {
+                _cleanup_(diags_done) struct diags diags = {};
+                _cleanup_(freep) char *kept = NULL;
+                const struct restore refused = { .backup = site->backup, .database = site->database,
+                                                 .seal_key = { wrong, sizeof(wrong) }, .now_s = NOW_S };
+                struct counters counters;
+
+                begin(site, true);
+                was_killed = restore_killed_at(site, n);
+                assert_int_equal(store_restore(&refused, &kept, &diags), -EINVAL);
+                assert_null(kept);
+                if (!starts(site, &counters))
+                        fail_msg("killed at %u: neither the old nor the new one is served", n);
+                if (!are_reached(&counters, &ahead))
+                        fail_msg("killed at %u: a number comes again", n);
+                assert_true(n < STEPS_MAX);
+        }
+}
+
 /* So is the attempt after it, and then it is run once more. */
 static void test_killed_twice(void **state) {
         const struct site *site = *state;
@@ -430,6 +455,7 @@ static void test_journals_go_along(void **state) {
 int main(void) {
         static const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_killed_at_each_step, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_taken_back_and_refused, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_killed_twice, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_killed_where_none_was, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_mark_without_a_name, setup, teardown),

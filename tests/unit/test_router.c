@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <malloc.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -8,11 +9,13 @@
 #include <sys/stat.h>
 
 #include <cmocka.h>
+#include <openssl/crypto.h>
 #include <sqlite3.h>
 
 #include "base/cleanup.h"
 #include "base/config.h"
 #include "base/log.h"
+#include "crypto/aead.h"
 #include "endpoint/aced.h"
 #include "endpoint/refusal.h"
 #include "endpoint/router.h"
@@ -728,6 +731,66 @@ static void test_log_tells_the_credential(void **state) {
         }
 }
 
+/* ---- what OpenSSL holds */
+
+static size_t ssl_in_use;
+static unsigned n_ssl_taken;
+
+static void *ssl_realloc(void *memory, size_t size, const char *file, int line) {
+        size_t before = memory ? malloc_usable_size(memory) : 0;
+        void *moved = NULL;
+
+        if (size == 0)
+                free(memory);
+        else if (!(moved = realloc(memory, size)))
+                return NULL;
+        n_ssl_taken += moved != NULL;
+        ssl_in_use += (moved ? malloc_usable_size(moved) : 0) - before;
+        return moved;
+}
+
+static void *ssl_malloc(size_t size, const char *file, int line) {
+        return size > 0 ? ssl_realloc(NULL, size, file, line) : NULL;
+}
+
+static void ssl_free(void *memory, const char *file, int line) {
+        if (memory)
+                (void)ssl_realloc(memory, 0, file, line);
+}
+
+/* How much OpenSSL had to take for two tokens of one batch. */
+static unsigned taken_for_tokens(struct world *world) {
+        struct call calls[2];
+
+        for (size_t i = 0; i < N_ELEMENTS(calls); i++)
+                call_token(&calls[i], world);
+        n_ssl_taken = 0;
+        run(&world->as, calls, N_ELEMENTS(calls));
+        for (size_t i = 0; i < N_ELEMENTS(calls); i++) {
+                assert_int_equal(calls[i].work.response.code, CODE_CREATED);
+                call_done(&calls[i]);
+        }
+        return n_ssl_taken;
+}
+
+/* What is set up for the tokens of a batch serves all of them, and goes with it: it has a server's key in it. */
+static void test_nothing_outlasts_a_batch(void **state) {
+        struct world *world = *state;
+        unsigned n_alone;
+        size_t before;
+
+        (void)taken_for_tokens(world); /* what OpenSSL keeps from its first use on */
+        before = ssl_in_use;
+        n_alone = taken_for_tokens(world);
+        assert_true(ssl_in_use == before && before > 0);
+        world->as.aead = aead_new();
+        assert_non_null(world->as.aead);
+        assert_true(taken_for_tokens(world) < n_alone);
+        assert_int_equal(ssl_in_use, before);
+        aead_free(world->as.aead);
+        world->as.aead = NULL;
+}
+
 int main(void) {
         static const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_refusals),
@@ -740,6 +803,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_decisions_are_numbered, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_strangers_fill_no_log, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_log_tells_the_credential, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_nothing_outlasts_a_batch, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_local_error_is_json, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_refused_leaves_nothing, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_reused_refresh_token_revokes_once, setup, teardown),
@@ -754,5 +818,7 @@ int main(void) {
         };
 
         log_set_level(LOG_LEVEL_ERROR);
+        if (CRYPTO_set_mem_functions(ssl_malloc, ssl_realloc, ssl_free) != 1)
+                return 1;
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
