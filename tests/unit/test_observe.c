@@ -309,7 +309,7 @@ static void test_sequence(void **state) {
         _cleanup_(fixture_done) struct fixture f;
         struct observe_turn turn;
         uint32_t before, sequence;
-        char text[16];
+        char text[24];
 
         begin(&f);
         f.peers[0].sequence = 0xfffffc;
