@@ -72,6 +72,9 @@ def decode(data):
     return message
 
 
+ANSWER_TIMEOUT_S = 60  # of a busy machine
+
+
 class Endpoint:
     """Requests and answers over something with send(bytes) and recv(timeout) -> bytes or None."""
 
@@ -91,7 +94,7 @@ class Endpoint:
             message.options.append((ACCEPT, accept.to_bytes(2, "big").lstrip(b"\0")))
         return message
 
-    def request(self, code, path, payload=b"", timeout=10, **more):
+    def request(self, code, path, payload=b"", timeout=ANSWER_TIMEOUT_S, **more):
         """Send once and return the response, piggybacked or separate (which is acknowledged)."""
         message = self.build(code, path, payload, **more)
         self.wire.send(message.encode())
@@ -108,7 +111,7 @@ class Endpoint:
                 continue
         raise TimeoutError("no answer to five transmissions")
 
-    def response(self, token, timeout=10):
+    def response(self, token, timeout=ANSWER_TIMEOUT_S):
         deadline = time.monotonic() + timeout
         while (left := deadline - time.monotonic()) > 0:
             data = self.wire.recv(left)
@@ -122,7 +125,7 @@ class Endpoint:
             return answer
         raise TimeoutError(f"no answer within {timeout} s")
 
-    def raw(self, data, timeout=10):
+    def raw(self, data, timeout=ANSWER_TIMEOUT_S):
         """Send bytes as they are; the next datagram or None."""
         self.wire.send(data)
         return self.wire.recv(timeout)

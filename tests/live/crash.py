@@ -904,12 +904,12 @@ class Crash:
                 f"slowest start {1000 * max(self.starts_s):.0f} ms")
 
 
-def crash(rounds, seed, seconds=None, quiet=False):
-    """Some rounds; fewer when seconds have passed. What came of it."""
+def crash(rounds, seed, seconds=None, rounds_min=0, quiet=False):
+    """Some rounds; fewer when seconds have passed, but rounds_min. What came of it."""
     deadline = time.monotonic() + (seconds or float("inf"))
     one = Crash(seed, quiet)
     try:
-        while one.round < rounds and time.monotonic() < deadline:
+        while one.round < rounds and (one.round < rounds_min or time.monotonic() < deadline):
             one.run_round()
         return one.round, one.finish()
     finally:

@@ -198,10 +198,10 @@ class Endpoint(coap.Endpoint):
         self.outer = outer
         return self.context.unprotect(outer, self.bindings[outer.token])
 
-    def response(self, token, timeout=10):
+    def response(self, token, timeout=coap.ANSWER_TIMEOUT_S):
         return self.open(super().response(token, timeout))[0]
 
-    def request(self, code, path, payload=b"", timeout=10, echo=True, **more):
+    def request(self, code, path, payload=b"", timeout=coap.ANSWER_TIMEOUT_S, echo=True, **more):
         message = self.build(code, path, payload, **more)
         answer = self.exchange(message, timeout)
         value = next((v for n, v in answer.options if n == ECHO), None)
@@ -211,7 +211,7 @@ class Endpoint(coap.Endpoint):
             answer = self.exchange(again, timeout)
         return answer
 
-    def exchange(self, message, timeout=10):
+    def exchange(self, message, timeout=coap.ANSWER_TIMEOUT_S):
         self.send(message)
         return self.response(message.token, timeout)
 
@@ -237,7 +237,7 @@ class Endpoint(coap.Endpoint):
                 continue
         raise TimeoutError("no answer to five transmissions")
 
-    def raw_answer(self, message, timeout=10):
+    def raw_answer(self, message, timeout=coap.ANSWER_TIMEOUT_S):
         """An outer message as it is; what comes for it, as it is."""
         self.wire.send(message.encode())
         return super().response(message.token, timeout)
@@ -299,7 +299,7 @@ class Observation:
         self.number = number
         return True
 
-    def message(self, timeout=10, answer=coap.ACK):
+    def message(self, timeout=coap.ANSWER_TIMEOUT_S, answer=coap.ACK):
         """The next message that is new; None when none comes. What is of another token is a fault."""
         deadline = time.monotonic() + timeout
         while (left := deadline - time.monotonic()) > 0 and (data := self.session.wire.recv(left)) is not None:

@@ -24,7 +24,7 @@ def aced(*arguments, **more):
     return run(program("aced"), *arguments, check=False, **more)
 
 
-def wait_for_log(realm, pattern, timeout=30):
+def wait_for_log(realm, pattern, timeout=60):
     deadline = time.monotonic() + timeout
     while not re.search(pattern, realm.log_text()):
         assert time.monotonic() < deadline, f"no {pattern!r} in the log:\n{realm.log_text()}"
@@ -254,7 +254,7 @@ def test_status_line_and_watchdog(make_realm):
     assert any(line.startswith("STATUS=") for line in realm.notify.lines)
     for _ in range(3):
         realm.notify.forget()
-        assert realm.notify.wait("WATCHDOG=1", realm.process, timeout=20)
+        assert realm.notify.wait("WATCHDOG=1", realm.process, timeout=60)
 
 
 def test_no_watchdog_unasked(realm):

@@ -107,7 +107,7 @@ def test_close_notify(shared):
     assert session.request(coap.GET, ".well-known/core").status == "2.05"
     assert shared.ctl("status")["figures"]["sessions"] == before + 1
     session.close()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while shared.ctl("status")["figures"]["sessions"] != before:
         assert time.monotonic() < deadline, "the session outlives its close_notify"
 
@@ -170,7 +170,7 @@ def test_idle_sessions_go(make_realm):
     realm = make_realm({"limits": {"session_idle_s": "10"}}).start()
     session = realm.connect(realm.add_client())
     with pytest.raises(ConnectionError):
-        while session.wire.recv(30) is None:
+        while session.wire.recv(60) is None:
             pytest.fail("the idle session was not closed")
     session.close()
 

@@ -20,6 +20,8 @@ import dtls
 from realm import BUILD, program
 from tokens import opens
 
+pytestmark = pytest.mark.alone
+
 LONG = os.environ.get("ACED_LONG") == "1"
 TIMES = 10 if LONG else 1
 SECONDS = 120                # for what has an end of its own
