@@ -680,6 +680,23 @@ static void test_told_of_one(void **state) {
         }
 }
 
+/* Of each of a party that goes, or is suspended. */
+static void test_told_of_all(void **state) {
+        _cleanup_(store_freep) struct store *store = open_store();
+        int64_t c1 = add_client(store, "c1"), c2 = add_client(store, "c2");
+        struct told told = {};
+
+        for (unsigned i = 0; i < 5; i++)
+                (void)add_context(store, i < 3 ? c1 : c2, bytes_of("abcde", i), BYTES_NONE, i);
+        store_oscore_listen(store, note_told, &told);
+        suspend_client(store, "c1", false);
+        assert_int_equal(told.n, 0);
+        suspend_client(store, "c1", true);
+        assert_int_equal(told.n, 3);
+        assert_int_equal(store_client_delete(store, c2, NOW_S), 0);
+        assert_int_equal(told.n, 5);
+}
+
 static int delete_credential(struct store *store, struct credential *credential, struct server *server) {
         return store_credential_delete(store, credential->id, 0, credential->server_id);
 }
@@ -1002,6 +1019,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_disk_full, make_disks, unmake_disks),
                 cmocka_unit_test_setup_teardown(test_out_of_memory, make_disks, unmake_disks),
                 cmocka_unit_test(test_told_of_one),
+                cmocka_unit_test(test_told_of_all),
                 cmocka_unit_test_setup_teardown(test_out_of_memory_when_told, make_disks, unmake_disks),
                 cmocka_unit_test(test_many),
                 cmocka_unit_test(test_changed),
