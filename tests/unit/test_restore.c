@@ -452,6 +452,22 @@ static void test_journals_go_along(void **state) {
         assert_true(exists(beside(kept, "-journal")) && exists(beside(kept, "-wal")));
 }
 
+/* Restores within one second keep one database each. */
+static void test_none_that_is_kept_is_replaced(void **state) {
+        _cleanup_(freep) char *first = NULL, *second = NULL;
+        const struct site *site = *state;
+        _cleanup_(diags_done) struct diags diags = {};
+        struct counters counters;
+
+        begin(site, true);
+        assert_int_equal(restore(site, &first, &diags), 0);
+        assert_int_equal(restore(site, &second, &diags), 0);
+        assert_string_not_equal(first, second);
+        assert_true(exists(second));
+        counters = counters_of(first);
+        assert_memory_equal(&counters, &ahead, sizeof(ahead));
+}
+
 int main(void) {
         static const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_killed_at_each_step, setup, teardown),
@@ -460,6 +476,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_killed_where_none_was, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_mark_without_a_name, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_journals_go_along, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_none_that_is_kept_is_replaced, setup, teardown),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
