@@ -223,6 +223,19 @@ static void test_limits(void **state) {
         assert_int_equal(figures.n_refused, 4);
 }
 
+/* Half of all may be less than what one peer may have: that it may have of one topic, too. */
+static void test_one_topic_for_one_peer(void **state) {
+        _cleanup_(fixture_done) struct fixture f;
+        uint32_t sequence;
+
+        begin(&f);
+        observe_set_limits(f.observe, &(struct observe_limits){ .observers_max = 2, .per_peer_max = 2,
+                                                                .refresh_us = REFRESH_US });
+        assert_int_equal(add(&f, 0, "a", &sequence), 0);
+        assert_int_equal(add(&f, 0, "b", &sequence), 0);
+        expect_observers(&f, 2);
+}
+
 /* A device that was restarted, in the same context: its former observations make room for the new ones. */
 static void test_oldest_gives_way(void **state) {
         _cleanup_(fixture_done) struct fixture f;
@@ -416,6 +429,7 @@ int main(void) {
                 cmocka_unit_test(test_what_is_known_is_not_told),
                 cmocka_unit_test(test_ends),
                 cmocka_unit_test(test_limits),
+                cmocka_unit_test(test_one_topic_for_one_peer),
                 cmocka_unit_test(test_oldest_gives_way),
                 cmocka_unit_test(test_refused_displaces_none),
                 cmocka_unit_test(test_room_of_the_oldest),
