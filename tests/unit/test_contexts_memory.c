@@ -427,7 +427,8 @@ static void nothing_of_an_answer_is_left_behind(void **state) {
                 size_t whole = 1 + 2 + strlen(PLAIN) + 1 + size + 8; /* code, option, marker, payload, tag */
 
                 assert_int_equal(coap_message_add(&answer, OPTION_LOCATION_PATH, BYTES_LITERAL(PLAIN)), 0);
-                assert_int_equal(watched_protect(&device, true, &answer, &outer), whole <= ANSWER_MAX ? 0 : -EOVERFLOW);
+                assert_int_equal(watched_protect(&device, true, &answer, &outer),
+                                 whole <= ANSWER_MAX ? 0 : -EOVERFLOW);
                 watching = true;
                 buf_done(&outer.payload);
                 watching = false;
