@@ -34,7 +34,8 @@ def test_first_token_by_hand(tmp_path):
     assert script.count("aced -c aced.conf &") == 1 and script.count("\nkill %1") == 1
     script = script.replace("aced -c aced.conf &", "aced -c aced.conf 2> log &\n"
                             "until acectl -s control.sock status > status 2>&1; do kill -0 %1 || exit; done")
-    script = script.replace("\nkill %1", "\nkill %1\nwait %1")
+    # by its number, as a job that has ended may be forgotten
+    script = script.replace("\nkill %1", "\nkill %1\nwait $!")
     # jobs need monitor mode; any command that fails ends it, and whatever happens the server goes
     script = f"set -em\ntrap 'kill %1 2>/dev/null' EXIT\n{script}\ntrap - EXIT\n"
     work = tmp_path / "s"
