@@ -87,8 +87,17 @@ int coap_message_decode(struct bytes datagram, struct coap_message *ret, bool *r
                            ret);
 }
 
+void coap_message_begin(struct coap_message *ret) {
+        ret->type = (enum coap_type)0;
+        ret->code = CODE_EMPTY;
+        ret->mid = 0;
+        ret->token = BYTES_NONE;
+        ret->n_options = 0;
+        ret->payload = BYTES_NONE;
+}
+
 int coap_inner_decode(struct bytes plain, struct coap_message *ret) {
-        *ret = (struct coap_message){};
+        coap_message_begin(ret);
         if (plain.size == 0 || plain.data[0] == CODE_EMPTY || class_is_reserved(plain.data[0]))
                 return REFUSE_MALFORMED;
         ret->code = plain.data[0];

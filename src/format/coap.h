@@ -49,6 +49,8 @@ int coap_inner_decode(struct bytes plain, struct coap_message *ret);
 /* Put the options in order of their numbers, equal ones staying as they were. */
 void coap_message_sort(struct coap_message *message);
 
+/* An empty message without options: all but the room for them is set, which is nine tenths of it. */
+void coap_message_begin(struct coap_message *ret);
 /* Append an option to a message under construction; value is borrowed. -EOVERFLOW when COAP_OPTIONS_MAX is reached. */
 int coap_message_add(struct coap_message *message, uint16_t number, struct bytes value);
 /* The same for a uint option; scratch (4 bytes) keeps the encoded value as long as the message lives. */

@@ -248,8 +248,13 @@ static int part(const struct coap_message *message, struct coap_message *inner, 
         bool observes = false;
         int r = 0;
 
-        *inner = (struct coap_message){ .code = message->code, .payload = message->payload };
-        *outer = (struct coap_message){ .type = message->type, .mid = message->mid, .token = message->token };
+        coap_message_begin(inner);
+        inner->code = message->code;
+        inner->payload = message->payload;
+        coap_message_begin(outer);
+        outer->type = message->type;
+        outer->mid = message->mid;
+        outer->token = message->token;
         for (size_t i = 0; i < message->n_options && r == 0; i++) {
                 const struct coap_option *option = &message->options[i];
 
