@@ -499,7 +499,7 @@ static int derive_second(const struct oscore_input *input, struct bytes r2, stru
 
         if (r != 0 || has_piv)
                 return r;
-        /* "the AEAD nonce from the request is used" (§8.4), which was made with the Common IV of R1 */
+        /* §8.4 has the nonce of the request, which was made with the Common IV of R1 */
         if ((r = oscore_derive_under(input, r1, BYTES_NONE, &first)) == 0)
                 memcpy(ret->common_iv, first.common_iv, sizeof(first.common_iv));
         return r;
