@@ -8,14 +8,12 @@
 #include "base/cleanup.h"
 #include "base/heap.h"
 #include "base/siphash.h"
+#include "base/table.h"
 #include "crypto/certificate.h"
 #include "crypto/hash.h"
 #include "crypto/random.h"
 #include "domain/refusal.h"
 #include "transport/chain_cache.h"
-
-#define HASH_NONFATAL_OOM 1
-#include <uthash.h>
 
 /* SHA-384 and SHA-512 are for the signatures of CAs: the keys of peers are on P-256 and Ed25519. */
 #define PRIORITY                                                                                              \

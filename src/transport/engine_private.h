@@ -2,12 +2,10 @@
 
 #include <sys/queue.h>
 
-#define HASH_NONFATAL_OOM 1
-#include <uthash.h>
-
 #include "base/config.h"
 #include "base/log.h"
 #include "base/siphash.h"
+#include "base/table.h"
 #include "endpoint/aced.h"
 #include "endpoint/router.h"
 #include "transport/block.h"

@@ -4,11 +4,9 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define HASH_NONFATAL_OOM 1
-#include <uthash.h>
-
 #include "base/cleanup.h"
 #include "base/siphash.h"
+#include "base/table.h"
 #include "crypto/random.h"
 #include "transport/exchange.h"
 

@@ -2,10 +2,8 @@
 
 #include <sys/queue.h>
 
-#define HASH_NONFATAL_OOM 1
-#include <uthash.h>
-
 #include "base/siphash.h"
+#include "base/table.h"
 #include "transport/oscore.h"
 
 /*
