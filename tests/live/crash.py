@@ -285,6 +285,21 @@ class Device(Worker):
                     self.ledger.n_unanswered[self.client.name] += len(asked)
 
 
+class Hearing:
+    """A wire on which nobody waits for an answer of a server that is being killed."""
+
+    def __init__(self, wire, killing):
+        self.wire, self.killing = wire, killing
+        self.send, self.close = wire.send, wire.close
+
+    def recv(self, timeout):
+        deadline = time.monotonic() + timeout
+        while (data := self.wire.recv(min(0.05, timeout))) is None and time.monotonic() < deadline:
+            if self.killing.is_set():
+                raise Lost
+        return data
+
+
 class OscoreWorker(Worker):
     """Speaks under security contexts. What was sent before the end counts, whether it was waited for or not."""
 
@@ -298,6 +313,7 @@ class OscoreWorker(Worker):
 
     def session(self, context):
         self.sessions.append(self.realm.speak(context))
+        self.sessions[-1].wire = Hearing(self.sessions[-1].wire, self.ledger.killing)
         return self.sessions[-1]
 
     def end(self, session):
