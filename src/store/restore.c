@@ -58,6 +58,19 @@ static int remove_parts(const char *database, struct diags *diags) {
         return 0;
 }
 
+static bool write_all(int fd, const void *data, size_t size) {
+        const uint8_t *at = data;
+        ssize_t n;
+
+        for (; size > 0; at += n, size -= (size_t)n) {
+                n = write(fd, at, size);
+                if (n < 0 && errno != EINTR)
+                        return false;
+                n = n < 0 ? 0 : n;
+        }
+        return true;
+}
+
 static bool copy_bytes(int from, int to) {
         static const size_t size = COPY_CHUNK;
         _cleanup_(freep) uint8_t *data = malloc(size);
@@ -68,12 +81,8 @@ static bool copy_bytes(int from, int to) {
         while ((n = read(from, data, size)) != 0) {
                 if (n < 0 && errno != EINTR)
                         return false;
-                for (ssize_t done = 0, m; done < n; done += m) {
-                        m = write(to, data + done, (size_t)(n - done));
-                        if (m < 0 && errno != EINTR)
-                                return false;
-                        m = m < 0 ? 0 : m;
-                }
+                if (n > 0 && !write_all(to, data, (size_t)n))
+                        return false;
         }
         return true;
 }
@@ -271,14 +280,13 @@ static int move_parts(const char *from, const char *to, bool back, bool *ret_any
 
 /* Says what is put behind the old database's name. There is all of it, or no mark. */
 static int write_mark(const char *mark, const char *suffix, struct diags *diags) {
-        size_t size = strlen(suffix);
         _cleanup_(closep) int fd = -1;
         char new[PATH_SIZE];
 
         if (path_of(mark, ".new", new) != 0)
                 return -ENAMETOOLONG;
         fd = open(new, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-        if (fd < 0 || !give_away(mark, fd) || write(fd, suffix, size) != (ssize_t)size || fsync(fd) != 0 ||
+        if (fd < 0 || !give_away(mark, fd) || !write_all(fd, suffix, strlen(suffix)) || fsync(fd) != 0 ||
             rename(new, mark) != 0)
                 return fault(diags, mark, "mark the beginning", errno);
         return sync_directory(mark, diags);
