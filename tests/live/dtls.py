@@ -19,6 +19,10 @@ class HandshakeError(Exception):
         self.alert = alert
 
 
+class HandshakeTimeout(HandshakeError):
+    """Nothing was said against it, and nothing came of it."""
+
+
 def load(*names):
     for name in names:
         try:
@@ -133,7 +137,7 @@ class OpenSsl:
             if error := self._error(result, "handshake"):
                 raise error
             if time.monotonic() > deadline:
-                raise HandshakeError(f"no handshake within {HANDSHAKE_TIMEOUT_S} s")
+                raise HandshakeTimeout(f"no handshake within {HANDSHAKE_TIMEOUT_S} s")
             if not select.select([self.socket], [], [], 0.2)[0]:
                 ssl.SSL_ctrl(self.ssl, self.CTRL_HANDLE_TIMEOUT, 0, None)
 
@@ -268,7 +272,7 @@ class GnuTls:
                 alert = library.gnutls_alert_get(self.session) if result == self.FATAL_ALERT else None
                 raise HandshakeError(f"handshake: {result}", alert)
             if time.monotonic() > deadline:
-                raise HandshakeError(f"no handshake within {HANDSHAKE_TIMEOUT_S} s")
+                raise HandshakeTimeout(f"no handshake within {HANDSHAKE_TIMEOUT_S} s")
             select.select([self.socket], [], [], 0.2)
 
     def send(self, data):

@@ -65,21 +65,33 @@ def realm(make_realm):
 
 
 class Witness(threading.Thread):
-    """A real client: a handshake, a token, close_notify, and again, until it is told that it is enough."""
+    """
+    A real client: a handshake, a token, close_notify, and again, until it is told that it is enough. With may_lose it
+    begins a handshake anew, as a device does, of which nothing came.
+    """
 
-    def __init__(self, realm, client, rs):
+    def __init__(self, realm, client, rs, may_lose):
         super().__init__()
-        self.realm, self.client, self.rs = realm, client, rs
-        self.enough, self.fault, self.times_s = threading.Event(), None, []
+        self.realm, self.client, self.rs, self.may_lose = realm, client, rs, may_lose
+        self.enough, self.fault, self.times_s, self.n_lost = threading.Event(), None, [], 0
 
     def run(self):
         try:
             while not self.enough.wait(PAUSE_S) or len(self.times_s) < ATTEMPTS_MIN:
                 begun = time.monotonic()
-                self.attempt()
+                self.insist()
                 self.times_s.append(time.monotonic() - begun)
         except BaseException as fault:  # for the thread that joins
             self.fault = fault
+
+    def insist(self):
+        try:
+            self.attempt()
+        except dtls.HandshakeTimeout:
+            if not self.may_lose:
+                raise
+            self.n_lost += 1
+            self.attempt()
 
     def attempt(self):
         with self.realm.connect(self.client) as session:
@@ -98,8 +110,8 @@ class Witness(threading.Thread):
 class Witnesses:
     """Several, each with a credential of its own."""
 
-    def __init__(self, realm, pairs):
-        self.all = [Witness(realm, client, rs) for client, rs in pairs]
+    def __init__(self, realm, pairs, may_lose=False):
+        self.all = [Witness(realm, client, rs, may_lose) for client, rs in pairs]
 
     def __enter__(self):
         for witness in self.all:
@@ -111,6 +123,8 @@ class Witnesses:
             witness.enough.set()
         for witness in self.all:
             witness.finish()
+        n_lost = sum(witness.n_lost for witness in self.all)
+        assert n_lost <= len(self.times_s()) // 10, f"{n_lost} handshakes of {len(self.times_s())} came to nothing"
 
     def times_s(self):
         return sorted(t for witness in self.all for t in witness.times_s)
@@ -151,13 +165,15 @@ def wait_for_rest(realm):
 def test_flood(realm, name):
     mode, door, n, rate = FLOODS[name]
     pairs = [realm.pair() for _ in range(WITNESSES)]
+    # the handshake is lost in whose midst more begin than there is room for: with half a second's pause of the machine
+    may_lose = mode == "half"
 
     # once for whatever grows to its size and stays, once to see that nothing grows from there
-    with Witnesses(realm, pairs):
+    with Witnesses(realm, pairs, may_lose):
         flood(realm, mode, door, n // 2, rate, seed=1)
     wait_for_rest(realm)
     before, counted = memory(realm.process, "VmHWM"), figures(realm)
-    with Witnesses(realm, pairs) as witnesses:
+    with Witnesses(realm, pairs, may_lose) as witnesses:
         sent = flood(realm, mode, door, n, rate, seed=2)
     wait_for_rest(realm)
     after = memory(realm.process, "VmHWM")
