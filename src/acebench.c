@@ -651,12 +651,12 @@ static int report_json(const struct bench *bench) {
                 coap_code_text((uint8_t)i, name);
                 json_object_set_new(codes, name, json_integer((json_int_t)bench->codes[i]));
         }
-        report = json_pack("{s:s, s:s, s:I, s:f, s:I, s:I, s:f, s:f, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "what",
-                           whats[bench->options.what].name, "credential", credential_name(&bench->options), "sessions",
-                           (json_int_t)bench->options.n_sessions,
-                           "offered_rate", bench->options.rate, "begun", (json_int_t)bench->n_begun, "answered",
-                           (json_int_t)bench->n_answered, "seconds", seconds, "rate",
-                           (double)bench->n_answered / seconds, "latency_ms", latency, "errors",
+        report = json_pack("{s:s, s:s, s:I, s:f, s:I, s:I, s:f, s:f, s:f, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:o}",
+                           "what", whats[bench->options.what].name, "credential", credential_name(&bench->options),
+                           "sessions", (json_int_t)bench->options.n_sessions, "offered_rate", bench->options.rate,
+                           "begun", (json_int_t)bench->n_begun, "answered",
+                           (json_int_t)bench->n_answered, "began_at", (double)bench->begin_us / 1e6, "seconds", seconds,
+                           "rate", (double)bench->n_answered / seconds, "latency_ms", latency, "errors",
                            (json_int_t)bench->n_failed, "handshake_errors", (json_int_t)bench->n_handshakes_failed,
                            "lost", (json_int_t)bench->n_lost, "sent_again", (json_int_t)bench->n_resent, "bytes_sent",
                            (json_int_t)bench->bytes_sent, "bytes_received", (json_int_t)bench->bytes_received, "codes",
